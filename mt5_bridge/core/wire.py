@@ -1,0 +1,220 @@
+"""The one codec: the envelope, signals in, messages out, ticks at speed.
+
+Everything is JSON in UTF-8: `{"type", "timestamp", "data"}` with `request_id` or `event_id` beside `type`. Incoming,
+only `type` and `data` are required and unknown fields are ignored.
+"""
+
+import hashlib
+import hmac
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from mt5_bridge.core.errors import WireError
+from mt5_bridge.core.messages import TradingSignal
+from mt5_bridge.core.model import Action
+from mt5_bridge.core.times import iso, parse_time
+
+RequestId = str | int | None
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """An incoming message; `data` stays raw until its type is known."""
+
+    type: str
+    data: msgspec.Raw
+    request_id: str | int | None = None
+    event_id: str | None = None
+    signature: str | None = None
+
+
+class _IdOnly(msgspec.Struct):
+    signal_id: Any = None
+    account: Any = None
+
+
+class _Loose(msgspec.Struct):
+    data: Any = None
+
+
+_encode = msgspec.json.Encoder().encode
+_envelope = msgspec.json.Decoder(Envelope)
+_signal = msgspec.json.Decoder(TradingSignal)
+_loose = msgspec.json.Decoder(_Loose)
+
+
+def encode(
+    type: str,
+    data: Any,
+    *,
+    now_msc: int,
+    request_id: RequestId = None,
+    event_id: str | None = None,
+) -> bytes:
+    """A message in its envelope."""
+    message: dict[str, Any] = {"type": type}
+    if request_id is not None:
+        message["request_id"] = request_id
+    if event_id is not None:
+        message["event_id"] = event_id
+    message["timestamp"] = iso(now_msc)
+    message["data"] = data
+    return _encode(message)
+
+
+def decode(frame: bytes) -> Envelope:
+    """An incoming frame or record.
+
+    Raises:
+        WireError: not JSON, or without `type` and `data`.
+    """
+    try:
+        return _envelope.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"no envelope: {error}", reason="no_envelope", signal_id=peek(frame)[0]) from None
+
+
+def peek(frame: bytes) -> tuple[str | None, str | None]:
+    """`signal_id` and `account` of a message that may not decode otherwise; None where they cannot be read."""
+    try:
+        data = _loose.decode(frame).data
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    if not isinstance(data, dict):
+        return None, None
+    signal_id, account = data.get("signal_id"), data.get("account")
+    return (
+        signal_id if isinstance(signal_id, str) and signal_id else None,
+        str(account) if isinstance(account, str | int) and account != "" else None,
+    )
+
+
+def decode_signal(data: bytes | msgspec.Raw) -> TradingSignal:
+    """The `data` of a `trading_signal`.
+
+    Raises:
+        WireError: wrong types, non-finite or negative numbers, volume ≤ 0, unknown action, or what the action needs
+            is missing. Carries the signal's id where it can be read.
+    """
+    try:
+        signal = _signal.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        signal_id = peek(b'{"data":' + bytes(data) + b"}")[0]
+        raise WireError(f"trading_signal: {error}", signal_id=signal_id) from None
+    fault = _fault(signal)
+    if fault:
+        raise WireError(f"trading_signal: {fault}", signal_id=signal.signal_id or None)
+    return signal
+
+
+_PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit", "risk_percent")
+_MAX_SIGNAL_ID = 200
+_MAX_TICKET = (1 << 63) - 1
+
+
+def _fault(signal: TradingSignal) -> str | None:
+    return _number_fault(signal) or _text_fault(signal) or _time_fault(signal) or _need_fault(signal)
+
+
+def _number_fault(signal: TradingSignal) -> str | None:
+    if signal.volume is not None and not (math.isfinite(signal.volume) and signal.volume > 0):
+        return f"volume must be a positive number, not {signal.volume}"
+    for name in _PRICES:
+        value = getattr(signal, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            return f"{name} must be a number from 0, not {value}"
+    for name in ("ttl_ms", "deviation_points", "position", "order", "trailing_stop_points", "break_even_points"):
+        value = getattr(signal, name)
+        if value is not None and not 0 <= value <= _MAX_TICKET:
+            return f"{name} must be a whole number from 0, not {value}"
+    return None
+
+
+def _text_fault(signal: TradingSignal) -> str | None:
+    if not signal.symbol.strip():
+        return "symbol is empty"
+    if signal.signal_id is not None and not 0 < len(signal.signal_id) <= _MAX_SIGNAL_ID:
+        return f"signal_id must have 1 to {_MAX_SIGNAL_ID} characters"
+    return None
+
+
+def _time_fault(signal: TradingSignal) -> str | None:
+    for name in ("created_at", "expiration"):
+        value = getattr(signal, name)
+        if value is not None:
+            try:
+                parse_time(value)
+            except (ValueError, OverflowError):
+                return f"{name} is not a time: {str(value)[:40]!r}"
+    return None
+
+
+def _need_fault(signal: TradingSignal) -> str | None:
+    action = signal.action
+    if action.is_pending and not signal.price:
+        return f"{action} needs price"
+    if "STOP_LIMIT" in action and not signal.stop_limit_price:
+        return f"{action} needs stop_limit_price"
+    if action is Action.CLOSE_BY and not (signal.position and signal.order):
+        return "CLOSE_BY needs position and order (the opposite ticket)"
+    if action in (Action.MODIFY, Action.CANCEL) and not (signal.position or signal.order or signal.target_signal_id):
+        return f"{action} needs position, order or target_signal_id"
+    return None
+
+
+def signature_of(value: bytes, key: str) -> str:
+    """Hex HMAC-SHA256 of the exact bytes of a record's value (or of a frame's `data`)."""
+    return hmac.new(key.encode(), value, hashlib.sha256).hexdigest()
+
+
+def signature_matches(value: bytes, key: str, signature: str | None) -> bool:
+    """Constant-time comparison; a missing signature does not match."""
+    return signature is not None and hmac.compare_digest(signature_of(value, key).encode(), signature.strip().encode())
+
+
+def derived_signal_id(topic: str, partition: int, offset: int, timestamp_ms: int | None, value: bytes) -> str:
+    """The id of a record without `signal_id`: the same for every redelivery of the same record."""
+    digest = hashlib.sha256(value).hexdigest()
+    whole = hashlib.sha256(f"{topic}\0{partition}\0{offset}\0{timestamp_ms}\0{digest}".encode()).hexdigest()
+    return f"rec-{whole[:32]}"
+
+
+def encode_ticks(
+    symbol: str,
+    point: float,
+    rows: Iterable[tuple[int, int, float, float, float, float, int]],
+    *,
+    now_msc: int,
+) -> list[tuple[int, bytes]]:
+    """tick_data records of one symbol: `(record timestamp = UTC ms of the tick, value)`.
+
+    Written out by hand because this is the hottest path of the daemon: no object per tick, one format.
+
+    Args:
+        symbol: the terminal's symbol name.
+        point: the symbol's point, for the spread.
+        rows: `(time_msc UTC, seq, bid, ask, last, volume, flags)`, finite numbers.
+        now_msc: when the batch was made: the envelope's timestamp.
+    """
+    head = f'{{"type":"tick_data","timestamp":"{iso(now_msc)}","data":{{"symbol":{_encode(symbol).decode()},"bid":'
+    per_point = 1.0 / point
+    second = -1
+    stamp = ""
+    records: list[tuple[int, bytes]] = []
+    append = records.append
+    for time_msc, seq, bid, ask, last, volume, flags in rows:
+        whole, ms = divmod(time_msc, 1000)
+        if whole != second:
+            second = whole
+            stamp = iso(whole * 1000)[:20]
+        append(
+            (
+                time_msc,
+                f'{head}{bid!r},"ask":{ask!r},"last":{last!r},"volume":{volume!r},'
+                f'"spread":{round((ask - bid) * per_point)},"time":"{stamp}{ms:03d}Z","time_msc":{time_msc},'
+                f'"flags":{flags},"seq":{seq}}}}}'.encode(),
+            )
+        )
+    return records
