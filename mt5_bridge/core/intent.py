@@ -84,7 +84,7 @@ def magic_for(base: int, signal_id: str, leg: int, taken: frozenset[int] | set[i
     """The magic of an intent: `base << 32 | hash`, below 2^53 so that JavaScript keeps it.
 
     Args:
-        base: MT5_MAGIC, 1 … 2^20−1.
+        base: MT5_MAGIC, 1 … 2^20-1.
         signal_id: the signal's id.
         leg: number of the order within the signal, from 0.
         taken: magics already journalled; a collision takes the next free value.
