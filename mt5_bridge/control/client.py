@@ -1,0 +1,354 @@
+"""The WebSocket client: keeps one connection to the backend, and finds its own way back.
+
+Frames in are handed over synchronously from the receive loop, so that an emergency stop is latched before anything
+that is queued. Frames out wait in `outbound`. When to try again is decided in `pacing`.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from loguru import logger
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.uri import parse_uri
+
+from mt5_bridge.control.config import ChannelState, ControlConfig, ControlStats
+from mt5_bridge.control.outbound import Outbound, Parcel
+from mt5_bridge.control.pacing import Pace, retry_after_seconds
+from mt5_bridge.core.errors import ChannelClosedError
+
+OPEN_TIMEOUT = 5.0
+PING_INTERVAL = 5.0
+PING_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 1.0
+"""A link that died silently is noticed after at most interval + ping timeout = 10 s, and torn down at once."""
+_BATCH = 64
+_FRAMES_PER_TURN = 32
+"""Frames handed over before other tasks get the loop: a flood must not stall it."""
+
+# The library logs request headers at DEBUG, among them the token: this logger never goes below WARNING.
+_quiet = logging.getLogger("mt5_bridge.control.websocket")
+_quiet.setLevel(logging.WARNING)
+
+
+class _Connect(connect):
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """A redirect is an error here: it would carry the connection elsewhere, and past the limit of attempts."""
+        return exc
+
+
+class ControlClient:
+    """One connection to the backend, kept up for ever by `run()`.
+
+    Args:
+        config: address, token, bounds.
+        hello: makes the first frame of each connection.
+        on_frame: called from the receive loop with each text or binary frame; must be quick and must not raise.
+        on_state: called with the new state and a detail for people, whenever it changes.
+        now_ms: UTC wall clock, ms.
+        monotonic: seconds, for uptimes.
+        random: uniform 0 to 1, for the jitter.
+
+    Raises:
+        ValueError: the address is no WebSocket address.
+    """
+
+    def __init__(
+        self,
+        config: ControlConfig,
+        *,
+        hello: Callable[[], bytes],
+        on_frame: Callable[[bytes], None],
+        on_state: Callable[[ChannelState, str], None] = lambda state, detail: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        try:
+            self._secure = parse_uri(config.url).secure
+        except InvalidURI as error:
+            raise ValueError(str(error)) from None
+        self._config = config
+        self._hello = hello
+        self._on_frame = on_frame
+        self._on_state = on_state
+        self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._pace = Pace(random)
+        self._outbound = Outbound(max_frames=config.max_frames, max_bytes=config.max_bytes)
+        self._socket: ClientConnection | None = None
+        self._written = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
+        self.state = ChannelState.DISCONNECTED
+        self.detail = "not started"
+        self.last_seen_msc: int | None = None
+        """UTC ms of the last frame or pong from the backend; None before the first."""
+        self.stats = ControlStats(outbound=self._outbound.stats)
+
+    @property
+    def connected(self) -> bool:
+        """True from the moment `hello` is written until the connection ends."""
+        return self._socket is not None
+
+    def send(self, frame: bytes, *, urgent: bool = False) -> bool:
+        """Queue a frame, in order. False when there is no connection or too much waits already.
+
+        Args:
+            frame: one JSON message.
+            urgent: overtakes everything that waits; for answers to an emergency stop.
+        """
+        if self._socket is None:
+            self._outbound.stats.refused += 1
+            return False
+        self._written.clear()
+        return self._outbound.put(Parcel(frame), urgent=urgent)
+
+    def send_latest(self, slot: str, frame: bytes) -> None:
+        """Keep the newest frame of the slot and send it when its turn comes, be it after a reconnect."""
+        self._outbound.put_latest(slot, frame)
+
+    async def send_confirmed(self, frame: bytes) -> None:
+        """Send in order and return when the backend answered a ping sent after the frame.
+
+        Raises:
+            ChannelClosedError: no connection, too much waits, the connection ended, or no pong within 5 s (the
+                connection is then given up). The frame may have arrived all the same.
+        """
+        socket = self._socket
+        if socket is None:
+            raise ChannelClosedError("the backend is not connected")
+        parcel = Parcel(frame, asyncio.get_running_loop().create_future())
+        self._written.clear()
+        if not self._outbound.put(parcel):
+            raise ChannelClosedError("too many frames wait for the backend")
+        assert parcel.written is not None
+        pong = await parcel.written
+        try:
+            async with asyncio.timeout(PING_TIMEOUT):
+                await asyncio.shield(pong)
+        except (TimeoutError, ConnectionClosed) as error:
+            self.stats.unconfirmed += 1
+            socket.transport.abort()
+            raise ChannelClosedError("the backend did not confirm the frame") from error
+
+    async def run(self) -> None:
+        """Connect, serve, come back; returns after `stop()`."""
+        self._ended.clear()
+        try:
+            while not self._stopping.is_set():
+                await _within(self._pace.wait(self._monotonic()), self._stopping)
+                if not self._stopping.is_set():
+                    await _within(await self._attempt(), self._stopping)
+        finally:
+            self._ended.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Send what waits, say goodbye, end `run()`; done within `timeout` seconds, whatever the backend does."""
+        socket = self._socket
+        try:
+            async with asyncio.timeout(timeout):
+                self._stopping.set()
+                if socket is not None:
+                    await _within(timeout / 2, self._written)
+                    await _hang_up(socket)
+                await self._ended.wait()
+        except TimeoutError:
+            if socket is not None:
+                socket.transport.abort()
+
+    def _set_state(self, state: ChannelState, detail: str) -> None:
+        changed = state is not self.state
+        self.state, self.detail = state, detail
+        if changed:
+            self._on_state(state, detail)
+
+    async def _attempt(self) -> float:
+        """One connection from first to last. Returns the seconds to wait before the next."""
+        self._pace.started(self._monotonic())
+        self.stats.attempts += 1
+        if self.state is not ChannelState.REFUSED:
+            self._set_state(ChannelState.CONNECTING, self._config.url)
+        try:
+            socket = await self._connect_unless_stopped()
+        except InvalidStatus as error:
+            return self._not_accepted(error)
+        except (OSError, InvalidHandshake, UnicodeError, EOFError) as error:
+            detail = str(error) or type(error).__name__
+            pause = self._pace.after_failure()
+            logger.bind(event="backend_unreachable", detail=detail, retry_in=round(pause, 1)).warning(
+                "Backend not reachable: {detail}", detail=detail
+            )
+            self._set_state(ChannelState.DISCONNECTED, detail)
+            return pause
+        return await self._serve(socket) if socket is not None else 0.0
+
+    async def _connect_unless_stopped(self) -> ClientConnection | None:
+        """The connection, or None when `stop()` came first."""
+        connecting = asyncio.create_task(self._connect(), name="control-connect")
+        stopped = asyncio.create_task(self._stopping.wait(), name="control-stopped")
+        try:
+            await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if connecting.done():
+                return connecting.result()
+            return None
+        except asyncio.CancelledError:
+            # It may have connected in the very moment of the cancellation: nobody else would close it.
+            if connecting.done() and not connecting.cancelled() and connecting.exception() is None:
+                connecting.result().transport.abort()
+            raise
+        finally:
+            connecting.cancel()
+            stopped.cancel()
+
+    async def _connect(self) -> ClientConnection:
+        token = self._config.token
+        return await _Connect(
+            self._config.url,
+            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+            compression=None,  # frames are small and the memory of two deflate windows is not
+            proxy=None,
+            open_timeout=OPEN_TIMEOUT,
+            ping_interval=None,  # `_keepalive` does it, to see the pongs
+            close_timeout=CLOSE_TIMEOUT,
+            max_size=self._config.max_size,
+            logger=_quiet,
+            ssl=self._config.tls or (True if self._secure else None),
+        )
+
+    def _not_accepted(self, error: InvalidStatus) -> float:
+        status = error.response.status_code
+        if status in (401, 403):
+            pause = self._pace.after_refusal()
+            self.stats.refusals += 1
+            logger.bind(event="backend_refused", status=status, retry_in=pause).error(
+                "Backend refuses the token (HTTP {status}): check BACKEND_AUTH_TOKEN. Next try in {pause:.0f} s",
+                status=status,
+                pause=pause,
+            )
+            self._set_state(ChannelState.REFUSED, f"HTTP {status}: token not accepted")
+            return pause
+        if status in (429, 503):
+            wanted = retry_after_seconds(error.response.headers.get("Retry-After"), self._now_ms())
+            pause = self._pace.after_busy(wanted)
+        else:
+            pause = self._pace.after_failure()
+        logger.bind(event="backend_unavailable", status=status, retry_in=round(pause, 1)).warning(
+            "Backend answers HTTP {status}", status=status
+        )
+        self._set_state(ChannelState.DISCONNECTED, f"HTTP {status}")
+        return pause
+
+    async def _serve(self, socket: ClientConnection) -> float:
+        began = self._monotonic()
+        self.stats.connections += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                # A server that accepts and then never reads must not hold `hello` for ever: the keepalive runs first.
+                keeper = group.create_task(self._keepalive(socket), name="control-keepalive")
+                sender = group.create_task(self._send_loop(socket), name="control-send")
+                try:
+                    await self._receive_loop(socket)
+                finally:
+                    keeper.cancel()
+                    sender.cancel()
+        finally:
+            self._socket = None
+            self._written.set()
+            self._outbound.connection_lost("the connection to the backend ended")
+            await _hang_up(socket)
+        uptime = self._monotonic() - began
+        detail = _goodbye(socket)
+        pause = self._pace.after_session(uptime)
+        logger.bind(event="backend_disconnected", detail=detail, uptime_s=round(uptime, 1)).warning(
+            "Backend connection ended: {detail}", detail=detail
+        )
+        self._set_state(ChannelState.DISCONNECTED, detail)
+        return pause
+
+    async def _receive_loop(self, socket: ClientConnection) -> None:
+        in_turn = 0
+        try:
+            while True:
+                frame = await socket.recv(decode=False)
+                self.last_seen_msc = self._now_ms()
+                self.stats.frames_in += 1
+                self._on_frame(frame)
+                in_turn += 1
+                if in_turn >= _FRAMES_PER_TURN:
+                    in_turn = 0
+                    await asyncio.sleep(0)
+        except ConnectionClosed:
+            return
+
+    async def _send_loop(self, socket: ClientConnection) -> None:
+        try:
+            await socket.send(self._hello(), text=True)
+            self._socket = socket
+            logger.bind(event="backend_connected", url=self._config.url).info("Backend connected")
+            self._set_state(ChannelState.CONNECTED, self._config.url)
+            while True:
+                if self._outbound.ordered_empty:
+                    self._written.set()
+                await self._outbound.filled()
+                await self._send_batch(socket, self._outbound.take(_BATCH))
+        except ConnectionClosed:
+            return
+
+    async def _send_batch(self, socket: ClientConnection, batch: list[Parcel]) -> None:
+        try:
+            for parcel in batch:
+                await socket.send(parcel.frame, text=True)
+                self.stats.frames_out += 1
+            waiting = [parcel.written for parcel in batch if parcel.written is not None]
+            if waiting:
+                pong = asyncio.ensure_future(await socket.ping())
+                for written in waiting:
+                    if not written.done():
+                        written.set_result(pong)
+        finally:
+            # Those already told of their pong keep it; the others learn that they may not have arrived.
+            for parcel in batch:
+                parcel.fail("the connection to the backend ended")
+
+    async def _keepalive(self, socket: ClientConnection) -> None:
+        """Own pings instead of the library's: a pong counts as life, and a silent link is cut without further wait."""
+        try:
+            while True:
+                await asyncio.sleep(PING_INTERVAL)
+                async with asyncio.timeout(PING_TIMEOUT):
+                    await (await socket.ping())
+                self.last_seen_msc = self._now_ms()
+        except TimeoutError:
+            self.stats.half_open += 1
+            logger.bind(event="backend_silent").warning("Backend does not answer pings: connection given up")
+            socket.transport.abort()
+        except ConnectionClosed:
+            return
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for the event, but no longer than so many seconds."""
+    if seconds > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+
+async def _hang_up(socket: ClientConnection) -> None:
+    """Close politely within a second, else cut. The library's own close may wait for ever on a full send buffer."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await socket.close(1001)
+    except TimeoutError:
+        socket.transport.abort()
+
+
+def _goodbye(socket: ClientConnection) -> str:
+    code, reason = socket.close_code, socket.close_reason
+    return f"code {code} {reason}".strip() if code is not None else "connection lost"
