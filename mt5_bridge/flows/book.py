@@ -1,0 +1,323 @@
+"""The bridge's picture of the account: positions, orders, the day, what is in flight. Read by every decision.
+
+P9: an opening intent counts from before it is sent until a snapshot asked for after its outcome shows it. P8: the picture
+comes only from complete reads; a failed read leaves the old one standing and says so.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from zoneinfo import ZoneInfo
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core import risk
+from mt5_bridge.core.decision import Day, Exposure, Readiness
+from mt5_bridge.core.errors import MT5DataError, MT5Error
+from mt5_bridge.core.model import (
+    AccountInfo,
+    Deal,
+    DealEntry,
+    MarginMode,
+    Order,
+    Position,
+    Quote,
+    Side,
+    SymbolInfo,
+    TerminalInfo,
+)
+from mt5_bridge.core.times import DAY, SECOND
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.terminal.port import Priority, Snapshot, Terminal
+
+_DEAL_OVERLAP_MS = 5 * SECOND
+_RISK_CACHE_MAX = 4096
+
+
+class Change(msgspec.Struct, frozen=True):
+    """What one refresh found different from the one before."""
+
+    opened: tuple[Position, ...] = ()
+    closed: tuple[Position, ...] = ()
+    changed: tuple[Position, ...] = ()
+    placed: tuple[Order, ...] = ()
+    gone: tuple[Order, ...] = ()
+    account: bool = False
+
+    @property
+    def positions(self) -> bool:
+        """True when any position differs."""
+        return bool(self.opened or self.closed or self.changed)
+
+
+class Book:
+    """The account as last read, and what is not in it yet.
+
+    Args:
+        terminal: where it is read.
+        clock: time.
+        zone: TRADING_DAY_TIMEZONE.
+    """
+
+    def __init__(self, terminal: Terminal, clock: Clock, zone: ZoneInfo) -> None:
+        self._terminal = terminal
+        self._clock = clock
+        self._zone = zone
+        self.account: AccountInfo | None = None
+        self.terminal_info: TerminalInfo | None = None
+        self.positions: dict[int, Position] = {}
+        self.orders: dict[int, Order] = {}
+        self.quotes: dict[str, Quote] = {}
+        self.symbols: dict[str, SymbolInfo] = {}
+        self.day: Day | None = None
+        self.day_deals: dict[int, Deal] = {}
+        self.complete_reads = 0
+        self.reconciled = asyncio.Event()
+        self.journal_healthy = True
+        self._names: dict[str, str] = {}
+        self._exposures: dict[int, Exposure] = {}
+        self._visible_after: dict[int, int] = {}
+        self._blocked: dict[str, str] = {}
+        self._asked = 0
+        self._applied = 0
+        self._lock = asyncio.Lock()
+        self._listeners: list[Callable[[Change], None]] = []
+        self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
+
+    # --- reading the terminal
+
+    async def refresh(self, *, priority: Priority = Priority.HIGH) -> Snapshot:
+        """Read everything anew, in one round trip (two when the day's deals may have changed).
+
+        Raises:
+            MT5Error: nothing was read; the picture stays as it was.
+        """
+        async with self._lock:
+            self._asked += 1
+            asked = self._asked
+            snapshot = await self._terminal.snapshot(priority=priority)
+            change = self._difference(snapshot)
+            if self.day is None or change.positions or change.gone or change.account or self._visible_after:
+                await self._read_deals(priority)
+            self._apply(snapshot, asked)
+        if change != Change():
+            for listener in self._listeners:
+                listener(change)
+        return snapshot
+
+    def on_change(self, listener: Callable[[Change], None]) -> None:
+        """Call `listener` with what each refresh found different."""
+        self._listeners.append(listener)
+
+    async def resolve(self, name: str) -> str:
+        """The terminal's name of a symbol as a backend writes it.
+
+        Raises:
+            MT5Error: ambiguous (`MT5ValidationError`), or the terminal cannot be asked.
+        """
+        if name not in self._names:
+            self._names[name] = await self._terminal.resolve_symbol(name)
+        return self._names[name]
+
+    async def symbol(self, name: str) -> SymbolInfo | None:
+        """A symbol's rules, None when the terminal does not know it.
+
+        Raises:
+            MT5Error: the terminal cannot be asked.
+        """
+        if name not in self.symbols:
+            try:
+                self.symbols[name] = await self._terminal.get_symbol(name)
+            except MT5DataError as error:
+                if error.code == -4:
+                    return None
+                raise
+        return self.symbols[name]
+
+    async def risks(self) -> dict[int, float | None]:
+        """Loss to the stop of every position and pending order by ticket, account currency; None without a stop.
+
+        Raises:
+            MT5Error: the terminal cannot be asked.
+        """
+        found: dict[int, float | None] = {}
+        for position in tuple(self.positions.values()):
+            found[position.ticket] = await self._risk(
+                position.side, position.symbol, position.volume, position.price_open, position.stop_loss
+            )
+        for order in tuple(self.orders.values()):
+            found[order.ticket] = await self._risk(
+                order.type.side,
+                order.symbol,
+                order.volume_current,
+                order.stop_limit_price or order.price,
+                order.stop_loss,
+            )
+        return found
+
+    # --- what is in flight
+
+    def reserve(self, exposure: Exposure) -> None:
+        """Count an opening before it is sent."""
+        self._exposures[exposure.magic] = exposure
+        self._visible_after.pop(exposure.magic, None)
+
+    def mark_unknown(self, magic: int) -> None:
+        """Its outcome is unknown: it goes on counting, and blocks openings on its symbol."""
+        if magic in self._exposures:
+            self._exposures[magic] = msgspec.structs.replace(self._exposures[magic], unknown=True)
+
+    def settle(self, magic: int) -> None:
+        """Its outcome is known: it counts until a snapshot asked for from now on shows it."""
+        if magic in self._exposures:
+            self._visible_after[magic] = self._asked
+
+    def release(self, magic: int) -> None:
+        """It never left: it stops counting now."""
+        self._exposures.pop(magic, None)
+        self._visible_after.pop(magic, None)
+
+    def in_flight(self, *, but: int = 0) -> tuple[Exposure, ...]:
+        """What counts though it is not visible yet, except the magic `but`."""
+        return tuple(exposure for magic, exposure in self._exposures.items() if magic != but)
+
+    def block(self, symbol: str, why: str) -> None:
+        """Nothing opens on the symbol until `unblock`."""
+        self._blocked[symbol] = why
+
+    def unblock(self, symbol: str) -> None:
+        """The symbol may open again, unless an unknown outcome blocks it."""
+        self._blocked.pop(symbol, None)
+
+    @property
+    def blocked(self) -> frozenset[str]:
+        """Symbols on which nothing may open."""
+        return frozenset(self._blocked) | {e.symbol for e in self._exposures.values() if e.unknown}
+
+    # --- what decisions ask
+
+    @property
+    def readiness(self) -> Readiness:
+        """Whether the terminal can trade, as far as the last read tells."""
+        account, terminal = self.account, self.terminal_info
+        if account is None or terminal is None:
+            return Readiness(reconciled=self.reconciled.is_set(), journal_healthy=self.journal_healthy)
+        return Readiness(
+            reconciled=self.reconciled.is_set(),
+            connected=terminal.connected,
+            terminal_trade_allowed=terminal.trade_allowed,
+            api_allowed=not terminal.tradeapi_disabled,
+            account_trade_allowed=account.trade_allowed,
+            expert_trade_allowed=account.trade_expert,
+            journal_healthy=self.journal_healthy,
+        )
+
+    def note(self, account: AccountInfo, terminal: TerminalInfo) -> None:
+        """A fresher account and terminal, read beside something else."""
+        self.account, self.terminal_info = account, terminal
+
+    @property
+    def netting(self) -> bool:
+        """One position a symbol."""
+        return self.account is not None and self.account.margin_mode is not MarginMode.HEDGING
+
+    def lost_connection(self) -> None:
+        """The terminal went away: until it is reconciled again nothing trades."""
+        self.reconciled.clear()
+        self._names.clear()
+        self.symbols.clear()
+
+    def restore_day(self, day: Day | None) -> None:
+        """The day as a former run of the bridge knew it."""
+        self.day = day
+
+    # --- inside
+
+    def _difference(self, new: Snapshot) -> Change:
+        positions = {position.ticket: position for position in new.positions}
+        orders = {order.ticket: order for order in new.orders}
+        old = self.account
+        return Change(
+            opened=tuple(p for t, p in positions.items() if t not in self.positions),
+            closed=tuple(p for t, p in self.positions.items() if t not in positions),
+            changed=tuple(p for t, p in positions.items() if t in self.positions and _moved(self.positions[t], p)),
+            placed=tuple(o for t, o in orders.items() if t not in self.orders),
+            gone=tuple(o for t, o in self.orders.items() if t not in orders),
+            account=old is None or old.balance != new.account.balance or old.credit != new.account.credit,
+        )
+
+    def _apply(self, snapshot: Snapshot, asked: int) -> None:
+        self.account, self.terminal_info = snapshot.account, snapshot.terminal
+        self.positions = {position.ticket: position for position in snapshot.positions}
+        self.orders = {order.ticket: order for order in snapshot.orders}
+        self._applied = asked
+        self.complete_reads += 1
+        for magic, after in tuple(self._visible_after.items()):
+            if asked > after:
+                self.release(magic)
+        self._roll_day(snapshot.account)
+
+    async def _read_deals(self, priority: Priority) -> None:
+        now = self._clock.now_ms()
+        start = risk.day_start_msc(now, self._zone)
+        known = [deal.time_msc for deal in self.day_deals.values()]
+        since = max(start, max(known) - _DEAL_OVERLAP_MS) if known else start
+        deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
+        self.day_deals = {t: deal for t, deal in self.day_deals.items() if deal.time_msc >= start}
+        self.day_deals.update({deal.ticket: deal for deal in deals if deal.time_msc >= start})
+
+    def _roll_day(self, account: AccountInfo) -> None:
+        now = self._clock.now_ms()
+        date = risk.trading_day(now, self._zone)
+        deals: Sequence[Deal] = tuple(self.day_deals.values())
+        before = self.day
+        if before is None or before.date != date:
+            self.day = risk.rebuild(
+                date=date, deals=deals, balance=account.balance, equity=account.equity, before=before
+            )
+            logger.bind(event="trading_day", date=date, trades=self.day.trades).info(
+                "Trading day {date}: {trades} trades so far, equity at start {equity:.2f}",
+                date=date,
+                trades=self.day.trades,
+                equity=self.day.start_equity,
+            )
+        else:
+            self.day = risk.observe(before, deals=deals, equity=account.equity)
+
+    async def _risk(self, side: Side, symbol: str, volume: float, opened: float, stop: float) -> float | None:
+        if stop <= 0:
+            return None
+        key = (side.value, symbol, volume, opened, stop)
+        if key not in self._risk_cache:
+            if len(self._risk_cache) >= _RISK_CACHE_MAX:
+                self._risk_cache.clear()
+            profit = await self._terminal.calc_profit(side, symbol, volume, opened, stop)
+            self._risk_cache[key] = max(0.0, -profit)
+        return self._risk_cache[key]
+
+
+def opening_deals(deals: Sequence[Deal]) -> int:
+    """Trades as the daily limit counts them: deals that opened or reversed a position, manual ones included."""
+    return sum(deal.is_trade and deal.entry in (DealEntry.IN, DealEntry.INOUT) for deal in deals)
+
+
+def _moved(old: Position, new: Position) -> bool:
+    """Whether a position changed for its owner; its running profit and price do not count."""
+    return (old.volume, old.stop_loss, old.take_profit, old.side, old.price_open, old.swap) != (
+        new.volume,
+        new.stop_loss,
+        new.take_profit,
+        new.side,
+        new.price_open,
+        new.swap,
+    )
+
+
+async def read_retrying(book: Book, *, priority: Priority, pause_s: float) -> Snapshot:
+    """Refresh until it succeeds."""
+    while True:
+        try:
+            return await book.refresh(priority=priority)
+        except MT5Error as error:
+            logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+            await asyncio.sleep(pause_s)

@@ -1,0 +1,256 @@
+"""Events leave here: journalled first, then delivered in order to every channel, deleted when the channel took them.
+
+Kafka rows go when the broker acknowledged them, WebSocket rows when the pong of a ping sent after the frame arrived;
+rows older than a day are dropped and counted. At least once: a consumer drops duplicates by `event_id`.
+"""
+
+import asyncio
+import base64
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import BridgeError, BrokerError, ChannelClosedError, JournalError
+from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.rows import OutboxRow
+
+REDPANDA = "redpanda"
+WEBSOCKET = "websocket"
+PAGE = 200
+MAX_AGE_MS = DAY
+DEAD_LETTER = "dead_letter"
+"""Outbox type of a record bound for the DLQ: its payload is a `DeadLetter`, not an envelope."""
+
+_RETRY_S = 1.0
+_JANITOR_S = 300.0
+
+
+class Publisher(Protocol):
+    """What the outbox needs of the Redpanda producer."""
+
+    async def publish_one(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        timestamp_ms: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None: ...
+
+    async def wait_connected(self) -> None: ...
+
+
+class Confirming(Protocol):
+    """What the outbox needs of the WebSocket client."""
+
+    def send(self, frame: bytes) -> bool: ...
+
+    async def send_confirmed(self, frame: bytes) -> None: ...
+
+    async def wait_connected(self) -> None: ...
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that could not be accepted: original bytes, key and headers, and why."""
+
+    key: str | None
+    value: str
+    headers: list[tuple[str, str]]
+
+
+@dataclass
+class OutboxStats:
+    """Counters of the outbox."""
+
+    announced: int = 0
+    delivered_redpanda: int = 0
+    delivered_websocket: int = 0
+    aged_out: int = 0
+    undeliverable: int = 0
+
+
+class Outbox:
+    """Makes events and delivers what the journal holds of them.
+
+    Args:
+        journal: where events are durable.
+        clock: time.
+        channels: the enabled ones, of `redpanda` and `websocket`.
+        login: the account's login for keys and headers.
+        headers: header values on everything sent to Redpanda, by schema name.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        channels: tuple[str, ...],
+        login: Callable[[], str],
+        headers: Callable[[str], Sequence[tuple[str, bytes]]],
+        event_topic: str,
+        dlq_topic: str,
+    ) -> None:
+        self.stats = OutboxStats()
+        self._journal = journal
+        self._clock = clock
+        self._channels = channels
+        self._login = login
+        self._headers = headers
+        self._event_topic = event_topic
+        self._dlq_topic = dlq_topic
+        self._wake: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
+        self._cursor = dict.fromkeys(channels, 0)
+
+    def event(self, type: str, data: Any, *, event_id: str | None = None) -> changes.Announced:
+        """An event ready to be committed with the change it tells of."""
+        event_id = event_id or uuid.uuid4().hex
+        now = self._clock.now_ms()
+        return changes.Announced(
+            event_id=event_id,
+            type=type,
+            key=self._login(),
+            payload=wire.encode(type, data, now_msc=now, event_id=event_id),
+            channels=self._channels,
+            at_msc=now,
+        )
+
+    def dead_letter(
+        self, *, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], why: Mapping[str, str]
+    ) -> changes.Announced:
+        """A record for the DLQ, with original bytes and headers and the reason in further headers."""
+        all_headers = [(name, base64.b64encode(content).decode()) for name, content in headers]
+        all_headers += [(f"dlq_{name}", base64.b64encode(text.encode()).decode()) for name, text in why.items()]
+        letter = DeadLetter(
+            key=None if key is None else base64.b64encode(key).decode(),
+            value=base64.b64encode(value).decode(),
+            headers=all_headers,
+        )
+        return changes.Announced(
+            event_id=uuid.uuid4().hex,
+            type=DEAD_LETTER,
+            key="",
+            payload=msgspec.msgpack.encode(letter),
+            channels=(REDPANDA,) if REDPANDA in self._channels else (),
+            at_msc=self._clock.now_ms(),
+        )
+
+    async def commit(self, *batch: changes.Change) -> None:
+        """Journal the changes; what they announce leaves afterwards.
+
+        Raises:
+            JournalError: nothing of it is durable.
+        """
+        await self._journal.commit(*batch)
+        announced = sum(isinstance(change, changes.Announced) for change in batch)
+        if announced:
+            self.stats.announced += announced
+            self.wake()
+
+    def wake(self) -> None:
+        """Something may be there to deliver."""
+        for event in self._wake.values():
+            event.set()
+
+    async def run_redpanda(self, producer: Publisher) -> None:
+        """Deliver to the event topic, for ever."""
+
+        async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
+            done: list[int] = []
+            for row in rows:
+                try:
+                    await self._publish(producer, row)
+                except BrokerError as error:
+                    if error.retriable:
+                        break
+                    # A record the broker will never take must not hold back those behind it.
+                    self.stats.undeliverable += 1
+                    logger.bind(event="outbox_undeliverable", event_id=row.event_id).error(
+                        "ERROR event {id} cannot be delivered and is dropped: {error}", id=row.event_id, error=error
+                    )
+                done.append(row.id)
+            self.stats.delivered_redpanda += len(done)
+            return done
+
+        await self._pump(REDPANDA, producer.wait_connected, deliver)
+
+    async def run_websocket(self, control: Confirming) -> None:
+        """Deliver over the WebSocket, for ever."""
+
+        async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
+            frames = [row for row in rows if row.type != DEAD_LETTER]
+            try:
+                for row in frames[:-1]:
+                    if not control.send(row.payload):
+                        return []
+                if frames:
+                    await control.send_confirmed(frames[-1].payload)
+            except ChannelClosedError:
+                return []
+            self.stats.delivered_websocket += len(frames)
+            return [row.id for row in rows]
+
+        await self._pump(WEBSOCKET, control.wait_connected, deliver)
+
+    async def run_janitor(self) -> None:
+        """Drop what nobody fetched for a day."""
+        while True:
+            for channel in self._channels:
+                try:
+                    aged = await self._journal.age_out(channel, self._clock.now_ms() - MAX_AGE_MS)
+                except JournalError as error:
+                    logger.bind(event="outbox_age_out_failed").warning("Outbox clean-up failed: {error}", error=error)
+                    continue
+                if aged:
+                    self.stats.aged_out += aged
+                    logger.bind(event="outbox_aged_out", channel=channel, count=aged).warning(
+                        "{count} events for {channel} were never fetched and are older than a day: dropped",
+                        count=aged,
+                        channel=channel,
+                    )
+            await asyncio.sleep(_JANITOR_S)
+
+    async def _pump(self, channel: str, connected: Callable[[], Any], deliver: Callable[[Any], Any]) -> None:
+        wake = self._wake[channel]
+        while True:
+            await connected()
+            wake.clear()
+            try:
+                rows = await self._journal.outbox(channel, self._cursor[channel], PAGE)
+                done = await deliver(rows) if rows else []
+                if done:
+                    self._cursor[channel] = done[-1]
+                    await self._journal.commit(changes.OutboxDone(channel=channel, ids=tuple(done)))
+            except BridgeError as error:
+                logger.bind(event="outbox_delivery_failed", channel=channel).warning(
+                    "Delivery to {channel} failed: {error}", channel=channel, error=error
+                )
+                done = []
+            if rows_left := (rows if not done else []):
+                # Not taken: ask again from the last one that was, after a pause that a dead channel cannot shorten.
+                logger.bind(event="outbox_waits", channel=channel, rows=len(rows_left)).debug("Outbox waits")
+                await asyncio.sleep(_RETRY_S)
+            elif len(done) < PAGE:
+                await wake.wait()
+
+    async def _publish(self, producer: Publisher, row: OutboxRow) -> None:
+        if row.type == DEAD_LETTER:
+            letter = msgspec.msgpack.decode(row.payload, type=DeadLetter)
+            await producer.publish_one(
+                self._dlq_topic,
+                None if letter.key is None else base64.b64decode(letter.key),
+                base64.b64decode(letter.value),
+                headers=[(name, base64.b64decode(content)) for name, content in letter.headers],
+            )
+            return
+        await producer.publish_one(
+            self._event_topic, row.key.encode(), row.payload, timestamp_ms=row.at_msc, headers=self._headers(row.type)
+        )
