@@ -3,8 +3,8 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -12,7 +12,13 @@ _PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.1
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], timeout: float = 5.0, *, why: str = "") -> T:
+@overload
+async def eventually(
+    condition: Callable[[], Coroutine[Any, Any, T | None]], timeout: float = ..., why: str = ...
+) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T | None], timeout: float = ..., why: str = ...) -> T: ...
+async def eventually(condition: Callable[[], Any], timeout: float = 5.0, why: str = "") -> Any:
     """Wait in the loop until `condition()` (which may be asynchronous) is truthy, and return what it gave.
 
     An `AssertionError` out of the condition counts as "not yet", so a condition may be a block of asserts that ends
@@ -27,11 +33,11 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], timeout: float =
         AssertionError: the condition did not hold in time; caused by its own last one.
     """
     deadline = time.monotonic() + timeout
-    pause, last, fault = _PAUSE_S, cast(T, None), None
+    pause, last, fault = _PAUSE_S, None, None
     while True:
         try:
             answer = condition()
-            last, fault = cast(T, await answer if inspect.isawaitable(answer) else answer), None
+            last, fault = await answer if inspect.isawaitable(answer) else answer, None
         except AssertionError as error:
             fault = error
         if fault is None and last:
@@ -52,7 +58,7 @@ def poll_until(condition: Callable[[], T], timeout: float = 5.0) -> T:
     return answer
 
 
-def wait_for(condition: Callable[[], T], timeout: float = 5.0, *, why: str = "") -> T:
+def wait_for(condition: Callable[[], T], timeout: float = 5.0, why: str = "") -> T:
     """`poll_until` that fails the test when the condition does not come to hold."""
     answer = poll_until(condition, timeout)
     assert answer, _message(why, timeout, answer)
@@ -61,13 +67,3 @@ def wait_for(condition: Callable[[], T], timeout: float = 5.0, *, why: str = "")
 
 def _message(why: str, timeout: float, last: object) -> str:
     return f"{why or 'condition'}: not within {timeout:g} s; last seen {last!r}"
-
-
-def poll_until(predicate: Callable[[], object], timeout: float = 5.0, every: float = 0.02) -> bool:
-    """The same for code without a loop: whether the predicate came true within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not predicate():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(every)
-    return True
