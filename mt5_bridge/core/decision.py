@@ -4,11 +4,22 @@ Guards (`core.guards`) are functions `Context -> Denial | None`; only the chain 
 clock or asks a terminal: whoever decides collects the facts first.
 """
 
+from enum import StrEnum
+
 import msgspec
 
 from mt5_bridge.core.halt import Halt
 from mt5_bridge.core.messages import Reason, TradingSignal
 from mt5_bridge.core.model import AccountInfo, AssetClass, Order, Position, Quote, Side, SymbolInfo
+
+
+class Requester(StrEnum):
+    """On whose word a request acts. Signals are machines; a person speaks by command, gateway or CLI."""
+
+    SIGNAL = "signal"
+    PERSON = "person"
+    EMERGENCY = "emergency"
+    """The emergency stop's own cancels and closes: they pass by origin."""
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,10 +32,15 @@ class Denial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """May be sent: with this volume (lots), risking this much (account currency) when the stop is hit."""
+    """May be sent: with this volume (lots), risking this much (account currency) when the stop is hit.
+
+    `risk` is 0 where there is no stop to reckon with, `margin` is what the terminal will hold back for an opening;
+    both belong into the `Exposure` of the intent. Of a CANCEL all three are 0.
+    """
 
     volume: float
     risk: float
+    margin: float = 0.0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,13 +88,20 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
         date: ISO date in TRADING_DAY_TIMEZONE.
         start_equity: equity when the day began, deposits and withdrawals since then added.
         trades: opening deals of the day, manual ones included, in-flight ones not.
-        peak_equity: the highest equity ever seen, deposits and withdrawals taken out.
+        peak_equity: the highest equity ever seen, deposits and withdrawals since then added.
+        start_msc: when the day began, UTC ms.
+        deposits: deposits less withdrawals of the day that are in the figures above.
+        balance: the account's balance when its deals were last booked; None: not known. While the account shows
+            another one there are deals still to be read, so its equity must not be judged (`risk.settled`).
     """
 
     date: str
     start_equity: float
     trades: int
     peak_equity: float
+    start_msc: int = 0
+    deposits: float = 0.0
+    balance: float | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,12 +147,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         quote: the current prices, None while there are none.
         positions: all open positions of the account, manual ones included.
         orders: all pending orders of the account.
-        in_flight: opening intents not yet visible in those two.
+        in_flight: opening intents not yet visible in those two, without the one that is being decided.
         day: the trading day so far.
         blocked: symbols on which nothing may open: an unknown outcome, or trading disabled by the broker (10017).
         loss_per_lot: loss of one lot from the entry to the stop by `order_calc_profit`, positive; None: not known.
         margin_per_lot: margin of one lot at the entry by `order_calc_margin`; None: not known.
         risk_by_position: loss to the stop of each position (ticket) and pending order; without stop: None.
+        requester: on whose word.
+        record_key: the key of the signal's record, for SIGNAL_REQUIRE_ACCOUNT; None: none, or not from a topic.
+        target: what CLOSE, MODIFY, CANCEL or CLOSE_BY is about, as the terminal holds it now; None: not found. A CLOSE
+            of several positions is decided once a leg.
+        target_by: the opposite position of a CLOSE_BY.
+        volume: lots that this leg of a CLOSE may close; None: the signal's volume, else all.
+        throttle_wait_ms: how long the rate limit would make this request wait (`throttle.wait_ms`).
+        classes: asset classes by symbol where known from the symbol's rules; others are told by name.
+
+    For a MODIFY `loss_per_lot` is meant from the entry (a position's open price) to the stop after the change.
     """
 
     signal: TradingSignal
@@ -149,3 +182,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     loss_per_lot: float | None = None
     margin_per_lot: float | None = None
     risk_by_position: dict[int, float | None] = {}
+    requester: Requester = Requester.SIGNAL
+    record_key: str | None = None
+    target: Position | Order | None = None
+    target_by: Position | None = None
+    volume: float | None = None
+    throttle_wait_ms: int = 0
+    classes: dict[str, AssetClass] = {}
