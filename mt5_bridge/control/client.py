@@ -83,6 +83,7 @@ class ControlClient:
         self._socket: ClientConnection | None = None
         self._written = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._drain_timeout = 0.0
         self._ended = asyncio.Event()
         self._ended.set()
         self.state = ChannelState.DISCONNECTED
@@ -93,7 +94,7 @@ class ControlClient:
 
     @property
     def connected(self) -> bool:
-        """True from the moment `hello` is written until the connection ends."""
+        """True while there is a connection: what is sent now follows `hello`."""
         return self._socket is not None
 
     def send(self, frame: bytes, *, urgent: bool = False) -> bool:
@@ -150,17 +151,11 @@ class ControlClient:
 
     async def stop(self, timeout: float) -> None:
         """Send what waits, say goodbye, end `run()`; done within `timeout` seconds, whatever the backend does."""
-        socket = self._socket
-        try:
-            async with asyncio.timeout(timeout):
-                self._stopping.set()
-                if socket is not None:
-                    await _within(timeout / 2, self._written)
-                    await _hang_up(socket)
-                await self._ended.wait()
-        except TimeoutError:
-            if socket is not None:
-                socket.transport.abort()
+        self._drain_timeout = timeout / 2
+        self._stopping.set()
+        await _within(timeout, self._ended)
+        if self._socket is not None:
+            self._socket.transport.abort()
 
     def _set_state(self, state: ChannelState, detail: str) -> None:
         changed = state is not self.state
@@ -194,9 +189,7 @@ class ControlClient:
         stopped = asyncio.create_task(self._stopping.wait(), name="control-stopped")
         try:
             await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if connecting.done():
-                return connecting.result()
-            return None
+            return connecting.result() if connecting.done() else None
         except asyncio.CancelledError:
             # It may have connected in the very moment of the cancellation: nobody else would close it.
             if connecting.done() and not connecting.cancelled() and connecting.exception() is None:
@@ -247,16 +240,21 @@ class ControlClient:
     async def _serve(self, socket: ClientConnection) -> float:
         began = self._monotonic()
         self.stats.connections += 1
+        # From here on frames are queued; `hello` is written before the first of them.
+        self._socket = socket
         try:
             async with asyncio.TaskGroup() as group:
-                # A server that accepts and then never reads must not hold `hello` for ever: the keepalive runs first.
-                keeper = group.create_task(self._keepalive(socket), name="control-keepalive")
-                sender = group.create_task(self._send_loop(socket), name="control-send")
+                helpers = [
+                    # A server that accepts and never reads must not hold `hello` for ever: pings start before it.
+                    group.create_task(self._keepalive(socket), name="control-keepalive"),
+                    group.create_task(self._send_loop(socket), name="control-send"),
+                    group.create_task(self._say_goodbye(socket), name="control-goodbye"),
+                ]
                 try:
                     await self._receive_loop(socket)
                 finally:
-                    keeper.cancel()
-                    sender.cancel()
+                    for helper in helpers:
+                        helper.cancel()
         finally:
             self._socket = None
             self._written.set()
@@ -288,8 +286,8 @@ class ControlClient:
 
     async def _send_loop(self, socket: ClientConnection) -> None:
         try:
+            self._written.clear()
             await socket.send(self._hello(), text=True)
-            self._socket = socket
             logger.bind(event="backend_connected", url=self._config.url).info("Backend connected")
             self._set_state(ChannelState.CONNECTED, self._config.url)
             while True:
@@ -315,6 +313,11 @@ class ControlClient:
             # Those already told of their pong keep it; the others learn that they may not have arrived.
             for parcel in batch:
                 parcel.fail("the connection to the backend ended")
+
+    async def _say_goodbye(self, socket: ClientConnection) -> None:
+        await self._stopping.wait()
+        await _within(self._drain_timeout, self._written)
+        await _hang_up(socket)
 
     async def _keepalive(self, socket: ClientConnection) -> None:
         """Own pings instead of the library's: a pong counts as life, and a silent link is cut without further wait."""

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from mt5_bridge.core import backoff
+from mt5_bridge.core.backoff import Backoff
 
 MAX_IN_WINDOW = 10
 WINDOW = 10.5
 """Seconds. Half a second more than promised: the server counts arrivals, this side departures."""
-MIN_UPTIME = 10.0
-"""Seconds. A connection that dies younger does not reset the back-off."""
 REFUSED_BASE = 4.0
 REFUSED_CAP = 30.0
 RETRY_AFTER_CAP = 3600.0
@@ -31,7 +29,7 @@ class Pace:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._starts: deque[float] = deque(maxlen=MAX_IN_WINDOW)
-        self._failures = 0
+        self._backoff = Backoff()
         self._refusals = 0
 
     def wait(self, now: float) -> float:
@@ -46,8 +44,7 @@ class Pace:
 
     def after_failure(self) -> float:
         """Seconds to wait after no connection came about."""
-        self._refusals = 0
-        return self._step()
+        return self._next(self._backoff.failed())
 
     def after_refusal(self) -> float:
         """Seconds to wait after 401 or 403: 4, doubling to 30, without jitter. A token does not mend itself quickly."""
@@ -57,20 +54,16 @@ class Pace:
 
     def after_busy(self, retry_after: float | None) -> float:
         """Seconds to wait after 429 or 503: what the server asked for, and never less than the back-off."""
-        self._refusals = 0
-        return max(self._step(), min(retry_after or 0.0, RETRY_AFTER_CAP))
+        return max(self._next(self._backoff.failed()), min(retry_after or 0.0, RETRY_AFTER_CAP))
 
     def after_session(self, uptime: float) -> float:
         """Seconds to wait after a connection that lived for `uptime` seconds."""
-        self._refusals = 0
-        if uptime >= MIN_UPTIME:
-            self._failures = 0
-        return self._step()
+        return self._next(self._backoff.ended(uptime))
 
-    def _step(self) -> float:
-        pause = backoff.delay(self._failures, self._random)
-        self._failures += 1
-        return pause
+    def _next(self, backoff: Backoff) -> float:
+        self._refusals = 0
+        self._backoff = backoff
+        return backoff.delay(self._random())
 
 
 def retry_after_seconds(header: str | None, now_ms: int) -> float | None:
