@@ -1,0 +1,169 @@
+"""How each change is written: one function a change, run inside the savepoint of its call."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mt5_bridge.journal import changes as c
+from mt5_bridge.journal.errors import JournalConflict, JournalRejected
+
+COMMAND_MEMORY_MS = 24 * 60 * 60 * 1000
+
+
+def apply(db: sqlite3.Connection, items: Iterable[c.Change]) -> None:
+    """Writes the changes in order.
+
+    Raises:
+        JournalRejected: a change contradicts what is journalled.
+        sqlite3.Error: the database failed.
+    """
+    for change in items:
+        _APPLY[type(change)](db, change)
+
+
+def _signal_received(db: sqlite3.Connection, x: c.SignalReceived) -> None:
+    done = db.execute(
+        'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
+        "received_msc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        (
+            x.key,
+            x.signal_id,
+            x.source,
+            x.topic,
+            x.partition,
+            x.offset,
+            x.account,
+            x.symbol,
+            x.action,
+            x.payload,
+            x.received_msc,
+        ),
+    )
+    if done.rowcount == 0:
+        raise JournalConflict(x.key)
+
+
+def _signal_settled(db: sqlite3.Connection, x: c.SignalSettled) -> None:
+    done = db.execute(
+        "UPDATE signals SET status = ?, reason = ?, event_id = ?, result = ?, settled_msc = ? "
+        "WHERE key = ? AND status IS NULL",
+        (x.status, x.reason, x.event_id, x.result, x.at_msc, x.key),
+    )
+    if done.rowcount == 0:
+        raise JournalRejected(f"signal {x.key!r} is unknown or already settled")
+
+
+def _result_corrected(db: sqlite3.Connection, x: c.ResultCorrected) -> None:
+    if db.execute("SELECT 1 FROM signals WHERE key = ? AND status IS NOT NULL", (x.key,)).fetchone() is None:
+        raise JournalRejected(f"signal {x.key!r} has no result to correct")
+    done = db.execute(
+        "INSERT INTO corrections (event_id, key, supersedes, status, reason, result, at_msc) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
+        (x.event_id, x.key, x.supersedes, x.status, x.reason, x.result, x.at_msc),
+    )
+    if done.rowcount == 0:
+        raise JournalRejected(f"event {x.event_id!r} is already a correction")
+
+
+def _offset_moved(db: sqlite3.Connection, x: c.OffsetMoved) -> None:
+    db.execute(
+        "INSERT INTO offsets (topic, partition, next_offset) VALUES (?, ?, ?) ON CONFLICT (topic, partition) "
+        "DO UPDATE SET next_offset = excluded.next_offset WHERE excluded.next_offset > next_offset",
+        (x.topic, x.partition, x.next_offset),
+    )
+
+
+def _topic_reset(db: sqlite3.Connection, x: c.TopicReset) -> None:
+    db.execute(
+        "INSERT INTO offsets (topic, partition, next_offset) VALUES (?, ?, ?) ON CONFLICT (topic, partition) "
+        "DO UPDATE SET next_offset = excluded.next_offset",
+        (x.topic, x.partition, x.next_offset),
+    )
+
+
+def _intent_opened(db: sqlite3.Connection, x: c.IntentOpened) -> None:
+    done = db.execute(
+        "INSERT INTO intents (magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, risk) "
+        "VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?) ON CONFLICT (magic) DO NOTHING",
+        (x.magic, x.key, x.leg, x.symbol, x.action, x.request, x.opened_msc, x.opened_msc, x.volume, x.risk),
+    )
+    if done.rowcount == 0:
+        raise JournalRejected(f"magic {x.magic} is already in use")
+
+
+def _intent_moved(db: sqlite3.Connection, x: c.IntentMoved) -> None:
+    done = db.execute(
+        "UPDATE intents SET state = ?, moved_msc = ?, retcode = COALESCE(?, retcode), "
+        '"order" = COALESCE(?, "order"), deal = COALESCE(?, deal), position = COALESCE(?, position), '
+        "filled_volume = COALESCE(?, filled_volume), price = COALESCE(?, price), detail = COALESCE(?, detail) "
+        "WHERE magic = ?",
+        (x.state, x.at_msc, x.retcode, x.order, x.deal, x.position, x.volume, x.price, x.detail, x.magic),
+    )
+    if done.rowcount == 0:
+        raise JournalRejected(f"magic {x.magic} has no intent")
+
+
+def _announced(db: sqlite3.Connection, x: c.Announced) -> None:
+    db.executemany(
+        "INSERT INTO outbox (channel, event_id, type, key, payload, at_msc) VALUES (?, ?, ?, ?, ?, ?)",
+        [(channel, x.event_id, x.type, x.key, x.payload, x.at_msc) for channel in x.channels],
+    )
+
+
+def _outbox_done(db: sqlite3.Connection, x: c.OutboxDone) -> None:
+    db.executemany("DELETE FROM outbox WHERE id = ? AND channel = ?", [(row, x.channel) for row in x.ids])
+
+
+def _cursor_moved(db: sqlite3.Connection, x: c.CursorMoved) -> None:
+    db.execute(
+        "INSERT INTO cursors (symbol, epoch, time_msc, count) VALUES (?, ?, ?, ?) ON CONFLICT (symbol) "
+        "DO UPDATE SET epoch = excluded.epoch, time_msc = excluded.time_msc, count = excluded.count "
+        "WHERE (excluded.epoch, excluded.time_msc, excluded.count) > (epoch, time_msc, count)",
+        (x.symbol, x.epoch, x.time_msc, x.count),
+    )
+
+
+def _halt_changed(db: sqlite3.Connection, x: c.HaltChanged) -> None:
+    db.execute(
+        'INSERT INTO halts (state, reason, "by", at_msc, origin) VALUES (?, ?, ?, ?, ?)',
+        (x.state, x.reason, x.by, x.at_msc, x.origin),
+    )
+
+
+def _command_answered(db: sqlite3.Connection, x: c.CommandAnswered) -> None:
+    db.execute(
+        "INSERT INTO commands (request_id, command, answer, at_msc) VALUES (?, ?, ?, ?) ON CONFLICT (request_id) "
+        "DO UPDATE SET command = excluded.command, answer = excluded.answer, at_msc = excluded.at_msc "
+        "WHERE excluded.at_msc - at_msc >= ?",
+        (x.request_id, x.command, x.answer, x.at_msc, COMMAND_MEMORY_MS),
+    )
+
+
+def _memo(db: sqlite3.Connection, x: c.Memo) -> None:
+    db.execute(
+        "INSERT INTO memos (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (x.name, x.value),
+    )
+
+
+def _audited(db: sqlite3.Connection, x: c.Audited) -> None:
+    db.execute("INSERT INTO audit (at_msc, who, what, detail) VALUES (?, ?, ?, ?)", (x.at_msc, x.who, x.what, x.detail))
+
+
+# Any: a function takes its own change only, which the table's keys ensure and a dict's type cannot say.
+_APPLY: dict[type, Callable[[sqlite3.Connection, Any], None]] = {
+    c.SignalReceived: _signal_received,
+    c.SignalSettled: _signal_settled,
+    c.ResultCorrected: _result_corrected,
+    c.OffsetMoved: _offset_moved,
+    c.TopicReset: _topic_reset,
+    c.IntentOpened: _intent_opened,
+    c.IntentMoved: _intent_moved,
+    c.Announced: _announced,
+    c.OutboxDone: _outbox_done,
+    c.CursorMoved: _cursor_moved,
+    c.HaltChanged: _halt_changed,
+    c.CommandAnswered: _command_answered,
+    c.Memo: _memo,
+    c.Audited: _audited,
+}
