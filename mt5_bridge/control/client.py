@@ -81,6 +81,7 @@ class ControlClient:
         self._pace = Pace(random)
         self._outbound = Outbound(max_frames=config.max_frames, max_bytes=config.max_bytes)
         self._socket: ClientConnection | None = None
+        self._up = asyncio.Event()
         self._written = asyncio.Event()
         self._stopping = asyncio.Event()
         self._drain_timeout = 0.0
@@ -96,6 +97,10 @@ class ControlClient:
     def connected(self) -> bool:
         """True while there is a connection: what is sent now follows `hello`."""
         return self._socket is not None
+
+    async def wait_connected(self) -> None:
+        """Return when there is a connection."""
+        await self._up.wait()
 
     def send(self, frame: bytes, *, urgent: bool = False) -> bool:
         """Queue a frame, in order. False when there is no connection or too much waits already.
@@ -242,6 +247,7 @@ class ControlClient:
         self.stats.connections += 1
         # From here on frames are queued; `hello` is written before the first of them.
         self._socket = socket
+        self._up.set()
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
@@ -257,6 +263,7 @@ class ControlClient:
                         helper.cancel()
         finally:
             self._socket = None
+            self._up.clear()
             self._written.set()
             self._outbound.connection_lost("the connection to the backend ended")
             await _hang_up(socket)

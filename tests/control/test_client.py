@@ -46,6 +46,7 @@ class Harness:
         )
 
     async def up(self) -> ControlClient:
+        await self.client.wait_connected()
         await eventually(lambda: self.client.state is ChannelState.CONNECTED, why="a connection")
         return self.client
 
@@ -136,7 +137,7 @@ async def test_confirmed_fails_when_the_connection_ends_first(backend: Backend) 
     async with running(backend.url) as harness:
         client = await harness.up()
         backend.reading.clear()
-        filler = b"x" * 100_000
+        filler = frame("history", bars="x" * 100_000)
         waiting = [asyncio.create_task(client.send_confirmed(filler)) for _ in range(60)]
         await eventually(lambda: client.stats.frames_out > 0)
         backend.cut()
@@ -272,7 +273,7 @@ async def test_a_backend_that_never_reads_costs_bounded_memory(backend: Backend)
         client = await harness.up()
         await backend.frame("hello")
         backend.reading.clear()
-        chunk = b"x" * 10_000
+        chunk = frame("history", bars="x" * 10_000)
         tracemalloc.start()
         accepted = 0
         for _ in range(3000):
@@ -305,9 +306,10 @@ async def test_stop_is_bounded_when_the_backend_never_reads(backend: Backend) ->
     client = await harness.up()
     await backend.frame("hello")
     backend.reading.clear()
-    await eventually(lambda: not client.send(b"x" * 100_000), why="a full queue")
+    filler = frame("history", bars="x" * 100_000)
+    await eventually(lambda: not all([client.send(filler) for _ in range(50)]), why="a full queue")
     with pytest.raises(ChannelClosedError, match="too many"):
-        await client.send_confirmed(b"x" * 100_000)
+        await client.send_confirmed(filler)
     async with asyncio.timeout(3.0):
         await client.stop(1.0)
         await task

@@ -150,8 +150,8 @@ class Backend:
         self.sockets.add(socket)
         try:
             while True:
-                await self.reading.wait()
                 frame = await socket.recv(decode=False)
+                await self.reading.wait()
                 self.raw.append(bytes(frame))
                 self.frames.append(msgspec.json.decode(frame))
         except ConnectionClosed:
