@@ -307,7 +307,7 @@ async def test_stop_is_bounded_when_the_backend_never_reads(backend: Backend) ->
     await backend.frame("hello")
     backend.reading.clear()
     filler = frame("history", bars="x" * 100_000)
-    await eventually(lambda: not all([client.send(filler) for _ in range(50)]), why="a full queue")
+    await eventually(lambda: not all(client.send(filler) for _ in range(50)), why="a full queue")
     with pytest.raises(ChannelClosedError, match="too many"):
         await client.send_confirmed(filler)
     async with asyncio.timeout(3.0):
