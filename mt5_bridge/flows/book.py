@@ -1,7 +1,7 @@
 """The bridge's picture of the account: positions, orders, the day, what is in flight. Read by every decision.
 
-P9: an opening intent counts from before it is sent until a snapshot asked for after its outcome shows it. P8: the picture
-comes only from complete reads; a failed read leaves the old one standing and says so.
+P9: an opening intent counts from before it is sent until a snapshot asked for after its outcome shows it. P8: the
+picture comes only from complete reads; a failed read leaves the old one standing and says so.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from mt5_bridge.core.errors import MT5DataError, MT5Error
 from mt5_bridge.core.model import (
     AccountInfo,
     Deal,
-    DealEntry,
     MarginMode,
     Order,
     Position,
@@ -79,7 +78,6 @@ class Book:
         self._visible_after: dict[int, int] = {}
         self._blocked: dict[str, str] = {}
         self._asked = 0
-        self._applied = 0
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[Change], None]] = []
         self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
@@ -250,7 +248,6 @@ class Book:
         self.account, self.terminal_info = snapshot.account, snapshot.terminal
         self.positions = {position.ticket: position for position in snapshot.positions}
         self.orders = {order.ticket: order for order in snapshot.orders}
-        self._applied = asked
         self.complete_reads += 1
         for magic, after in tuple(self._visible_after.items()):
             if asked > after:
@@ -273,7 +270,13 @@ class Book:
         before = self.day
         if before is None or before.date != date:
             self.day = risk.rebuild(
-                date=date, deals=deals, balance=account.balance, equity=account.equity, before=before
+                date=date,
+                deals=deals,
+                balance=account.balance,
+                equity=account.equity,
+                credit=account.credit,
+                before=before,
+                start_msc=risk.day_start_msc(now, self._zone),
             )
             logger.bind(event="trading_day", date=date, trades=self.day.trades).info(
                 "Trading day {date}: {trades} trades so far, equity at start {equity:.2f}",
@@ -282,7 +285,9 @@ class Book:
                 equity=self.day.start_equity,
             )
         else:
-            self.day = risk.observe(before, deals=deals, equity=account.equity)
+            self.day = risk.observe(
+                before, deals=deals, equity=account.equity, balance=account.balance, credit=account.credit
+            )
 
     async def _risk(self, side: Side, symbol: str, volume: float, opened: float, stop: float) -> float | None:
         if stop <= 0:
@@ -294,11 +299,6 @@ class Book:
             profit = await self._terminal.calc_profit(side, symbol, volume, opened, stop)
             self._risk_cache[key] = max(0.0, -profit)
         return self._risk_cache[key]
-
-
-def opening_deals(deals: Sequence[Deal]) -> int:
-    """Trades as the daily limit counts them: deals that opened or reversed a position, manual ones included."""
-    return sum(deal.is_trade and deal.entry in (DealEntry.IN, DealEntry.INOUT) for deal in deals)
 
 
 def _moved(old: Position, new: Position) -> bool:

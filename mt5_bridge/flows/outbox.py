@@ -110,7 +110,9 @@ class Outbox:
         self._wake: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
         self._cursor = dict.fromkeys(channels, 0)
 
-    def event(self, type: str, data: Any, *, event_id: str | None = None) -> changes.Announced:
+    def event(
+        self, type: str, data: Any, *, event_id: str | None = None, request_id: wire.RequestId = None
+    ) -> changes.Announced:
         """An event ready to be committed with the change it tells of."""
         event_id = event_id or uuid.uuid4().hex
         now = self._clock.now_ms()
@@ -118,7 +120,7 @@ class Outbox:
             event_id=event_id,
             type=type,
             key=self._login(),
-            payload=wire.encode(type, data, now_msc=now, event_id=event_id),
+            payload=wire.encode(type, data, now_msc=now, event_id=event_id, request_id=request_id),
             channels=self._channels,
             at_msc=now,
         )

@@ -1,0 +1,115 @@
+"""One signal (or trading command) on its way from arrival to its final result."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status, TradingSignal
+from mt5_bridge.core.model import OrderRequest, TradeResult
+from mt5_bridge.core.times import iso
+
+COMMAND = "command"
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A signal being worked on.
+
+    Attributes:
+        key: its place in the inbox, unique for ever.
+        signal: what is asked.
+        received_msc: when it reached the bridge, UTC ms.
+        created_msc: when it was made: `created_at`, else the record's time, else `received_msc`.
+        source: where it came from: redpanda, websocket, command.
+        request_id: of the frame that brought it, echoed in its result.
+        person: a command of a person, who may still close, cancel and tighten stops while halted.
+        admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
+        suspect: it may have been executed by a former journal: look its magic up before the first send.
+        outcome: the first result, interim or final.
+    """
+
+    key: str
+    signal: TradingSignal
+    received_msc: int
+    created_msc: int
+    source: str
+    request_id: str | int | None = None
+    person: bool = False
+    admitted: "asyncio.Future[None] | None" = None
+    suspect: bool = False
+    attempts: int = 0
+    sent_msc: int | None = None
+    symbol: str = ""
+    outcome: "asyncio.Future[OrderResult]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def deadline_msc(self, max_age_ms: int) -> int:
+        """Until when it may be sent: the smaller of `ttl_ms` and the setting after it was made."""
+        ttl = self.signal.ttl_ms
+        return self.created_msc + (max_age_ms if ttl is None else min(ttl, max_age_ms))
+
+    @property
+    def signal_id(self) -> str | None:
+        """The id its result carries; None for commands."""
+        return None if self.source == COMMAND else self.key
+
+
+def result(
+    job: Job,
+    status: Status,
+    *,
+    now_msc: int,
+    reason: Reason | str | None = None,
+    detail: str | None = None,
+    answer: TradeResult | None = None,
+    retcode_text: str | None = None,
+    request: OrderRequest | None = None,
+    position: int | None = None,
+    volume_filled: float | None = None,
+    price: float | None = None,
+    order: int | None = None,
+    deal: int | None = None,
+    legs: list[Leg] | None = None,
+    supersedes: str | None = None,
+) -> OrderResult:
+    """The `order_result` of a job: what was asked, what was sent, what came back."""
+    signal = job.signal
+    return OrderResult(
+        signal_id=job.signal_id,
+        request_id=job.request_id,
+        status=status,
+        reason=None if reason is None else str(reason),
+        detail=detail,
+        retcode=None if answer is None else answer.retcode,
+        retcode_text=retcode_text,
+        order=order or (answer.order if answer and answer.order else None),
+        deal=deal or (answer.deal if answer and answer.deal else None),
+        position=position or (request.position if request and request.position else None),
+        symbol=job.symbol or signal.symbol,
+        action=signal.action.value,
+        volume_requested=request.volume if request and request.volume and legs is None else signal.volume,
+        volume_filled=volume_filled,
+        price=price or (answer.price if answer and answer.price else None),
+        stop_loss=(request.stop_loss or None) if request else signal.stop_loss,
+        take_profit=(request.take_profit or None) if request else signal.take_profit,
+        magic=request.magic if request else None,
+        comment=(request.comment or None) if request else signal.comment,
+        attempts=job.attempts,
+        received_at=iso(job.received_msc),
+        sent_at=None if job.sent_msc is None else iso(job.sent_msc),
+        done_at=iso(now_msc),
+        latency_ms=float(now_msc - job.received_msc),
+        strategy=signal.strategy,
+        legs=legs,
+        supersedes=supersedes,
+    )
+
+
+def payload_of(signal: TradingSignal) -> bytes:
+    """A signal as the inbox keeps it."""
+    return msgspec.json.encode(signal)
+
+
+def signal_from(payload: bytes) -> TradingSignal:
+    """A signal as the inbox kept it."""
+    return msgspec.json.decode(payload, type=TradingSignal)

@@ -1,0 +1,190 @@
+"""Collects the facts of a decision and asks the guards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loguru import logger
+
+from mt5_bridge.core import halt as machine
+from mt5_bridge.core import throttle
+from mt5_bridge.core.decision import Approval, Context, Denial, Limits, Requester
+from mt5_bridge.core.errors import MT5AuthError, MT5DataError, MT5Error, MT5ValidationError
+from mt5_bridge.core.guards import check_halt, evaluate
+from mt5_bridge.core.halt import Origin
+from mt5_bridge.core.messages import Reason
+from mt5_bridge.core.model import Order, Position, SymbolInfo
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.terminal.port import OrderFacts, Terminal
+
+
+@dataclass
+class Rate:
+    """Sends of the last second and throttled signals of the last minute."""
+
+    sent: throttle.Throttle = field(default_factory=throttle.Throttle)
+    denied: throttle.ThrottleLatch = field(default_factory=throttle.ThrottleLatch)
+
+
+class Judge:
+    """Facts in, decision out.
+
+    Args:
+        terminal: quotes, margin and loss come from here, in one round trip.
+        book: positions, orders, the day, what is in flight.
+        latch: the halt state; the throttle may latch it.
+        limits: the settings, read again for each decision.
+    """
+
+    def __init__(self, terminal: Terminal, book: Book, latch: HaltLatch, clock: Clock, limits: Callable[[], Limits]):
+        self._terminal = terminal
+        self._book = book
+        self._latch = latch
+        self._clock = clock
+        self._limits = limits
+        self.denials: dict[str, int] = {}
+        self.rate = Rate()
+
+    @property
+    def limits(self) -> Limits:
+        """The settings as they are now."""
+        return self._limits()
+
+    async def symbol(self, name: str) -> SymbolInfo | Denial:
+        """The rules of a symbol as a backend writes it."""
+        try:
+            resolved = await self._book.resolve(name)
+            info = await self._book.symbol(resolved)
+        except MT5ValidationError as error:
+            return Denial(code=Reason.AMBIGUOUS_SYMBOL, detail=str(error))
+        except MT5DataError as error:
+            if error.code == -4:
+                return Denial(code=Reason.UNKNOWN_SYMBOL, detail=f"the terminal has no symbol {name}")
+            return unavailable(error)
+        except MT5Error as error:
+            return unavailable(error)
+        return info or Denial(code=Reason.UNKNOWN_SYMBOL, detail=f"the terminal has no symbol {name}")
+
+    async def facts(self, job: Job, symbol: SymbolInfo) -> OrderFacts | Denial:
+        """Quote, margin and loss of an opening, read now."""
+        side = job.signal.action.side
+        assert side is not None
+        price = job.signal.price if job.signal.action.is_pending else None
+        try:
+            facts = await self._terminal.quote_for_order(symbol.name, side, price, job.signal.stop_loss or None)
+        except MT5DataError as error:
+            return Denial(code=Reason.NO_QUOTE, detail=str(error))
+        except MT5Error as error:
+            return unavailable(error)
+        self._book.note(facts.account, facts.terminal)
+        return facts
+
+    async def opening(self, job: Job, symbol: SymbolInfo, facts: OrderFacts, *, but: int = 0) -> Approval | Denial:
+        """Whether an opening may be sent. `but`: its own magic, on a retry."""
+        limits = self._limits()
+        try:
+            risks = await self._book.risks() if limits.max_open_risk_pct is not None else {}
+        except MT5Error as error:
+            return unavailable(error)
+        context = self._context(
+            job,
+            limits,
+            account=facts.account,
+            symbol=facts.symbol_info,
+            quote=facts.quote,
+            in_flight=self._book.in_flight(but=but),
+            loss_per_lot=facts.loss_per_lot,
+            margin_per_lot=facts.margin_per_lot,
+            risk_by_position=risks,
+        )
+        return self._count(evaluate(context))
+
+    def exit(
+        self,
+        job: Job,
+        symbol: SymbolInfo | None,
+        target: Position | Order | None,
+        *,
+        target_by: Position | None = None,
+        volume: float | None = None,
+        requester: Requester | None = None,
+    ) -> Approval | Denial:
+        """Whether one leg of a CLOSE, a MODIFY, a CANCEL or a CLOSE_BY may be sent."""
+        context = self._context(
+            job,
+            self._limits(),
+            account=self._book.account,
+            symbol=symbol,
+            quote=self._book.quotes.get(symbol.name) if symbol else None,
+            in_flight=self._book.in_flight(),
+            target=target,
+            target_by=target_by,
+            volume=volume,
+            requester=requester,
+        )
+        return self._count(evaluate(context))
+
+    def last_word(self, job: Job, target: Position | Order | None = None, volume: float | None = None) -> Denial | None:
+        """The check next to the send: halt and age, judged on what is true right now."""
+        limits = self._limits()
+        context = self._context(job, limits, account=self._book.account, target=target, volume=volume)
+        if context.now_msc > job.deadline_msc(limits.signal_max_age_ms):
+            return Denial(
+                code=Reason.STALE,
+                detail=f"{context.now_msc - job.created_msc} ms old when it was about to be sent",
+                limit=float(job.deadline_msc(limits.signal_max_age_ms) - job.created_msc),
+                value=float(context.now_msc - job.created_msc),
+            )
+        return check_halt(context)
+
+    def throttle_wait_ms(self) -> int:
+        """How long an opening has to wait now for MAX_ORDERS_PER_SECOND."""
+        return throttle.wait_ms(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
+
+    def took_slot(self) -> None:
+        """An opening goes out now."""
+        self.rate.sent = throttle.record(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
+
+    def throttled(self, key: str) -> None:
+        """A risk-raising signal was denied for the rate: too many of them within a minute latch REDUCING."""
+        limits, now = self._limits(), self._clock.now_ms()
+        self.rate.denied, latch = throttle.count_denial(self.rate.denied, key, now, limits.throttle_latch)
+        if latch:
+            reduced = machine.reduce(
+                self._latch.halt,
+                reason=f"{limits.throttle_latch} signals above MAX_ORDERS_PER_SECOND within a minute",
+                by="throttle",
+                at_msc=now,
+                origin=Origin.RULE,
+            )
+            self._latch.tighten(reduced)
+
+    def _context(self, job: Job, limits: Limits, *, requester: Requester | None = None, **facts: object) -> Context:
+        base: dict[str, object] = {
+            "signal": job.signal,
+            "now_msc": self._clock.now_ms(),
+            "created_msc": job.created_msc,
+            "limits": limits,
+            "halt": self._latch.halt,
+            "readiness": self._book.readiness,
+            "positions": tuple(self._book.positions.values()),
+            "orders": tuple(self._book.orders.values()),
+            "day": self._book.day,
+            "blocked": self._book.blocked,
+            "requester": requester or (Requester.PERSON if job.person else Requester.SIGNAL),
+        }
+        return Context(**(base | facts))  # type: ignore[arg-type]  # the callers above name the fields they have
+
+    def _count(self, decision: Approval | Denial) -> Approval | Denial:
+        if isinstance(decision, Denial):
+            self.denials[decision.code.value] = self.denials.get(decision.code.value, 0) + 1
+            logger.bind(event="denied", code=decision.code.value).debug("Denied: {d}", d=decision.detail)
+        return decision
+
+
+def unavailable(error: MT5Error) -> Denial:
+    """The terminal could not be asked."""
+    code = Reason.ACCOUNT_MISMATCH if isinstance(error, MT5AuthError) else Reason.NOT_READY
+    return Denial(code=code, detail=f"the terminal cannot be asked: {error}")

@@ -1,0 +1,474 @@
+"""The only door to `order_send`: journal the intent, check the halt, send, read the answer, journal it, announce it.
+
+A signal's path here: wait until the bridge is ready → judge (guards, sizing) → intent durable → last check → send →
+verdict → result durable → announced. P1: one magic per intent, unique in the journal. P2: an unknown outcome goes to the
+settler. P3: the last check has no setting that skips it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core.decision import Denial
+from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core.halt import Origin
+from mt5_bridge.core.halt import stop as halt_stop
+from mt5_bridge.core.intent import IntentState, Verdict, magic_for
+from mt5_bridge.core.messages import OrderResult, Reason, Status
+from mt5_bridge.core.model import Deed, OrderRequest, TradeResult
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.settle import Case, Found, Settler
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.terminal import retcodes
+from mt5_bridge.terminal.port import Priority
+
+MAX_ATTEMPTS = 3
+"""One send and at most two more after answers that say for certain "not executed"."""
+
+_BACK_OFF_S = 0.25
+SHIELD_S = 4.0
+
+
+class OrderPort(Protocol):
+    """The part of the terminal that can act: named nowhere else, so that nothing else can send."""
+
+    async def place_order(
+        self,
+        request: OrderRequest,
+        *,
+        priority: Priority = Priority.HIGH,
+        timeout: float = 30.0,
+        on_sent: Callable[[], None] | None = None,
+    ) -> TradeResult: ...
+
+    def kill_host(self, reason: str) -> None: ...
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """An order about to be sent."""
+
+    key: str
+    leg: int
+    request: OrderRequest
+    action: str
+    risk: float | None = None
+    volume_before: float | None = None
+
+    @property
+    def magic(self) -> int:
+        return self.request.magic
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sending: the intent's state and, as far as there is one, the terminal's answer."""
+
+    state: IntentState
+    request: OrderRequest
+    answer: TradeResult | None = None
+    found: Found | None = None
+    denial: Denial | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    sent_msc: int = 0
+
+    @property
+    def retcode_text(self) -> str | None:
+        if self.answer is None or self.answer.retcode is None:
+            return None
+        return retcodes.text(self.answer.retcode)
+
+
+Check = Callable[[], Denial | None]
+Again = Callable[[], Awaitable[OrderRequest | Denial]]
+
+
+@dataclass
+class OrderStats:
+    """Counters of the desk."""
+
+    sends: int = 0
+    filled: int = 0
+    placed: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    denied: int = 0
+    simulated: int = 0
+    stops_repaired: int = 0
+
+
+_DONE = {
+    Deed.DEAL: IntentState.FILLED,
+    Deed.PENDING: IntentState.PLACED,
+    Deed.SLTP: IntentState.MODIFIED,
+    Deed.MODIFY: IntentState.MODIFIED,
+    Deed.REMOVE: IntentState.CANCELLED,
+    Deed.CLOSE_BY: IntentState.CLOSED,
+}
+
+
+def state_of(verdict: Verdict, request: OrderRequest) -> IntentState | None:
+    """The state an answer brings an intent to; None: refused for certain."""
+    if verdict is Verdict.UNKNOWN:
+        return IntentState.UNKNOWN
+    if verdict is Verdict.PLACED and request.deed is Deed.DEAL:
+        # Accepted, not executed yet: only a look at the deals tells.
+        return IntentState.UNKNOWN
+    if verdict is Verdict.PARTIAL and request.deed is Deed.DEAL:
+        return IntentState.PARTIAL
+    if verdict in (Verdict.DONE, Verdict.PLACED, Verdict.PARTIAL, Verdict.NO_CHANGES):
+        return IntentState.CLOSED if request.deed is Deed.DEAL and request.position else _DONE[request.deed]
+    return None
+
+
+class OrderDesk:
+    """Sends intents and keeps their life.
+
+    Args:
+        terminal: who executes.
+        journal: for magics.
+        outbox: where outcomes are journalled and announced.
+        book: what counts while in flight.
+        latch: the halt state, asked right before every send.
+        settler: looks unknown outcomes up.
+        clock: time.
+        magic_base: MT5_MAGIC.
+        simulate: SIMULATION_MODE: all but the send.
+        send_timeout_s: deadline of one `order_send`.
+    """
+
+    def __init__(
+        self,
+        terminal: OrderPort,
+        journal: Journal,
+        outbox: Outbox,
+        book: Book,
+        latch: HaltLatch,
+        settler: Settler,
+        clock: Clock,
+        *,
+        magic_base: int,
+        simulate: bool,
+        send_timeout_s: float = 30.0,
+    ) -> None:
+        self.stats = OrderStats()
+        self.flying: dict[int, int] = {}
+        """Magic → UTC ms of the orders being sent right now."""
+        self.unresolved: set[int] = set()
+        """Magics whose outcome is unknown: after a stop their late fills are closed."""
+        self._terminal = terminal
+        self._journal = journal
+        self._outbox = outbox
+        self._book = book
+        self._latch = latch
+        self._settler = settler
+        self._clock = clock
+        self._magic_base = magic_base
+        self._simulate = simulate
+        self._send_timeout_s = send_timeout_s
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._reserved: set[int] = set()
+        self._closing = False
+        self._on_alarm: Callable[[str], None] = lambda detail: None
+
+    def on_alarm(self, callback: Callable[[str], None]) -> None:
+        """Call `callback(detail)` when the broker refuses trading as such."""
+        self._on_alarm = callback
+
+    async def magic(self, key: str, leg: int) -> int:
+        """A magic nobody has: not in the journal, not reserved by an intent being prepared.
+
+        Raises:
+            JournalError: the journal cannot be asked.
+        """
+        taken: set[int] = set(self._reserved)
+        while True:
+            magic = magic_for(self._magic_base, key, leg, taken)
+            if not await self._journal.our_magics_among([magic]) and magic not in self._reserved:
+                self._reserved.add(magic)
+                return magic
+            taken.add(magic)
+
+    def natural_magic(self, key: str, leg: int) -> int:
+        """The magic the intent would have had in a journal without collisions."""
+        return magic_for(self._magic_base, key, leg)
+
+    async def protect(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run work that must not be abandoned when its caller is cancelled (an order in flight)."""
+        task = self.spawn(work)
+        return await asyncio.shield(task)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run work that `close` waits for."""
+        task = asyncio.create_task(work, name="order")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self._closing:
+            logger.bind(event="order_task_failed").opt(exception=error).error("ERROR in an order's task: {e}", e=error)
+
+    @staticmethod
+    def opened(intent: Intent, now_msc: int) -> changes.IntentOpened:
+        """The journal's record of an intent about to be sent."""
+        return changes.IntentOpened(
+            magic=intent.magic,
+            key=intent.key,
+            leg=intent.leg,
+            symbol=intent.request.symbol,
+            action=intent.action,
+            request=msgspec.json.encode(intent.request),
+            opened_msc=now_msc,
+            volume=intent.request.volume,
+            risk=intent.risk,
+        )
+
+    async def send(
+        self,
+        job: Job | None,
+        intent: Intent,
+        *,
+        check: Check,
+        again: Again | None = None,
+        priority: Priority = Priority.HIGH,
+    ) -> Sent:
+        """Send a durable intent and say what came of it; retries only answers that mean "certainly not executed".
+
+        Args:
+            job: whose attempts and send time to note.
+            intent: already journalled as `sending` (or exempt, in an emergency).
+            check: the last word before each send.
+            again: a request on fresh prices for a retry, after the guards ran once more; None: no retries.
+            priority: among the terminal's calls.
+        """
+        request = intent.request
+        attempt = 0
+        while True:
+            attempt += 1
+            denial = check()
+            if denial is not None:
+                return Sent(state=IntentState.REJECTED, request=request, denial=denial)
+            if self._simulate:
+                return Sent(state=IntentState.SIMULATED, request=request, sent_msc=self._clock.now_ms())
+            if job is not None:
+                job.attempts += 1
+            sent = await self._once(job, intent, request, priority)
+            verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
+            if verdict not in (Verdict.RETRY, Verdict.BACK_OFF) or again is None or attempt >= MAX_ATTEMPTS:
+                return sent
+            if verdict is Verdict.BACK_OFF:
+                await asyncio.sleep(_BACK_OFF_S * 2**attempt)
+            fresh = await again()
+            if isinstance(fresh, Denial):
+                return Sent(state=IntentState.REJECTED, request=request, answer=sent.answer, denial=fresh)
+            request = fresh
+
+    async def _once(self, job: Job | None, intent: Intent, request: OrderRequest, priority: Priority) -> Sent:
+        now = self._clock.now_ms()
+        self.flying[intent.magic] = now
+
+        def left() -> None:
+            if job is not None and job.sent_msc is None:
+                job.sent_msc = self._clock.now_ms()
+
+        self.stats.sends += 1
+        try:
+            answer = await self._terminal.place_order(
+                request, priority=priority, timeout=self._send_timeout_s, on_sent=left
+            )
+        except MT5Error as error:
+            if error.sent:
+                return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)
+            return Sent(
+                state=IntentState.REJECTED,
+                request=request,
+                reason=Reason.TERMINAL_UNAVAILABLE,
+                detail=str(error),
+                sent_msc=now,
+            )
+        finally:
+            self.flying.pop(intent.magic, None)
+        return self._read(request, answer, now)
+
+    def _read(self, request: OrderRequest, answer: TradeResult, sent_msc: int) -> Sent:
+        verdict = retcodes.classify(answer)
+        detail = answer.comment or None
+        state = state_of(verdict, request)
+        if state is not None:
+            return Sent(state=state, request=request, answer=answer, detail=detail, sent_msc=sent_msc)
+        if verdict is Verdict.SYMBOL_BLOCKED:
+            self._book.block(request.symbol, "trading in this symbol is disabled (10017)")
+        elif verdict is Verdict.NOT_READY:
+            self._on_alarm(retcodes.text(answer.retcode or 0))
+        elif verdict is Verdict.HALT:
+            self._latch.tighten(
+                halt_stop(
+                    self._latch.halt,
+                    reason=f"the terminal answered {answer.retcode}: {retcodes.text(answer.retcode or 0)}",
+                    by=f"retcode_{answer.retcode}",
+                    at_msc=self._clock.now_ms(),
+                    origin=Origin.RULE,
+                )
+            )
+        reason = Reason.REQUOTES if verdict is Verdict.RETRY else Reason.TERMINAL_REFUSED
+        if verdict is Verdict.NOT_SENT:
+            detail = answer.last_error_text or detail
+        return Sent(
+            state=IntentState.REJECTED, request=request, answer=answer, reason=reason, detail=detail, sent_msc=sent_msc
+        )
+
+    @staticmethod
+    def moved(magic: int, sent: Sent, now_msc: int) -> changes.IntentMoved:
+        """The journal's record of what came of an intent."""
+        answer, found = sent.answer, sent.found
+        return changes.IntentMoved(
+            magic=magic,
+            state=sent.state.value,
+            at_msc=now_msc,
+            retcode=None if answer is None else answer.retcode,
+            order=(found.order if found else None) or (answer.order if answer else None),
+            deal=(found.deal if found else None) or (answer.deal if answer else None),
+            position=(found.position if found else None) or sent.request.position or None,
+            volume=found.volume if found else (answer.volume if answer else None),
+            price=found.price if found else (answer.price if answer else None),
+            detail=sent.detail or (found.detail if found else None),
+        )
+
+    def case(self, intent: Intent, sent_msc: int) -> Case:
+        """What the settler needs to look an intent up."""
+        return Case(magic=intent.magic, request=intent.request, sent_msc=sent_msc, volume_before=intent.volume_before)
+
+    async def resolve(self, case: Case) -> Found:
+        """Look an unknown outcome up until it is known or given up; meanwhile its late fill is watched for."""
+        self.stats.unknown += 1
+        self.unresolved.add(case.magic)
+        try:
+            return await self._settler.resolve(case)
+        finally:
+            self.unresolved.discard(case.magic)
+
+    async def commit(self, *batch: changes.Change) -> None:
+        """Journal changes of intents.
+
+        Raises:
+            JournalError: nothing of it is durable.
+        """
+        await self._outbox.commit(*batch)
+
+    async def conclude(self, job: Job, final: OrderResult, *more: changes.Change, interim: bool = False) -> None:
+        """Make a result durable and announced together with what it follows from.
+
+        When the journal cannot be written the result is kept in memory and tried again: the deed is done, and its
+        record must not be lost while the process lives.
+        """
+        announced = self._outbox.event("order_result", final, request_id=job.request_id)
+        batch: list[changes.Change] = [*more]
+        if not interim:
+            batch.append(
+                changes.SignalSettled(
+                    key=job.key,
+                    status=final.status.value,
+                    reason=final.reason or "",
+                    event_id=announced.event_id,
+                    result=announced.payload,
+                    at_msc=announced.at_msc,
+                )
+            )
+        batch.append(announced)
+        self._count(final)
+        if not job.outcome.done():
+            job.outcome.set_result(final)
+        _log(final)
+        while True:
+            try:
+                await self._outbox.commit(*batch)
+            except JournalError as error:
+                if not error.retriable:
+                    logger.bind(event="result_not_journalled", key=job.key).error(
+                        "ERROR the result of {key} contradicts the journal: {error}", key=job.key, error=error
+                    )
+                    return
+                await asyncio.sleep(_BACK_OFF_S)
+            else:
+                return
+
+    def _count(self, final: OrderResult) -> None:
+        stats = self.stats
+        match final.status:
+            case Status.FILLED | Status.PARTIAL | Status.CLOSED:
+                stats.filled += 1
+            case Status.PLACED:
+                stats.placed += 1
+            case Status.REJECTED | Status.ABANDONED:
+                stats.rejected += 1
+            case Status.DENIED:
+                stats.denied += 1
+            case Status.SIMULATED:
+                stats.simulated += 1
+            case _:
+                pass
+
+    async def close(self) -> None:
+        """Orders in flight get their time; then the host is killed and they are journalled unknown."""
+        self._closing = True
+        pending = {task for task in self._tasks if not task.done()}
+        if not pending:
+            return
+        if self.flying:
+            await asyncio.wait(pending, timeout=SHIELD_S)
+            if self.flying:
+                self._terminal.kill_host("shutdown with an order in flight")
+        # What still runs now is journalling (short) or looking up (goes on at the next start).
+        _, late = await asyncio.wait(pending, timeout=1.0)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def _log(final: OrderResult) -> None:
+    words = {
+        Status.FILLED: "Order filled",
+        Status.PARTIAL: "Order partially filled",
+        Status.PLACED: "Order placed",
+        Status.CLOSED: "Position closed",
+        Status.MODIFIED: "Modified",
+        Status.CANCELLED: "Order cancelled",
+        Status.DENIED: "Signal denied",
+        Status.REJECTED: "Order rejected",
+        Status.UNKNOWN: "Order outcome unknown",
+        Status.ABANDONED: "Order outcome not found",
+        Status.SIMULATED: "Order simulated",
+    }[final.status]
+    bad = final.status in (Status.REJECTED, Status.UNKNOWN, Status.ABANDONED)
+    logger.bind(event="order_result", status=final.status.value, signal_id=final.signal_id, reason=final.reason).log(
+        "WARNING" if bad else "INFO",
+        "{words}: {action} {symbol} {volume} {reason} {detail}",
+        words=words,
+        action=final.action,
+        symbol=final.symbol,
+        volume=final.volume_filled or final.volume_requested or "",
+        reason=final.reason or "",
+        detail=final.detail or "",
+    )
+
+
+def statuses(states: Sequence[IntentState]) -> Status:
+    """The status of a signal with several legs."""
+    if any(state.open for state in states):
+        return Status.UNKNOWN
+    done = [state for state in states if state in (IntentState.CLOSED, IntentState.PARTIAL)]
+    if done and all(state is IntentState.CLOSED for state in states):
+        return Status.CLOSED
+    if done:
+        return Status.PARTIAL
+    return Status.ABANDONED if IntentState.ABANDONED in states else Status.REJECTED

@@ -1,0 +1,416 @@
+"""Works off one signal after another: opens, exits, and what follows from them."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core import exits, sizing
+from mt5_bridge.core.decision import Approval, Denial, Exposure
+from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
+from mt5_bridge.core.intent import IntentState, comment_for
+from mt5_bridge.core.messages import OrderResult, Reason, Status
+from mt5_bridge.core.model import Deed, OrderRequest, Position, SymbolInfo
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.job import Job, result
+from mt5_bridge.flows.judge import Judge
+from mt5_bridge.flows.lanes import Lanes
+from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
+from mt5_bridge.flows.settle import Settler
+from mt5_bridge.terminal.port import OrderFacts
+
+_READY_POLL_S = 0.05
+_CONFIRM_TRIES = 3
+_CONFIRM_PAUSE_S = 0.1
+_STOP_TRIES = 3
+_STOP_WITHIN_S = 5.0
+_PERSON_LANE = "!person "
+_IN_PLACE = 1e-9
+
+
+class Trader:
+    """Takes jobs, brings each to its final result.
+
+    Args:
+        deviation_points: the deviation of orders whose signal names none.
+        on_defect: told of what must never happen.
+    """
+
+    def __init__(
+        self,
+        desk: OrderDesk,
+        judge: Judge,
+        book: Book,
+        settler: Settler,
+        clock: Clock,
+        exits_flow: Exits,
+        *,
+        deviation_points: int,
+        on_defect: Callable[[BaseException], None],
+    ) -> None:
+        self.lanes = Lanes(self._work, on_defect)
+        self._desk = desk
+        self._judge = judge
+        self._book = book
+        self._settler = settler
+        self._clock = clock
+        self._exits = exits_flow
+        self._deviation = deviation_points
+
+    def submit(self, job: Job) -> None:
+        """Queue a job: by symbol, a person's commands apart so that they never wait behind signals."""
+        self.lanes.submit((_PERSON_LANE if job.person else "") + job.signal.symbol.upper(), job)
+
+    async def deny(self, job: Job, denial: Denial) -> None:
+        """Bring a job to its end with a denial."""
+        await self._admitted(job)
+        await self._desk.conclude(job, self._denied(job, denial))
+
+    # --- the path of a job
+
+    async def _work(self, job: Job) -> None:
+        try:
+            denial = await self._until_ready(job)
+            if denial is not None:
+                await self._desk.protect(self.deny(job, denial))
+            elif job.signal.action.opens:
+                await self._open(job)
+            else:
+                await self._exits.work(job)
+        except JournalError as error:
+            self._unjournalled(job, error)
+
+    async def _until_ready(self, job: Job) -> Denial | None:
+        """No trading before reconciliation: wait for it within the signal's time."""
+        deadline = job.deadline_msc(self._judge.limits.signal_max_age_ms)
+        while not self._book.reconciled.is_set() and self._clock.now_ms() < deadline:
+            try:
+                async with asyncio.timeout(_READY_POLL_S):
+                    await self._book.reconciled.wait()
+            except TimeoutError:
+                continue
+        if self._book.reconciled.is_set():
+            return None
+        why = self._book.readiness.why_not or "not ready"
+        return Denial(code=Reason.NOT_READY, detail=f"{why}, and the signal's time is over")
+
+    async def _open(self, job: Job) -> None:
+        decided = await self._decide(job)
+        if isinstance(decided, Denial):
+            await self._desk.protect(self.deny(job, decided))
+            return
+        symbol, facts, approval = decided
+        if (late := await self._throttle(job)) is not None:
+            await self._desk.protect(self.deny(job, late))
+            return
+        # The facts are those of before a wait only when there was one: judged anew, so that no guard is stale.
+        if job.suspect and await self._found_of_before(job):
+            return
+        magic = await self._desk.magic(job.key, 0)
+        exposure = Exposure(
+            magic=magic,
+            symbol=symbol.name,
+            side=_side(job),
+            volume=approval.volume,
+            risk=approval.risk,
+            margin=approval.margin,
+        )
+        request = exits.opening_request(
+            job.signal,
+            symbol,
+            facts.quote,
+            volume=approval.volume,
+            magic=magic,
+            comment=comment_for(job.key, job.signal.comment),
+            deviation=self._deviation,
+        )
+        self._book.reserve(exposure)
+        intent = Intent(
+            key=job.key,
+            leg=0,
+            request=_on_the_grid(request, symbol),
+            action=job.signal.action.value,
+            risk=approval.risk,
+        )
+        self._judge.took_slot()
+        await self._desk.protect(self._execute(job, intent, symbol))
+
+    async def _decide(self, job: Job) -> tuple[SymbolInfo, OrderFacts, Approval] | Denial:
+        symbol = await self._judge.symbol(job.signal.symbol)
+        if isinstance(symbol, Denial):
+            return symbol
+        job.symbol = symbol.name
+        facts = await self._judge.facts(job, symbol)
+        if isinstance(facts, Denial):
+            return facts
+        decision = await self._judge.opening(job, symbol, facts)
+        if isinstance(decision, Denial):
+            return decision
+        return facts.symbol_info, facts, decision
+
+    async def _throttle(self, job: Job) -> Denial | None:
+        """Over-rate signals wait within their time; those that cannot make it are told at once."""
+        limits = self._judge.limits
+        deadline = job.deadline_msc(limits.signal_max_age_ms)
+        while (wait := self._judge.throttle_wait_ms()) > 0:
+            now = self._clock.now_ms()
+            self._shed(job, now + wait, limits.max_orders_per_second or 1.0)
+            if now + wait > deadline:
+                self._judge.throttled(job.key)
+                return _over_rate(limits.max_orders_per_second)
+            await asyncio.sleep(wait / 1000)
+            again = await self._decide(job)
+            if isinstance(again, Denial):
+                return again
+        return None
+
+    def _shed(self, head: Job, first_msc: int, per_second: float) -> None:
+        """Deny now those behind that cannot be sent within their time at this rate."""
+        max_age = self._judge.limits.signal_max_age_ms
+        place = 0
+
+        def hopeless(_: int, job: Job) -> bool:
+            nonlocal place
+            if not job.signal.action.opens:
+                return False
+            place += 1
+            if first_msc + place * 1000 / per_second <= job.deadline_msc(max_age):
+                return False
+            place -= 1
+            return True
+
+        for job in self.lanes.drop(head.signal.symbol.upper(), hopeless):
+            self._judge.throttled(job.key)
+            self._desk.spawn(self.deny(job, _over_rate(per_second)))
+
+    async def _execute(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
+        try:
+            await self._admitted(job)
+            await self._desk.commit(self._desk.opened(intent, self._clock.now_ms()))
+        except BridgeError as error:
+            self._book.release(intent.magic)
+            self._unjournalled(job, error)
+            return
+
+        async def again() -> OrderRequest | Denial:
+            facts = await self._judge.facts(job, symbol)
+            if isinstance(facts, Denial):
+                return facts
+            decision = await self._judge.opening(job, symbol, facts, but=intent.magic)
+            if isinstance(decision, Denial):
+                return decision
+            fresh = intent.request
+            if not job.signal.action.is_pending:
+                fresh = msgspec.structs.replace(fresh, price=facts.quote.price_to_open(_side(job)))
+            return msgspec.structs.replace(fresh, volume=min(fresh.volume, decision.volume))
+
+        sent = await self._desk.send(job, intent, check=lambda: self._judge.last_word(job), again=again)
+        await self._opened(job, intent, sent, symbol)
+
+    async def _opened(self, job: Job, intent: Intent, sent: Sent, symbol: SymbolInfo) -> None:
+        if sent.state is IntentState.UNKNOWN:
+            self._book.mark_unknown(intent.magic)
+            now = self._clock.now_ms()
+            interim = result(job, Status.UNKNOWN, now_msc=now, request=intent.request, answer=sent.answer,
+                             retcode_text=sent.retcode_text, detail=sent.detail, reason=Reason.UNKNOWN_OUTCOME)  # fmt: skip
+            await self._desk.conclude(job, interim, self._desk.moved(intent.magic, sent, now), interim=True)
+            self._desk.spawn(self.finish_unknown(job, intent, sent.sent_msc))
+            return
+        if sent.state in (IntentState.FILLED, IntentState.PARTIAL):
+            sent = await self._confirm(intent, sent)
+        await self._conclude(job, intent, sent)
+        if sent.state in (IntentState.FILLED, IntentState.PARTIAL):
+            self._desk.spawn(self._after_fill(job, intent, symbol))
+
+    async def finish_unknown(self, job: Job, intent: Intent, sent_msc: int) -> None:
+        """Look an unknown opening up and give its one final result."""
+        found = await self._desk.resolve(self._desk.case(intent, sent_msc))
+        sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail, sent_msc=sent_msc)
+        await self._conclude(job, intent, sent)
+        if found.state in (IntentState.FILLED, IntentState.PARTIAL):
+            symbol = await self._judge.symbol(intent.request.symbol)
+            if isinstance(symbol, SymbolInfo):
+                await self._after_fill(job, intent, symbol)
+
+    async def _conclude(self, job: Job, intent: Intent, sent: Sent) -> None:
+        now = self._clock.now_ms()
+        moved = self._desk.moved(intent.magic, sent, now)
+        await self._desk.conclude(job, self._result(job, sent, now), moved)
+        if sent.state in (IntentState.REJECTED, IntentState.SIMULATED, IntentState.ABANDONED):
+            self._book.release(intent.magic)
+        else:
+            self._book.settle(intent.magic)
+
+    def _result(self, job: Job, sent: Sent, now: int) -> OrderResult:
+        if sent.denial is not None:
+            return self._denied(job, sent.denial, sent)
+        found, answer = sent.found, sent.answer
+        filled = sent.state in (IntentState.FILLED, IntentState.PARTIAL)
+        volume = (found.volume if found else None) or (answer.volume if answer else 0.0)
+        if filled and not volume:
+            volume = sent.request.volume
+        return result(
+            job,
+            Status(sent.state.value),
+            now_msc=now,
+            request=sent.request,
+            answer=answer,
+            retcode_text=sent.retcode_text,
+            reason=sent.reason or (Reason.NOT_FOUND if sent.state is IntentState.ABANDONED else None),
+            detail=sent.detail,
+            order=found.order if found else None,
+            deal=found.deal if found else None,
+            position=found.position if found else None,
+            price=found.price if found else None,
+            volume_filled=volume if filled else (0.0 if sent.state is not IntentState.PLACED else None),
+        )
+
+    def _denied(self, job: Job, denial: Denial, sent: Sent | None = None) -> OrderResult:
+        return result(
+            job,
+            Status.DENIED,
+            now_msc=self._clock.now_ms(),
+            reason=denial.code,
+            detail=denial.detail,
+            answer=sent.answer if sent else None,
+            retcode_text=sent.retcode_text if sent else None,
+        )
+
+    # --- after a fill
+
+    async def _confirm(self, intent: Intent, sent: Sent) -> Sent:
+        """The position, price and deal of a fill, from the terminal where the answer leaves them open."""
+        case = self._desk.case(intent, sent.sent_msc)
+        for _ in range(_CONFIRM_TRIES):
+            try:
+                found = await self._settler.look(case)
+            except MT5Error as error:
+                logger.bind(event="confirm_failed", magic=intent.magic).warning("Fill not confirmed: {e}", e=error)
+                return sent
+            if found is not None and found.deal:
+                return msgspec.structs.replace(sent, found=found)
+            await asyncio.sleep(_CONFIRM_PAUSE_S)
+        return sent
+
+    async def _after_fill(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
+        """The position must carry the stop and target that were asked for: set them, or close it."""
+        request = intent.request
+        await self._refresh()
+        if not (request.stop_loss or request.take_profit):
+            return
+        began = self._clock.monotonic()
+        for _ in range(_STOP_TRIES):
+            position = self._position_of(intent)
+            if position is None or _protected(position, request, symbol):
+                return
+            self._desk.stats.stops_repaired += 1
+            logger.bind(event="stop_missing", ticket=position.ticket).warning(
+                "Position {t} lacks its stop or target: setting them", t=position.ticket
+            )
+            await self._exits.set_stops(job, position, request.stop_loss, request.take_profit)
+            await self._refresh()
+            if self._clock.monotonic() - began > _STOP_WITHIN_S:
+                break
+        position = self._position_of(intent)
+        if position is not None and not _protected(position, request, symbol):
+            logger.bind(event="stop_not_set", ticket=position.ticket).error(
+                "ERROR the stop of position {t} cannot be set: closing it", t=position.ticket
+            )
+            await self._exits.close_unprotected(job, position)
+
+    def _position_of(self, intent: Intent) -> Position | None:
+        for position in self._book.positions.values():
+            if position.magic == intent.magic:
+                return position
+        if self._book.netting:
+            return next((p for p in self._book.positions.values() if p.symbol == intent.request.symbol), None)
+        return None
+
+    async def _refresh(self) -> None:
+        try:
+            await self._book.refresh()
+        except MT5Error as error:
+            logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+
+    # --- signals of an earlier life
+
+    async def _found_of_before(self, job: Job) -> bool:
+        """A signal that a former journal may have executed: look its magic up before the first send."""
+        probe = OrderRequest(deed=Deed.DEAL, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
+        intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
+        try:
+            found = await self._settler.look(self._desk.case(intent, job.created_msc))
+        except MT5Error as error:
+            await self._desk.protect(self.deny(job, Denial(code=Reason.NOT_READY, detail=str(error))))
+            return True
+        if found is None:
+            return False
+        sent = Sent(state=found.state, request=probe, found=found, detail="executed before this journal began")
+        await self._desk.protect(self._adopt(job, intent, sent))
+        return True
+
+    async def _adopt(self, job: Job, intent: Intent, sent: Sent) -> None:
+        await self._admitted(job)
+        now = self._clock.now_ms()
+        opened = self._desk.opened(intent, now)
+        await self._desk.conclude(job, self._result(job, sent, now), opened, self._desk.moved(intent.magic, sent, now))
+
+    async def _admitted(self, job: Job) -> None:
+        if job.admitted is not None:
+            await asyncio.shield(job.admitted)
+
+    def _unjournalled(self, job: Job, error: BridgeError) -> None:
+        """Nothing was sent: without a journal there is no trade. The signal is read again when it can be written."""
+        self._desk.stats.denied += 1
+        logger.bind(event="signal_not_journalled", key=job.key).error(
+            "ERROR signal {key} is refused, the journal cannot be written: {error}", key=job.key, error=error
+        )
+        if not job.outcome.done():
+            job.outcome.set_result(
+                result(
+                    job,
+                    Status.DENIED,
+                    now_msc=self._clock.now_ms(),
+                    reason=Reason.JOURNAL_UNAVAILABLE,
+                    detail=str(error),
+                )
+            )
+
+
+def _side(job: Job):  # type: ignore[no-untyped-def]
+    side = job.signal.action.side
+    assert side is not None
+    return side
+
+
+def _over_rate(per_second: float | None) -> Denial:
+    return Denial(
+        code=Reason.THROTTLED,
+        detail=f"more than {per_second:g} orders a second; the signal's time ends before its turn",
+        limit=per_second,
+    )
+
+
+def _on_the_grid(request: OrderRequest, symbol: SymbolInfo) -> OrderRequest:
+    """Prices rounded to the tick size."""
+
+    def rounded(price: float) -> float:
+        return sizing.round_price(price, symbol.tick_size, symbol.digits) if price else 0.0
+
+    return msgspec.structs.replace(
+        request,
+        price=rounded(request.price),
+        stop_limit_price=rounded(request.stop_limit_price),
+        stop_loss=rounded(request.stop_loss),
+        take_profit=rounded(request.take_profit),
+    )
+
+
+def _protected(position: Position, request: OrderRequest, symbol: SymbolInfo) -> bool:
+    half = symbol.tick_size / 2 + _IN_PLACE
+    return (not request.stop_loss or abs(position.stop_loss - request.stop_loss) <= half) and (
+        not request.take_profit or abs(position.take_profit - request.take_profit) <= half
+    )
