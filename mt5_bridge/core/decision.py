@@ -91,8 +91,10 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
         peak_equity: the highest equity ever seen, deposits and withdrawals since then added.
         start_msc: when the day began, UTC ms.
         deposits: deposits less withdrawals of the day that are in the figures above.
-        balance: the account's balance when its deals were last booked; None: not known. While the account shows
-            another one there are deals still to be read, so its equity must not be judged (`risk.settled`).
+        start_balance: balance and credit before the first deal of the day; None: not known.
+        balance: balance and credit that the figures above were last found to agree with; None: they do not yet. While
+            the account shows another one, deals are still to be read and its equity must not be judged
+            (`risk.settled`).
     """
 
     date: str
@@ -101,6 +103,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     peak_equity: float
     start_msc: int = 0
     deposits: float = 0.0
+    start_balance: float | None = None
     balance: float | None = None
 
 

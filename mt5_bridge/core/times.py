@@ -1,12 +1,14 @@
 """UTC milliseconds to the wire's ISO-8601 and back."""
 
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
 
 SECOND = 1000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = -62_135_596_800_000  # year 1
 _LAST = 253_402_300_799_999  # year 9999
 _SECONDS_END = 100_000_000_000  # a plain number below is seconds (until the year 5138), above it milliseconds
@@ -14,8 +16,14 @@ _SECONDS_END = 100_000_000_000  # a plain number below is seconds (until the yea
 
 def iso(msc: int) -> str:
     """`1577836800123` → `2020-01-01T00:00:00.123Z`. Times no calendar holds become the nearest one that does."""
-    seconds, ms = divmod(min(max(msc, _FIRST), _LAST), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z".rjust(24, "0")
+    return f"{moment(msc).isoformat(timespec='milliseconds')[:23]}Z"
+
+
+def moment(msc: int) -> datetime:
+    """UTC ms as a datetime, to the nearest time a calendar holds. `fromtimestamp` would not do: on Windows it refuses
+    times before 1970 and after 3000.
+    """
+    return _EPOCH + timedelta(milliseconds=min(max(msc, _FIRST), _LAST))
 
 
 def from_iso(text: str) -> int:
@@ -24,10 +32,10 @@ def from_iso(text: str) -> int:
     Raises:
         ValueError: not ISO-8601.
     """
-    moment = datetime.fromisoformat(text.strip())
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    when = datetime.fromisoformat(text.strip())
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    delta = when - _EPOCH
     return delta.days * DAY + delta.seconds * SECOND + delta.microseconds // 1000
 
 
@@ -39,6 +47,8 @@ def parse_time(value: str | int | float) -> int:
     """
     if isinstance(value, str):
         return from_iso(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a time")
     msc = int(value if abs(value) >= _SECONDS_END else value * 1000)
     if not _FIRST <= msc <= _LAST:
         raise ValueError(f"{value} is not a time")

@@ -1,0 +1,53 @@
+"""How much may be open at once: MAX_SIMULTANEOUS_TRADES, MAX_POSITIONS_PER_SYMBOL and, by class,
+MAX_POSITIONS_FOREX/METAL/INDEX/CRYPTO.
+
+Counted, each as one: open positions (manual ones too), pending orders (they can fill without asking again) and what is
+in flight (P9). An opening counts as one more, on a netting account as well: the limits are about orders let in.
+"""
+
+from collections.abc import Iterator
+
+from mt5_bridge.core.decision import Context, Denial
+from mt5_bridge.core.guards.assets import asset_class
+from mt5_bridge.core.messages import Reason
+from mt5_bridge.core.model import AssetClass
+
+
+def positions(ctx: Context) -> Denial | None:
+    """Positions, pendings and what is in flight must leave room for one more: in all, by symbol and by class."""
+    assert ctx.symbol is not None
+    limits, name = ctx.limits, ctx.symbol.name
+    total = len(ctx.positions) + len(ctx.orders) + len(ctx.in_flight)
+    denial = _full("in all", total, limits.max_simultaneous_trades)
+    if denial is None and limits.max_positions_per_symbol is not None:
+        denial = _full(f"in {name}", sum(s == name for s in _symbols(ctx)), limits.max_positions_per_symbol)
+    if denial is None and limits.max_positions_by_class:
+        group = class_of(ctx, name)
+        limit = limits.max_positions_by_class.get(group)
+        if limit is not None:
+            denial = _full(f"in {group.value}", sum(class_of(ctx, s) is group for s in _symbols(ctx)), limit)
+    return denial
+
+
+def class_of(ctx: Context, name: str) -> AssetClass:
+    """The class of a symbol, by its rules where they are known."""
+    if ctx.symbol is not None and ctx.symbol.name == name:
+        return asset_class(ctx.symbol)
+    return ctx.classes.get(name) or asset_class(name)
+
+
+def _symbols(ctx: Context) -> Iterator[str]:
+    for position in ctx.positions:
+        yield position.symbol
+    for order in ctx.orders:
+        yield order.symbol
+    for exposure in ctx.in_flight:
+        yield exposure.symbol
+
+
+def _full(where: str, count: int, limit: int | None) -> Denial | None:
+    if limit is None or count < limit:
+        return None
+    return Denial(
+        code=Reason.POSITIONS, detail=f"{count} positions {where}, the limit is {limit}", limit=limit, value=count
+    )
