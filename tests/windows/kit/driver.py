@@ -19,7 +19,7 @@ ON_WINDOWS = sys.platform == "win32"
 _PYTHON = [sys.executable] if ON_WINDOWS else ["wine", r"C:\bridge\venv\Scripts\python.exe"]
 
 if sys.platform == "win32":
-    _GROUP = subprocess.CREATE_NEW_PROCESS_GROUP  # so that Ctrl+C reaches the program and not the test as well
+    _GROUP = subprocess.CREATE_NEW_PROCESS_GROUP  # so that the key reaches the program and not the test as well
 else:
     _GROUP = 0
 
@@ -73,9 +73,9 @@ class Running:
                 return line.rstrip()
 
     def interrupt(self) -> None:
-        """Ctrl+C."""
+        """Ctrl+C, or Ctrl+Break on Windows itself."""
         if sys.platform == "win32":
-            self.process.send_signal(signal.CTRL_C_EVENT)
+            self.process.send_signal(signal.CTRL_BREAK_EVENT)  # a new process group hears no Ctrl+C
         else:
             self.process.send_signal(signal.SIGINT)
 
