@@ -125,8 +125,8 @@ def _cursor_moved(db: sqlite3.Connection, x: c.CursorMoved) -> None:
 
 def _halt_changed(db: sqlite3.Connection, x: c.HaltChanged) -> None:
     db.execute(
-        'INSERT INTO halts (state, reason, "by", at_msc, origin) VALUES (?, ?, ?, ?, ?)',
-        (x.state, x.reason, x.by, x.at_msc, x.origin),
+        'INSERT INTO halts (state, reason, "by", at_msc, origin, until_day) VALUES (?, ?, ?, ?, ?, ?)',
+        (x.state, x.reason, x.by, x.at_msc, x.origin, x.until_day),
     )
 
 

@@ -126,13 +126,17 @@ class CursorMoved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HaltChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """The halt state changed. The last one is the current state, all of them the history."""
+    """The halt state changed. The last one is the current state, all of them the history.
+
+    `until_day`: ISO date of the trading day a daily latch ends with; None: only a person ends it.
+    """
 
     state: str
     reason: str
     by: str
     at_msc: int
     origin: str
+    until_day: str | None = None
 
 
 class CommandAnswered(msgspec.Struct, frozen=True, kw_only=True):

@@ -114,7 +114,7 @@ def cursors(db: sqlite3.Connection) -> dict[str, Cursor]:
 
 def halts(db: sqlite3.Connection, limit: int) -> list[StoredHalt]:
     """The last changes of the halt state, newest first."""
-    rows = db.execute('SELECT state, reason, "by", at_msc, origin FROM halts ORDER BY id DESC LIMIT ?', (limit,))
+    rows = db.execute('SELECT state, reason, "by", at_msc, origin, until_day FROM halts ORDER BY id DESC LIMIT ?', (limit,))
     return [StoredHalt(*row) for row in rows]
 
 

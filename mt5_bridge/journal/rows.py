@@ -86,6 +86,7 @@ class StoredHalt(msgspec.Struct, frozen=True):
     by: str
     at_msc: int
     origin: str
+    until_day: str | None
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):

@@ -90,7 +90,8 @@ CREATE TABLE halts (
     reason TEXT    NOT NULL,
     "by"   TEXT    NOT NULL,
     at_msc INTEGER NOT NULL,
-    origin TEXT    NOT NULL
+    origin TEXT    NOT NULL,
+    until_day TEXT              -- a daily limit's latch ends with that trading day; NULL: only a person ends it
 );
 
 CREATE TABLE commands (
