@@ -1,0 +1,235 @@
+"""The broker's clock: its wall time is encoded as if it were UTC, and nobody tells by how much it is off.
+
+The offset is inferred from *advancing* ticks (a tick that came between two looks happened between them; weekend
+leftovers advance nothing), rounded to 15 minutes, or taken from a time zone. Changes are kept as a timeline in raw
+broker time, so that a tick is converted with the offset valid at it. A step back of broker time makes raw times
+ambiguous: it begins a new epoch.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+GRAIN_MS = 15 * 60_000
+"""Offsets of time zones are multiples of 15 minutes."""
+MAX_RESIDUAL_MS = 5 * 60_000
+"""How far PC clock and tick may disagree beyond a whole grain: more is a wrong PC clock or an old tick."""
+MAX_GAP_MS = 60_000
+"""A symbol not looked at for longer says nothing about when its tick came."""
+MIN_OFFSET_MS = -12 * 3_600_000
+MAX_OFFSET_MS = 14 * 3_600_000
+FIRST_AGREEING = 2
+CHANGE_AGREEING = 3
+
+
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """From `from_raw_msc` (raw broker time) on, in `epoch`, broker time is UTC plus `offset_ms`."""
+
+    epoch: int
+    from_raw_msc: int
+    offset_ms: int
+
+
+class _Look(msgspec.Struct, gc=False):
+    raw: int
+    now: int
+
+
+class _Candidate(msgspec.Struct, gc=False):
+    offset: int
+    first_raw: int
+    first_now: int
+    count: int = 0
+
+
+class BrokerClock:
+    """Converts between raw broker time and UTC, both in ms.
+
+    Args:
+        timezone: IANA name of the broker's time zone (MT5_SERVER_TIMEZONE); None: infer.
+        offset_ms: a first guess to begin with, still corrected by ticks.
+        timeline: what an earlier run knew (`timeline` of then).
+        on_change: called with the new timeline whenever it changed, for whoever keeps it.
+
+    Attributes:
+        skew_ms: how far the last live tick was from the PC's clock once the offset is taken off; None before the first.
+    """
+
+    def __init__(
+        self,
+        *,
+        timezone: str | None = None,
+        offset_ms: int | None = None,
+        timeline: Sequence[Segment] = (),
+        on_change: Callable[[tuple[Segment, ...]], None] | None = None,
+    ) -> None:
+        self.skew_ms: int | None = None
+        self._zone = ZoneInfo(timezone) if timezone else None
+        self._timeline = tuple(timeline)
+        if not self._timeline and offset_ms is not None:
+            self._timeline = (Segment(0, 0, offset_ms),)
+        self._on_change = on_change
+        self._looks: dict[str, _Look] = {}
+        self._candidate: _Candidate | None = None
+        self._confirmed_now: int | None = None
+        self._zone_cell = -1
+        self._cells: dict[int, int] = {}
+
+    @property
+    def timeline(self) -> tuple[Segment, ...]:
+        """Every offset known so far, oldest first."""
+        return self._timeline
+
+    @property
+    def offset_ms(self) -> int | None:
+        """Broker time minus UTC now; None until known."""
+        return self._timeline[-1].offset_ms if self._timeline else None
+
+    @property
+    def epoch(self) -> int:
+        """Grows with every step back of broker time."""
+        return self._timeline[-1].epoch if self._timeline else 0
+
+    @property
+    def epoch_start_raw(self) -> int:
+        """Raw time at which the current epoch began."""
+        return next((s.from_raw_msc for s in self._timeline if s.epoch == self.epoch), 0)
+
+    def restore(self, timeline: Sequence[Segment]) -> None:
+        """Begin with what an earlier run knew; what ticks have shown meanwhile is kept."""
+        if timeline and self._confirmed_now is None:
+            self._timeline = tuple(timeline)
+            self._zone_cell = -1
+
+    def on_change(self, callback: Callable[[tuple[Segment, ...]], None]) -> None:
+        """Set who is told of a changed timeline."""
+        self._on_change = callback
+
+    def observe(self, symbol: str, raw_msc: int, now_msc: int) -> bool:
+        """Learn from a symbol's last tick.
+
+        Args:
+            symbol: whose tick it is.
+            raw_msc: its raw time; 0 while the symbol has none.
+            now_msc: UTC ms when it was seen.
+
+        Returns:
+            Whether the offset changed or became known.
+        """
+        if self._zone is not None:
+            changed = self._follow_zone(now_msc)
+            if (offset := self.offset_ms) is not None and self._advanced(symbol, raw_msc, now_msc):
+                self.skew_ms = raw_msc - now_msc - offset
+            return changed
+        if not self._advanced(symbol, raw_msc, now_msc):
+            return False
+        offset = round((raw_msc - now_msc) / GRAIN_MS) * GRAIN_MS
+        residual = raw_msc - now_msc - offset
+        if abs(residual) > MAX_RESIDUAL_MS or not MIN_OFFSET_MS <= offset <= MAX_OFFSET_MS:
+            return False
+        self.skew_ms = residual
+        if offset == self.offset_ms:
+            self._candidate = None
+            self._confirmed_now = now_msc
+            return False
+        return self._contradicted(offset, raw_msc, now_msc)
+
+    def _advanced(self, symbol: str, raw: int, now: int) -> bool:
+        if raw <= 0:
+            return False
+        look = self._looks.get(symbol)
+        if look is None:
+            self._looks[symbol] = _Look(raw, now)
+            return False
+        moved, gap = raw != look.raw, now - look.now
+        look.raw, look.now = raw, now
+        return moved and 0 <= gap <= MAX_GAP_MS
+
+    def _contradicted(self, offset: int, raw: int, now: int) -> bool:
+        candidate = self._candidate
+        if candidate is None or candidate.offset != offset:
+            candidate = self._candidate = _Candidate(offset, raw, now)
+        candidate.count += 1
+        if candidate.count < (CHANGE_AGREEING if self._timeline else FIRST_AGREEING):
+            return False
+        self._candidate = None
+        if not self._timeline:
+            self._append(Segment(0, 0, offset))
+        else:
+            # The step came between the last tick that fitted and the first that did not.
+            slack = MAX_GAP_MS if self._confirmed_now is None else candidate.first_now - self._confirmed_now
+            self._append_step(offset, candidate.first_raw - min(max(slack, 0), MAX_GAP_MS))
+        self._confirmed_now = now
+        return True
+
+    def _append_step(self, offset: int, from_raw: int) -> None:
+        last = self._timeline[-1]
+        epoch = last.epoch + 1 if offset < last.offset_ms else last.epoch
+        if epoch == last.epoch:
+            from_raw = max(from_raw, last.from_raw_msc)
+        self._append(Segment(epoch, from_raw, offset))
+
+    def _append(self, segment: Segment) -> None:
+        self._timeline = (*self._timeline, segment)
+        if self._on_change is not None:
+            self._on_change(self._timeline)
+
+    def _follow_zone(self, now: int) -> bool:
+        cell = now // GRAIN_MS
+        if cell == self._zone_cell or self._zone is None:
+            return False
+        self._zone_cell = cell
+        offset = _offset_ms(datetime.fromtimestamp(cell * GRAIN_MS / 1000, UTC).astimezone(self._zone))
+        if offset == self.offset_ms:
+            return False
+        if not self._timeline:
+            self._append(Segment(0, 0, offset))
+        else:
+            self._append_step(offset, cell * GRAIN_MS + offset)
+        return True
+
+    def offset_at(self, raw_msc: int, epoch: int | None = None) -> int:
+        """Broker time minus UTC, in ms, at a raw time.
+
+        Args:
+            raw_msc: raw broker time.
+            epoch: the epoch it belongs to; None: the current one.
+
+        Returns:
+            The offset; 0 while none is known (ask `offset_ms` where that matters).
+        """
+        limit = self.epoch if epoch is None else epoch
+        for segment in reversed(self._timeline):
+            if segment.epoch <= limit and segment.from_raw_msc <= raw_msc:
+                if self._zone is not None and segment is self._timeline[0]:
+                    break
+                return segment.offset_ms
+        if self._zone is not None:
+            return self._zone_offset(raw_msc)
+        return self._timeline[0].offset_ms if self._timeline else 0
+
+    def _zone_offset(self, raw: int) -> int:
+        cell = raw // GRAIN_MS
+        offset = self._cells.get(cell)
+        if offset is None:
+            if len(self._cells) > 4096:
+                self._cells.clear()
+            wall = datetime.fromtimestamp(cell * GRAIN_MS / 1000, UTC).replace(tzinfo=self._zone)
+            offset = self._cells[cell] = _offset_ms(wall)
+        return offset
+
+    def to_utc(self, raw_msc: int, epoch: int | None = None) -> int:
+        """UTC ms of a raw time; 0 (the terminal's "never") stays 0."""
+        return raw_msc - self.offset_at(raw_msc, epoch) if raw_msc else 0
+
+    def to_broker(self, utc_msc: int) -> int:
+        """Raw broker ms of a UTC time, in the offset of now or, for the past, the one then valid."""
+        offset = self.offset_ms or 0
+        return utc_msc + self.offset_at(utc_msc + offset)
+
+
+def _offset_ms(wall: datetime) -> int:
+    offset = wall.utcoffset()
+    return int(offset.total_seconds() * 1000) if offset is not None else 0

@@ -1,0 +1,98 @@
+"""Frames between the daemon and the terminal host: a length of four bytes, then msgpack. Pure.
+
+One request is in flight at a time, so a reply needs only the number of its request to be matched.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+_LENGTH = struct.Struct(">I")
+MAX_FRAME = 256 * 1024 * 1024
+"""No honest frame is longer (4 million ticks): a longer one means that something else wrote to the pipe."""
+
+
+IPC_FAIL = -10000
+"""last_error codes from here down mean that the pipe to the terminal is broken or was never there."""
+
+
+class FrameError(Exception):
+    """The bytes are no frames: the stream cannot be read on."""
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """A call of the daemon: the operation's name and its positional arguments."""
+
+    id: int
+    op: str
+    args: list[Any]
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """Why a call failed.
+
+    Attributes:
+        kind: `terminal` (its last_error is in `code`), `mismatch` (another account answered), `settings`, `import`,
+            `validation` (a request the host does not understand), `bug`.
+        code: the terminal's last_error where it has one.
+        text: for people.
+        sent: `order_send` had been called.
+    """
+
+    kind: str
+    code: int | None
+    text: str
+    sent: bool = False
+
+
+class HostError(Exception):
+    """An operation failed in the host; the daemon gets `failure`."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """The host's answer: `failure`, or the result still undecoded."""
+
+    id: int
+    failure: Failure | None
+    result: msgspec.Raw = msgspec.Raw(b"\xc0")
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def pack(message: Any) -> bytes:
+    """One whole frame of anything msgpack can carry."""
+    payload = _encoder.encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameReader:
+    """Cuts a byte stream into frames, however the pipe cut it."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes and yield the payload of every frame now complete.
+
+        Raises:
+            FrameError: a length beyond MAX_FRAME.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME:
+                raise FrameError(f"a frame of {length} bytes announced")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            with memoryview(self._buffer) as view:
+                payload = bytes(view[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield payload

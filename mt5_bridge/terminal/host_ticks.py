@@ -1,0 +1,189 @@
+"""Reading ticks in the host: a cheap look at every symbol, copies only of what moved, in slices of a few ms.
+
+The terminal answers whole seconds only, so a page is asked from the cursor's second and what was already read is
+cut off. Pages are bytes (60-byte records); numpy is never imported here, its arrays just give their bytes.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from struct import Struct
+from time import perf_counter
+from typing import Any
+
+from mt5_bridge.core.model import TICK_RECORD_SIZE
+from mt5_bridge.terminal.frames import IPC_FAIL, HostError
+from mt5_bridge.terminal.raw import RawBlock, RawCursor
+
+COPY_TICKS_ALL = -1
+MIN_PAGE = 512
+MAX_PAGE = 1 << 23
+"""No second holds more ticks: beyond it a terminal that always answers full pages would be asked for ever."""
+
+_time_msc = Struct("<q").unpack_from
+
+
+def times(data: bytes) -> "_Times":
+    """The raw times of a page, as a sequence to search in."""
+    return _Times(data)
+
+
+class _Times:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data) // TICK_RECORD_SIZE
+
+    def __getitem__(self, index: int) -> int:
+        time: int = _time_msc(self._data, index * TICK_RECORD_SIZE + 40)[0]
+        return time
+
+
+class TickReader:
+    """Reads new ticks of many symbols.
+
+    Args:
+        module: the terminal's module.
+        pick: selects a symbol, raising what the daemon shall hear.
+        need: passes a value on, raising `last_error` where it is None.
+    """
+
+    def __init__(self, module: Any, pick: Callable[[str], Any], need: Callable[[Any, str], Any]) -> None:
+        self._mt5 = module
+        self._pick = pick
+        self._need = need
+        self._seen: dict[str, Any] = {}
+        self._read_at: dict[str, Any] = {}
+        self._pages: dict[str, int] = {}
+        self._after = ""
+
+    def poll(
+        self, cursors: list[RawCursor], slice_ms: float, max_ticks: int, backfill_ms: int
+    ) -> tuple[list[RawBlock], dict[str, Any], list[str], dict[str, str]]:
+        """One slice.
+
+        Args:
+            cursors: the symbols and how far each is read.
+            slice_ms: stop after so long; at least one symbol is always handled.
+            max_ticks: stop after so many ticks.
+            backfill_ms: how far back a symbol without cursor begins.
+
+        Returns:
+            (blocks, changed last ticks by symbol, symbols to ask for again, what is wrong by symbol).
+
+        Raises:
+            HostError: the pipe to the terminal is broken. What ails one symbol does not stop the others.
+        """
+        end = perf_counter() + slice_ms / 1000
+        blocks: list[RawBlock] = []
+        quotes: dict[str, Any] = {}
+        unfinished: list[str] = []
+        faults: dict[str, str] = {}
+        left = max_ticks
+        queue = self._rotated(cursors)
+        for index, cursor in enumerate(queue):
+            if index and (left <= 0 or perf_counter() >= end):
+                unfinished.extend(c.symbol for c in queue[index:])
+                break
+            self._after = cursor.symbol
+            try:
+                block = self._one(cursor, quotes, max(left, 1), backfill_ms)
+            except HostError as error:
+                if error.failure.code is None or error.failure.code <= IPC_FAIL:
+                    raise
+                faults[cursor.symbol] = error.failure.text
+                continue
+            if block is None:
+                continue
+            blocks.append(block)
+            left -= len(block.data) // TICK_RECORD_SIZE
+            if block.more:
+                unfinished.append(cursor.symbol)
+        return blocks, quotes, unfinished, faults
+
+    def _rotated(self, cursors: list[RawCursor]) -> list[RawCursor]:
+        """Begin behind the symbol handled last, so that none starves."""
+        start = next((i + 1 for i, c in enumerate(cursors) if c.symbol == self._after), 0)
+        return cursors[start:] + cursors[:start]
+
+    def _one(self, cursor: RawCursor, quotes: dict[str, Any], left: int, backfill_ms: int) -> RawBlock | None:
+        symbol = cursor.symbol
+        tick = self._mt5.symbol_info_tick(symbol)
+        if tick is None or not tick.time_msc:
+            self._pick(symbol)
+            return None
+        if tick != self._seen.get(symbol):
+            self._seen[symbol] = quotes[symbol] = tick
+        if cursor.time_msc is None:
+            return self._begin(symbol, tick.time_msc, backfill_ms)
+        # Same ms and yet another tick: equal times say nothing, the tick itself does.
+        if tick.time_msc <= cursor.time_msc and tick == self._read_at.get(symbol):
+            return None
+        size = self._pages.get(symbol, MIN_PAGE)
+        block = self.page(cursor, min(size, max(left, MIN_PAGE)), left)
+        self._pages[symbol] = size * 4 if block.more else MIN_PAGE
+        if not block.more:
+            self._read_at[symbol] = tick
+        return block if block.data else None
+
+    def _begin(self, symbol: str, time_msc: int, backfill_ms: int) -> RawBlock:
+        """Where a new symbol starts: at its last tick, or some time before it."""
+        if backfill_ms > 0:
+            return RawBlock(symbol, b"", 0, True, time_msc - backfill_ms, 0)
+        at = times(self._second(symbol, time_msc // 1000, MIN_PAGE))
+        known = bisect_right(at, time_msc) - bisect_left(at, time_msc)
+        return RawBlock(symbol, b"", 0, False, time_msc, known)
+
+    def page(self, cursor: RawCursor, size: int, limit: int) -> RawBlock:
+        """The next ticks behind a cursor.
+
+        Args:
+            cursor: with a time.
+            size: how many to ask for at first.
+            limit: at most so many are answered.
+
+        Returns:
+            The block with the cursor behind it; the same cursor and no data where nothing is new.
+        """
+        start = cursor.time_msc or 0
+        data = self._second(cursor.symbol, start // 1000, size)
+        at = times(data)
+        full = len(at) >= size
+        first = bisect_left(at, start)
+        same = bisect_right(at, start, lo=first) - first
+        skip = first + min(same, cursor.count)
+        first_seq = cursor.count if skip < first + same else 0
+        stop = min(len(at), skip + limit)
+        if skip >= stop:
+            return RawBlock(cursor.symbol, b"", 0, False, start, cursor.count)
+        last = at[stop - 1]
+        count = stop - bisect_left(at, last, lo=skip, hi=stop)
+        if last == start:
+            count += first_seq
+        return RawBlock(
+            cursor.symbol,
+            data[skip * TICK_RECORD_SIZE : stop * TICK_RECORD_SIZE],
+            first_seq,
+            full or stop < len(at),
+            last,
+            count,
+        )
+
+    def _second(self, symbol: str, second: int, size: int) -> bytes:
+        """At least the whole second: a full page that ends inside it is asked again with twice the count."""
+        while True:
+            found = self._mt5.copy_ticks_from(symbol, second, size, COPY_TICKS_ALL)
+            data: bytes = self._need(found, f"copy_ticks_from {symbol}").tobytes()
+            at = times(data)
+            if len(at) < size or at[len(at) - 1] // 1000 != second or size >= MAX_PAGE:
+                return data
+            size *= 2
+
+    def stretch(self, symbol: str, start_s: int, end_s: int | None, count: int | None) -> bytes:
+        """Ticks of the past, by dates (broker seconds) or by count."""
+        if end_s is not None:
+            found = self._mt5.copy_ticks_range(symbol, start_s, end_s, COPY_TICKS_ALL)
+        else:
+            found = self._mt5.copy_ticks_from(symbol, start_s, count or MIN_PAGE, COPY_TICKS_ALL)
+        data: bytes = self._need(found, f"copy_ticks {symbol}").tobytes()
+        return data
