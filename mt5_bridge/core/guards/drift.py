@@ -4,18 +4,20 @@ Only for market orders that carry `price`, compared with the price at which they
 """
 
 from mt5_bridge.core.decision import Context, Denial
-from mt5_bridge.core.guards.terms import points
+from mt5_bridge.core.guards.terms import points, terms
 from mt5_bridge.core.messages import Reason
 
 
 def drift(ctx: Context) -> Denial | None:
     """A market order's price must still be near the market."""
-    limit, price, side = ctx.limits.max_drift_points, ctx.signal.price, ctx.signal.action.side
-    if limit is None or not price or side is None or ctx.signal.action.is_pending:
+    limit, price = ctx.limits.max_drift_points, ctx.signal.price
+    if limit is None or not price:
+        return None
+    asked = terms(ctx)
+    if asked.pending is not None:
         return None
     assert ctx.symbol is not None
-    assert ctx.quote is not None
-    now = ctx.quote.price_to_open(side)
+    now = asked.entry
     moved = points(abs(price - now), ctx.symbol.point)
     if moved <= limit:
         return None

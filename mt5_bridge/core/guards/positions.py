@@ -5,8 +5,6 @@ Counted, each as one: open positions (manual ones too), pending orders (they can
 in flight (P9). An opening counts as one more, on a netting account as well: the limits are about orders let in.
 """
 
-from collections.abc import Iterator
-
 from mt5_bridge.core.decision import Context, Denial
 from mt5_bridge.core.guards.assets import asset_class
 from mt5_bridge.core.messages import Reason
@@ -18,14 +16,17 @@ def positions(ctx: Context) -> Denial | None:
     assert ctx.symbol is not None
     limits, name = ctx.limits, ctx.symbol.name
     total = len(ctx.positions) + len(ctx.orders) + len(ctx.in_flight)
-    denial = _full("in all", total, limits.max_simultaneous_trades)
-    if denial is None and limits.max_positions_per_symbol is not None:
-        denial = _full(f"in {name}", sum(s == name for s in _symbols(ctx)), limits.max_positions_per_symbol)
+    denial = _full("all", total, limits.max_simultaneous_trades)
+    if denial is not None or (limits.max_positions_per_symbol is None and not limits.max_positions_by_class):
+        return denial
+    counts = _by_symbol(ctx)
+    denial = _full(name, counts.get(name, 0), limits.max_positions_per_symbol)
     if denial is None and limits.max_positions_by_class:
         group = class_of(ctx, name)
         limit = limits.max_positions_by_class.get(group)
         if limit is not None:
-            denial = _full(f"in {group.value}", sum(class_of(ctx, s) is group for s in _symbols(ctx)), limit)
+            count = sum(count for other, count in counts.items() if class_of(ctx, other) is group)
+            denial = _full(group.value, count, limit)
     return denial
 
 
@@ -36,18 +37,20 @@ def class_of(ctx: Context, name: str) -> AssetClass:
     return ctx.classes.get(name) or asset_class(name)
 
 
-def _symbols(ctx: Context) -> Iterator[str]:
-    for position in ctx.positions:
-        yield position.symbol
+def _by_symbol(ctx: Context) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for held in ctx.positions:
+        counts[held.symbol] = counts.get(held.symbol, 0) + 1
     for order in ctx.orders:
-        yield order.symbol
+        counts[order.symbol] = counts.get(order.symbol, 0) + 1
     for exposure in ctx.in_flight:
-        yield exposure.symbol
+        counts[exposure.symbol] = counts.get(exposure.symbol, 0) + 1
+    return counts
 
 
 def _full(where: str, count: int, limit: int | None) -> Denial | None:
     if limit is None or count < limit:
         return None
     return Denial(
-        code=Reason.POSITIONS, detail=f"{count} positions {where}, the limit is {limit}", limit=limit, value=count
+        code=Reason.POSITIONS, detail=f"{count} positions in {where}, the limit is {limit}", limit=limit, value=count
     )

@@ -31,16 +31,15 @@ def open_risk(ctx: Context, proposal: Approval) -> Denial | None:
     if terms(ctx).stop_loss <= 0:
         return Denial(code=Reason.OPEN_RISK, detail="without a stop the risk of this order is unlimited", limit=limit)
     money = proposal.risk + sum(exposure.risk for exposure in ctx.in_flight)
+    at_stop = ctx.risk_by_position.get
     tickets = [position.ticket for position in ctx.positions] + [order.ticket for order in ctx.orders]
     for ticket in tickets:
-        if ticket == changed:
-            continue
-        at_stop = ctx.risk_by_position.get(ticket)
-        if at_stop is None:
+        loss = at_stop(ticket) if ticket != changed else 0.0
+        if loss is None:
             return Denial(
                 code=Reason.OPEN_RISK, detail=f"ticket {ticket} has no stop: the open risk is unlimited", limit=limit
             )
-        money += at_stop
+        money += loss
     return _over(Reason.OPEN_RISK, "all that is open", money, ctx.account.equity, limit)
 
 

@@ -10,6 +10,7 @@ from mt5_bridge.core.model import Action, OrderType, Position, Quote, Side
 
 _PENDING = {OrderType[action.value]: action for action in Action if action.is_pending}
 
+_MARKET = (Action.BUY, Action.SELL)
 STOP_LIMITS = frozenset({Action.BUY_STOP_LIMIT, Action.SELL_STOP_LIMIT})
 
 
@@ -44,14 +45,28 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
         return self.entry if self.pending else quote.price_to_close(self.side)
 
 
+_SIDES = {action: action.side for action in Action}
+_latest: tuple[Context | None, Terms | None] = (None, None)
+
+
 def terms(ctx: Context) -> Terms:
     """The terms of an opening, or of a MODIFY's target after the change. Needs the quote, and for MODIFY the target."""
+    # Half a dozen guards ask in turn about the same context, so the last answer is kept; contexts are frozen.
+    global _latest
+    known, found = _latest
+    if known is not ctx or found is None:
+        found = _terms(ctx)
+        _latest = (ctx, found)
+    return found
+
+
+def _terms(ctx: Context) -> Terms:
     signal, target = ctx.signal, ctx.target
-    side = signal.action.side
+    side = _SIDES[signal.action]
     if side is not None:
         price = signal.price or 0.0
         stop_limit = signal.stop_limit_price or 0.0
-        pending = None if signal.action.is_market else signal.action
+        pending = None if signal.action in _MARKET else signal.action
         if pending is None:
             assert ctx.quote is not None
             entry = ctx.quote.price_to_open(side)
