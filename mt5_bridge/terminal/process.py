@@ -152,7 +152,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         self._end_soon()
 
     def _end_soon(self) -> None:
-        # Either sign of the end without the other: a host that lives on mute, or a terminal holding the dead one's pipe.
+        # One sign of the end without the other: a host that lives on mute, or a terminal that holds the pipe open.
         self._killed_for = self._killed_for or "it ended by itself"
         asyncio.get_running_loop().call_later(_LAST_WORDS_S, self.kill, self._killed_for)
 
