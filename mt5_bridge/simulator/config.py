@@ -1,0 +1,147 @@
+"""The paper terminal's settings: plain names and texts in, one frozen value out. Nothing here reads the environment."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+
+from mt5_bridge.core.errors import SettingsError
+from mt5_bridge.core.model import MarginMode
+
+DEFAULT_LOGIN = 5000001
+DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
+DEFAULT_SERVER = "Paper-Demo"
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the paper terminal behaves. `server_offset` is in seconds, `speed` multiplies the rate of ticks."""
+
+    login: int = DEFAULT_LOGIN
+    password: str = DEFAULT_PASSWORD
+    server: str = DEFAULT_SERVER
+    data_dir: Path | None = None
+    """None: nothing is written, the account lives as long as the process."""
+    ticks: tuple[tuple[str, Path], ...] = ()
+    """Tick files as (symbol without suffix, path); empty: the files shipped with the package."""
+    speed: Fraction = Fraction(1)
+    seed: int = 0
+    loop: bool = True
+    real_sessions: bool = False
+    balance: Decimal = Decimal(10000)
+    currency: str = "USD"
+    leverage: int = 100
+    margin_mode: MarginMode = MarginMode.HEDGING
+    suffix: str = ""
+    server_offset: int = 7200
+    faults: Path | None = None
+
+
+def parse(settings: Mapping[str, str]) -> PaperConfig:
+    """Reads the settings by the names people use (`PAPER_*`, `MT5_*`, `DATA_DIR`); others are ignored.
+
+    Raises:
+        SettingsError: one line per wrong value: name, fault, remedy.
+    """
+    reader = _Reader(settings)
+    config = PaperConfig(
+        login=reader.integer("MT5_LOGIN", reader.integer("MT5_ACCOUNT", DEFAULT_LOGIN)),
+        password=reader.text("MT5_PASSWORD", DEFAULT_PASSWORD),
+        server=reader.text("MT5_SERVER", DEFAULT_SERVER),
+        data_dir=reader.path("DATA_DIR"),
+        ticks=tuple(_tick_files(reader.text("PAPER_TICKS", ""))),
+        speed=reader.positive("PAPER_SPEED", Fraction(1)),
+        seed=reader.integer("PAPER_SEED", 0),
+        loop=reader.flag("PAPER_LOOP", True),
+        real_sessions=reader.choice("PAPER_SESSIONS", ("always", "real")) == "real",
+        balance=reader.money("PAPER_BALANCE", Decimal(10000)),
+        currency=reader.text("PAPER_CURRENCY", "USD").upper(),
+        leverage=reader.integer("PAPER_LEVERAGE", 100, least=1),
+        margin_mode=MarginMode(reader.choice("PAPER_MARGIN_MODE", ("hedging", "netting", "exchange"))),
+        suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
+        server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
+        faults=reader.path("PAPER_FAULTS"),
+    )
+    if reader.faults:
+        raise SettingsError("\n".join(reader.faults))
+    return config
+
+
+def _tick_files(text: str) -> list[tuple[str, Path]]:
+    """`SYMBOL=path` or a path whose name's first letters are the symbol."""
+    files = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        symbol, equals, rest = part.partition("=")
+        path = Path(rest if equals else part)
+        if not equals:
+            name = path.name
+            end = next((i for i, c in enumerate(name) if not c.isalnum()), len(name))
+            symbol = name[:end]
+        files.append((symbol.strip().upper(), path))
+    return files
+
+
+class _Reader:
+    """Reads typed values and collects every fault, so that all are told at once."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._settings = settings
+        self.faults: list[str] = []
+
+    def text(self, name: str, default: str) -> str:
+        return self._settings.get(name, "").strip() or default
+
+    def path(self, name: str) -> Path | None:
+        text = self.text(name, "")
+        return Path(text).expanduser() if text else None
+
+    def integer(self, name: str, default: int, least: int = 0) -> int:
+        text = self.text(name, str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            self.faults.append(f"{name}: {text!r} is not a whole number of at least {least}; give one or leave it out")
+            return default
+        return value
+
+    def positive(self, name: str, default: Fraction) -> Fraction:
+        text = self.text(name, str(default))
+        try:
+            value = Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            value = Fraction(0)
+        if value <= 0:
+            self.faults.append(f"{name}: {text!r} is not a number above 0; give one such as 1 or 10")
+            return default
+        return value
+
+    def money(self, name: str, default: Decimal) -> Decimal:
+        text = self.text(name, str(default))
+        try:
+            value = Decimal(text)
+        except InvalidOperation:
+            value = Decimal(-1)
+        if not value.is_finite() or value < 0:
+            self.faults.append(f"{name}: {text!r} is not an amount of money; give one such as 10000")
+            return default
+        return value
+
+    def flag(self, name: str, default: bool) -> bool:
+        text = self.text(name, str(default)).lower()
+        if text not in _TRUE | _FALSE:
+            self.faults.append(f"{name}: {text!r} is neither true nor false; give one of them")
+            return default
+        return text in _TRUE
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        text = self.text(name, choices[0]).lower()
+        if text not in choices:
+            self.faults.append(f"{name}: {text!r} is unknown; give one of {', '.join(choices)}")
+            return choices[0]
+        return text

@@ -1,0 +1,414 @@
+"""The package's functions, as methods on a terminal: arguments in, structures out. `api` gives them their manners."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mt5_bridge.simulator import arguments as a
+from mt5_bridge.simulator import bars, views
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.arguments import ArgumentError
+from mt5_bridge.simulator.bars import Records
+from mt5_bridge.simulator.dealer import Outcome, UnknownSymbolError
+from mt5_bridge.simulator.groups import Group
+from mt5_bridge.simulator.market import Feed
+from mt5_bridge.simulator.records import Deal, Order
+from mt5_bridge.simulator.rules import Request
+from mt5_bridge.simulator.store import By
+from mt5_bridge.simulator.structs import (
+    AccountInfo,
+    BookInfo,
+    OrderCheckResult,
+    OrderSendResult,
+    SymbolInfo,
+    TerminalInfo,
+    Tick,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+    TradeRequest,
+)
+from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, Session, Terminal, TerminalError
+
+_KEYWORD_INT = 'Invalid "{}" argument'
+_MAX_BARS = 1_000_000
+
+
+class Functions:
+    """All 31 functions that talk to the terminal. Each raises `ArgumentError` or `TerminalError` where it fails."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
+        self._books: dict[str, None] = {}
+        self._request_id = 0
+
+    # Connection.
+
+    def initialize(self, *args: Any, **kwargs: Any) -> bool:
+        if len(args) > 1:
+            raise ArgumentError("Invalid number of arguments")
+        if args:
+            a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_PATH)
+        if "path" in kwargs:
+            a.text(kwargs["path"], 'Invalid "path" argument', limit=a.MAX_PATH)
+        login, password, server = _credentials(kwargs)
+        self._books.clear()
+        self.terminal.initialize(login, password, server)
+        return True
+
+    def login(self, *args: Any, **kwargs: Any) -> bool:
+        if len(args) > 3:
+            raise ArgumentError("Invalid number of arguments")
+        login, password, server = _credentials(kwargs)
+        if args:
+            login = a.python_int(args[0], "Invalid 1st unnamed argument")
+        if len(args) > 1:
+            password = a.text(args[1], "Invalid 2nd unnamed argument", limit=a.MAX_SECRET)
+        if len(args) > 2:
+            server = a.text(args[2], "Invalid 3rd unnamed argument", limit=a.MAX_SECRET)
+        if not login:
+            raise ArgumentError('Invalid "login" argument')
+        self.terminal.login(login, password, server)
+        return True
+
+    def shutdown(self) -> bool:
+        self.terminal.shutdown()
+        return True
+
+    def version(self) -> tuple[int, int, str]:
+        assert self.terminal.session
+        return 500, views.BUILD, views.BUILD_DATE
+
+    def terminal_info(self) -> TerminalInfo:
+        assert self.terminal.session
+        return views.terminal_info(self.terminal)
+
+    def account_info(self) -> AccountInfo:
+        session, _ = self.terminal.synced()
+        login = self.terminal.shown_login or session.login
+        return views.account_info(self.terminal, session.account, login, session.server)
+
+    # Symbols.
+
+    def symbols_total(self) -> int:
+        assert self.terminal.session
+        return len(self.terminal.market.feeds)
+
+    def symbols_get(self, *args: Any, **kwargs: Any) -> tuple[SymbolInfo, ...]:
+        if len(args) > 1:
+            raise ArgumentError("Invalid number of arguments")
+        mask = "*"
+        if args:
+            mask = a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_GROUP)
+        elif "group" in kwargs:
+            mask = a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP)
+        session, _ = self.terminal.synced()
+        group = Group(mask)
+        return tuple(self._symbol_info(feed, session) for name, feed in self._feeds() if name in group)
+
+    def symbol_info(self, *args: Any) -> SymbolInfo:
+        feed = self._feed(*_one_text(args))
+        session, _ = self.terminal.synced()
+        return self._symbol_info(feed, session)
+
+    def symbol_info_tick(self, *args: Any) -> Tick:
+        name = _one_text(args)[0]
+        feed = self._feed(name)
+        terminal = self.terminal
+        quote = feed.quote(terminal.clock.now()) if terminal.is_selected(name) else None
+        if quote is None:
+            raise TerminalError(*NOT_FOUND)
+        return views.tick(quote, terminal.market)
+
+    def symbol_select(self, *args: Any) -> bool:
+        if len(args) not in (1, 2):
+            raise ArgumentError
+        name = a.text(args[0])
+        self._feed(name)
+        if len(args) == 1 or args[1]:
+            self.terminal.selected[name] = None
+            return True
+        self.terminal.selected.pop(name, None)
+        if self.terminal.is_selected(name):
+            self.terminal.selected[name] = None
+            raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
+        return True
+
+    def market_book_add(self, *args: Any) -> bool:
+        name = _one_text(args)[0]
+        self._feed(name)
+        self._books[name] = None
+        return True
+
+    def market_book_release(self, *args: Any) -> bool:
+        name = _one_text(args)[0]
+        self._feed(name)
+        self._books.pop(name, None)
+        return True
+
+    def market_book_get(self, *args: Any) -> tuple[BookInfo, ...]:
+        name = _one_text(args)[0]
+        feed = self._feed(name)
+        if name not in self._books:
+            raise TerminalError(*NOT_FOUND)
+        quote = feed.quote(self.terminal.clock.now())
+        if quote is None:
+            return ()
+        volume = int(feed.spec.volume_max)
+        return (
+            BookInfo((c.BOOK_TYPE_SELL, quote.ask, volume, float(volume))),
+            BookInfo((c.BOOK_TYPE_BUY, quote.bid, volume, float(volume))),
+        )
+
+    # Ticks and bars.
+
+    def copy_ticks_from(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        name, start = a.text(args[0]), a.seconds(args[1])
+        count, flags = a.int32(args[2]), a.int32(args[3])
+        feed = self._feed(name)
+        if count <= 0:
+            raise TerminalError(*BAD_PARAMS)
+        lo, end = self._tick_range(feed, start)
+        return self._ticks(name, lo, min(lo + count, end), flags)
+
+    def copy_ticks_range(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
+        flags = a.int32(args[3])
+        feed = self._feed(name)
+        lo, end = self._tick_range(feed, start)
+        hi = feed.source.index(self.terminal.market.utc(stop * 1000) + 1)
+        return self._ticks(name, lo, min(hi, end), flags)
+
+    def copy_rates_from(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        name, timeframe = a.text(args[0]), a.int32(args[1])
+        until, count = a.seconds(args[2]), a.int32(args[3])
+        builder = self._builder(name, timeframe, count)
+        return builder.last(timeframe, count, until_msc=until * 1000)
+
+    def copy_rates_from_pos(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        name, timeframe = a.text(args[0]), a.int32(args[1])
+        position, count = a.int32(args[2]), a.int32(args[3])
+        builder = self._builder(name, timeframe, count)
+        if position < 0:
+            raise TerminalError(*BAD_PARAMS)
+        return builder.last(timeframe, count, skip=position)
+
+    def copy_rates_range(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        name, timeframe = a.text(args[0]), a.int32(args[1])
+        start, stop = a.seconds(args[2]), a.seconds(args[3])
+        builder = self._builder(name, timeframe, 1)
+        return builder.between(timeframe, start * 1000, stop * 1000)
+
+    # Trading.
+
+    def order_calc_margin(self, *args: Any) -> float:
+        a.exactly(args, 4)
+        action, name = a.action(args[0]), a.text(args[1])
+        volume, price = a.number(args[2]), a.number(args[3])
+        feed = self._feed(name)
+        session, _ = self.terminal.synced()
+        if action not in (0, 1) or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
+            raise TerminalError(*BAD_PARAMS)
+        return round(session.account.margin(feed.spec.name, action, volume, price), 2)
+
+    def order_calc_profit(self, *args: Any) -> float:
+        a.exactly(args, 5)
+        action, name = a.action(args[0]), a.text(args[1])
+        volume, opened, closed = (a.number(value) for value in args[2:])
+        feed = self._feed(name)
+        session, _ = self.terminal.synced()
+        values = (volume, opened, closed)
+        if action not in (0, 1) or not all(value > 0 for value in values) or np.isinf(values).any():
+            raise TerminalError(*BAD_PARAMS)
+        return float(session.account.profit(feed.spec.name, action, volume, opened, closed))
+
+    def order_check(self, *args: Any, **kwargs: Any) -> OrderCheckResult:
+        request = a.request(args, kwargs)
+        session, now = self.terminal.synced()
+        try:
+            check = session.dealer.check(request, now)
+        except UnknownSymbolError:
+            raise TerminalError(*NOT_FOUND) from None
+        return views.checked(check, request, float(session.account.ledger.balance))
+
+    def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
+        request = a.request(args, kwargs)
+        session, now = self.terminal.synced()
+        self._request_id += 1
+        try:
+            outcome = self._send(session, request, now)
+        except UnknownSymbolError:
+            raise TerminalError(*NOT_FOUND) from None
+        except sqlite3.Error:
+            session.engine.reset()
+            outcome = Outcome(c.TRADE_RETCODE_REJECT)
+        return views.sent(outcome, request, self._request_id)
+
+    def positions_total(self) -> int:
+        session, _ = self.terminal.synced()
+        return len(session.account.ledger.positions)
+
+    def positions_get(self, *args: Any, **kwargs: Any) -> tuple[TradePosition, ...]:
+        wanted = _Wanted(args, kwargs)
+        session, now = self.terminal.synced()
+        market, account = self.terminal.market, session.account
+        return tuple(
+            views.position(record, account, market.quote(record.symbol, now))
+            for record in account.ledger.positions.values()
+            if wanted.takes(record.ticket, record.symbol)
+        )
+
+    def orders_total(self) -> int:
+        session, _ = self.terminal.synced()
+        return len(session.account.ledger.orders)
+
+    def orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
+        wanted = _Wanted(args, kwargs)
+        session, now = self.terminal.synced()
+        market = self.terminal.market
+        return tuple(
+            views.order(record, market.quote(record.symbol, now))
+            for record in session.account.ledger.orders.values()
+            if wanted.takes(record.ticket, record.symbol)
+        )
+
+    # History.
+
+    def history_orders_total(self, *args: Any) -> int:
+        a.exactly(args, 2)
+        start, stop = a.seconds(args[0]), a.seconds(args[1])
+        session, _ = self.terminal.synced()
+        return session.account.store.count_history(start * 1000, stop * 1000 + 999)
+
+    def history_deals_total(self, *args: Any) -> int:
+        a.exactly(args, 2)
+        start, stop = a.seconds(args[0]), a.seconds(args[1])
+        session, _ = self.terminal.synced()
+        return session.account.store.count_deals(start * 1000, stop * 1000 + 999)
+
+    def history_orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
+        by, values, group = _past(args, kwargs)
+        session, _ = self.terminal.synced()
+        records: list[Order] = session.account.store.history(by, values)
+        return tuple(views.order(record) for record in records if group is None or record.symbol in group)
+
+    def history_deals_get(self, *args: Any, **kwargs: Any) -> tuple[TradeDeal, ...]:
+        by, values, group = _past(args, kwargs)
+        session, _ = self.terminal.synced()
+        records: list[Deal] = session.account.store.deals(by, values)
+        return tuple(views.deal(record) for record in records if group is None or record.symbol in group)
+
+    # What they share.
+
+    @staticmethod
+    def read_request(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TradeRequest:
+        """The request as the terminal understands it."""
+        return views.request(a.request(args, kwargs))
+
+    def _send(self, session: Session, request: Request, now: int) -> Outcome:
+        terminal = self.terminal
+        if not terminal.autotrading:
+            return Outcome(c.TRADE_RETCODE_CLIENT_DISABLES_AT)
+        if terminal.read_only:
+            return Outcome(c.TRADE_RETCODE_TRADE_DISABLED)
+        opens = request.action in (c.TRADE_ACTION_DEAL, c.TRADE_ACTION_PENDING)
+        if opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol):
+            return Outcome(c.TRADE_RETCODE_PRICE_OFF)
+        return session.dealer.send(request, now)
+
+    def _feeds(self) -> list[tuple[str, Feed]]:
+        return list(self.terminal.market.feeds.items())
+
+    def _feed(self, name: str) -> Feed:
+        assert self.terminal.session
+        feed = self.terminal.market.feeds.get(name)
+        if feed is None:
+            raise TerminalError(*NOT_FOUND)
+        return feed
+
+    def _symbol_info(self, feed: Feed, session: Session) -> SymbolInfo:
+        selected = self.terminal.is_selected(feed.spec.name)
+        return views.symbol_info(feed.spec, self.terminal, session.account, selected=selected)
+
+    def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
+        market = self.terminal.market
+        return feed.source.index(market.utc(start * 1000)), feed.index_after(market.now())
+
+    def _ticks(self, name: str, lo: int, hi: int, flags: int) -> Records:
+        if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):
+            raise TerminalError(*BAD_PARAMS)
+        if flags == c.COPY_TICKS_TRADE:
+            hi = lo  # no symbol of the catalogue has a last price
+        return self.terminal.market.tick_records(name, lo, hi)
+
+    def _builder(self, name: str, timeframe: int, count: int) -> bars.Builder:
+        self._feed(name)
+        if timeframe not in bars.TIMEFRAMES or not 0 < count <= _MAX_BARS:
+            raise TerminalError(*BAD_PARAMS)
+        return self.terminal.market.bar_builder(name)
+
+
+def _one_text(args: tuple[Any, ...]) -> tuple[str]:
+    a.exactly(args, 1)
+    return (a.text(args[0]),)
+
+
+def _credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | None]:
+    login = password = server = None
+    if "login" in kwargs:
+        login = a.python_int(kwargs["login"], _KEYWORD_INT.format("login"))
+    if "password" in kwargs:
+        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
+    if "server" in kwargs:
+        server = a.text(kwargs["server"], 'Invalid "server" argument', limit=a.MAX_SECRET)
+    if "timeout" in kwargs:
+        a.python_int(kwargs["timeout"], _KEYWORD_INT.format("timeout"), most=a.UINT32)
+    return login or None, password, server
+
+
+class _Wanted:
+    """The filter of positions_get and orders_get: ticket before symbol before group; what is unknown is ignored."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._ticket: int | None = None
+        self._symbol: str | None = None
+        self._group: Group | None = None
+        if args:
+            raise ArgumentError("Unnamed arguments not allowed")
+        if "ticket" in kwargs:
+            self._ticket = a.python_int(kwargs["ticket"], _KEYWORD_INT.format("ticket"))
+        elif "symbol" in kwargs:
+            self._symbol = a.text(kwargs["symbol"], 'Invalid "symbol" argument')
+        elif "group" in kwargs:
+            self._group = Group(a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP))
+
+    def takes(self, ticket: int, symbol: str) -> bool:
+        if self._ticket is not None:
+            return ticket == self._ticket
+        if self._symbol is not None:
+            return symbol == self._symbol
+        return self._group is None or symbol in self._group
+
+
+def _past(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[By, tuple[int, ...], Group | None]:
+    """How the history is asked for: two dates, or a ticket or position alone."""
+    if len(args) == 2:
+        start, stop = a.seconds(args[0]), a.seconds(args[1])
+        group = None
+        if "group" in kwargs:
+            group = Group(a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP))
+        return By.PERIOD, (start * 1000, stop * 1000 + 999), group
+    for name, by in (("ticket", By.TICKET), ("position", By.POSITION)):
+        if name in kwargs:
+            if args:
+                raise ArgumentError("Unnamed arguments not allowed")
+            number = a.python_int(kwargs[name], _KEYWORD_INT.format(name))
+            return by, (min(number, a.INT64),), None
+    raise ArgumentError

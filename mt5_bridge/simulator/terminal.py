@@ -1,0 +1,232 @@
+"""The terminal program: a connection, a logged-in account, a market watch."""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from mt5_bridge.core.errors import SettingsError
+from mt5_bridge.core.model import MarginMode
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator import secret
+from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.clock import Clock, ManualClock, SystemClock
+from mt5_bridge.simulator.config import PaperConfig, parse
+from mt5_bridge.simulator.dealer import Dealer
+from mt5_bridge.simulator.engine import Engine
+from mt5_bridge.simulator.faults import FaultInjector
+from mt5_bridge.simulator.market import Market
+from mt5_bridge.simulator.store import PaperStateError, Store, account_file, market_anchor
+
+NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
+AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
+NOT_FOUND = (c.RES_E_NOT_FOUND, "Terminal: Not found")
+BAD_PARAMS = (c.RES_E_INVALID_PARAMS, "Terminal: Invalid params")
+INIT_FAILED = "IPC initialize failed, "
+
+
+class TerminalError(Exception):
+    """What `last_error` will say."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Session:
+    """One account, logged in: its books and the server that works on them."""
+
+    def __init__(self, login: int, server: str, market: Market, account: Account) -> None:
+        self.login = login
+        self.server = server
+        self.account = account
+        self.engine = Engine(market, account)
+        self.dealer = Dealer(market, account, self.engine)
+
+    def close(self) -> None:
+        """Lets go of the account's file."""
+        self.account.store.release()
+
+
+class Terminal:
+    """The whole paper terminal of a process. Not thread-safe: the caller takes one call at a time."""
+
+    def __init__(self, config: PaperConfig, clock: Clock | None = None, *, read_only: bool = False) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.read_only = read_only
+        self.autotrading = True
+        """The toolbar's AutoTrading button."""
+        self.faults = FaultInjector(config.seed)
+        self.selected: dict[str, None] = {}
+        self.shown_login: int | None = None
+        """Set by a fault: another account answers the pipe."""
+        self._market: Market | None = None
+        self._session: Session | None = None
+        self._memory: dict[Path, Store] = {}
+        self._faults_read = False
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    @property
+    def market(self) -> Market:
+        """The market; it begins when first asked for, unless `DATA_DIR` says it began earlier."""
+        if self._market is None:
+            self._market = Market(self.config, self.clock, self._anchor())
+        return self._market
+
+    @property
+    def session(self) -> Session:
+        """The logged-in account.
+
+        Raises:
+            TerminalError: -10004, not connected.
+        """
+        if self._session is None:
+            raise TerminalError(*NO_CONNECTION)
+        return self._session
+
+    def initialize(self, login: int | None, password: str | None, server: str | None) -> None:
+        """Connects and logs in: to the configured account where none is named. A second call reconnects.
+
+        Raises:
+            TerminalError: -6 for a wrong password, -10003 where state, tick files or faults cannot be used.
+        """
+        self.shutdown()
+        try:
+            if self.config.faults is not None and not self._faults_read:
+                self.faults.load(self.config.faults)
+                self._faults_read = True
+            configured = login is None or login == self.config.login
+            self._session = self._open(
+                self.config.login if login is None else login,
+                self.config.password if password is None and configured else password or "",
+                server or self.config.server,
+            )
+        except (SettingsError, PaperStateError, OSError) as error:
+            raise TerminalError(c.RES_E_INTERNAL_FAIL_INIT, INIT_FAILED + str(error)) from error
+
+    def login(self, login: int, password: str | None, server: str | None) -> None:
+        """Changes the account; without a password the stored one counts, as the terminal saves it.
+
+        Raises:
+            TerminalError: -10004 without a connection, -6 for a wrong password. The old session stays.
+        """
+        current = self.session
+        server = server or current.server
+        if password is None:
+            password = self.config.password if login == self.config.login else None
+        try:
+            session = self._open(login, password, server)
+        except (PaperStateError, OSError) as error:
+            raise TerminalError(c.RES_E_FAIL, str(error)) from error
+        current.close()
+        self._session = session
+
+    def shutdown(self) -> None:
+        """Disconnects. The market goes on."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def close(self) -> None:
+        """Ends the terminal: accounts without a folder are gone."""
+        self.shutdown()
+        for store in self._memory.values():
+            store.close()
+        self._memory.clear()
+
+    def synced(self) -> tuple[Session, int]:
+        """The session with all of the market's ticks up to now worked off, and now (UTC, ms).
+
+        Raises:
+            TerminalError: not connected, or the books cannot be written.
+        """
+        session = self.session
+        now = self.clock.now()
+        account = session.account
+        if account.follow():
+            session.engine.reset()
+        if self.read_only:
+            account.msc = now
+            return session, now
+        try:
+            session.engine.sync(now)
+        except sqlite3.Error as error:
+            session.engine.reset()
+            raise TerminalError(c.RES_E_FAIL, f"Terminal: Call failed ({error})") from error
+        return session, now
+
+    def is_selected(self, symbol: str) -> bool:
+        """In the market watch: by choice, or because something of it is open."""
+        if symbol in self.selected:
+            return True
+        if self._session is None:
+            return False
+        ledger = self._session.account.ledger
+        return symbol in ledger.by_symbol or any(order.symbol == symbol for order in ledger.orders.values())
+
+    def _anchor(self) -> int:
+        now = self.clock.now()
+        folder = self._folder()
+        return now if folder is None else market_anchor(folder, now)
+
+    def _folder(self) -> Path | None:
+        return None if self.config.data_dir is None else self.config.data_dir / "paper"
+
+    def _open(self, login: int, password: str | None, server: str) -> Session:
+        config = self.config
+        market = self.market
+        folder = self._folder()
+        path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
+        store = Store(path, read_only=self.read_only) if folder else self._in_memory(path)
+        try:
+            if store.is_new:
+                self._found(store, login, password or "")
+            elif password is not None and not secret.matches(password, store.get("password") or ""):
+                raise TerminalError(*AUTH_FAILED)
+            account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+        except BaseException:
+            store.release()
+            raise
+        return Session(login, server, market, account)
+
+    def _in_memory(self, path: Path) -> Store:
+        """An account without a folder lives as long as the terminal, whatever connects and disconnects."""
+        if path not in self._memory:
+            self._memory[path] = Store(None)
+        return self._memory[path]
+
+    def _found(self, store: Store, login: int, password: str) -> None:
+        """Opens a new account: its first deal is the deposit."""
+        if self.read_only:
+            raise PaperStateError("the account does not exist yet, and this terminal only reads")
+        config, market = self.config, self.market
+        account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+        now = market.now()
+        account.ledger.deposit(config.balance, market.server_time(now))
+        account.commit(now)
+        store.put((("password", secret.seal(password)), ("login", str(login))))
+
+
+def make(settings: Mapping[str, str], clock: str | Clock = "system", *, read_only: bool = False) -> Terminal:
+    """Builds a terminal from settings by name.
+
+    Raises:
+        SettingsError: a setting is wrong.
+        ValueError: the clock is neither "system" nor "manual" nor a clock.
+    """
+    if isinstance(clock, str):
+        if clock not in ("system", "manual"):
+            raise ValueError(f'clock is "system" or "manual", not {clock!r}')
+        clock = ManualClock() if clock == "manual" else SystemClock()
+    return Terminal(parse(settings), clock, read_only=read_only)
+
+
+MARGIN_MODES = {
+    MarginMode.NETTING: c.ACCOUNT_MARGIN_MODE_RETAIL_NETTING,
+    MarginMode.EXCHANGE: c.ACCOUNT_MARGIN_MODE_EXCHANGE,
+    MarginMode.HEDGING: c.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING,
+}

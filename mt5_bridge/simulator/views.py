@@ -1,0 +1,231 @@
+"""What the terminal shows: the package's structures, made from the books, the market and the settings."""
+
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.catalogue import SymbolSpec
+from mt5_bridge.simulator.config import PaperConfig
+from mt5_bridge.simulator.dealer import Check, Outcome
+from mt5_bridge.simulator.engine import MARGIN_CALL_LEVEL, STOP_OUT_LEVEL
+from mt5_bridge.simulator.margin import currency_digits
+from mt5_bridge.simulator.market import Market, Quote
+from mt5_bridge.simulator.matching import is_buy
+from mt5_bridge.simulator.records import Deal, Order, Position
+from mt5_bridge.simulator.rules import COMMENTS, Request
+from mt5_bridge.simulator.structs import (
+    AccountInfo,
+    OrderCheckResult,
+    OrderSendResult,
+    SymbolInfo,
+    TerminalInfo,
+    Tick,
+    TradeDeal,
+    TradeOrder,
+    TradePosition,
+    TradeRequest,
+)
+from mt5_bridge.simulator.terminal import MARGIN_MODES, Terminal
+
+BUILD = 5200
+BUILD_DATE = "01 Aug 2025"
+_COMPANY = "MT5 Bridge paper trading"
+_BLANK = {
+    **{name: 0 for name in SymbolInfo.__match_args__[:31]},
+    **dict.fromkeys(SymbolInfo.__match_args__[31:83], 0.0),
+    **dict.fromkeys(SymbolInfo.__match_args__[83:], ""),
+}
+
+
+def position(record: Position, account: Account, quote: Quote | None) -> TradePosition:
+    """An open position at the current quote."""
+    price, profit = record.price_open, 0.0
+    if quote is not None:
+        price = quote.bid if record.type == c.POSITION_TYPE_BUY else quote.ask
+        profit = account.floating(record, quote.bid, quote.ask)
+    return TradePosition(
+        (
+            record.ticket, record.time_msc // 1000, record.time_msc, record.time_update_msc // 1000,
+            record.time_update_msc, record.type, record.magic, record.identifier, record.reason, record.volume,
+            record.price_open, record.sl, record.tp, price, record.swap, profit, record.symbol, record.comment, "",
+        )
+    )  # fmt: skip
+
+
+def order(record: Order, quote: Quote | None = None) -> TradeOrder:
+    """An order, waiting (with the current quote) or done."""
+    price = record.price_current
+    if quote is not None:
+        price = quote.ask if is_buy(record.type) else quote.bid
+    return TradeOrder(
+        (
+            record.ticket, record.time_setup_msc // 1000, record.time_setup_msc, record.time_done_msc // 1000,
+            record.time_done_msc, record.time_expiration, record.type, record.type_time, record.type_filling,
+            record.state, record.magic, record.position_id, record.position_by_id, record.reason,
+            record.volume_initial, record.volume_current, record.price_open, record.sl, record.tp, price,
+            record.price_stoplimit, record.symbol, record.comment, "",
+        )
+    )  # fmt: skip
+
+
+def deal(record: Deal) -> TradeDeal:
+    """A deal of the history."""
+    return TradeDeal(
+        (
+            record.ticket, record.order, record.time_msc // 1000, record.time_msc, record.type, record.entry,
+            record.magic, record.position_id, record.reason, record.volume, record.price, record.commission,
+            record.swap, record.profit, record.fee, record.symbol, record.comment, "",
+        )
+    )  # fmt: skip
+
+
+def tick(quote: Quote, market: Market) -> Tick:
+    """The current prices."""
+    server_msc = market.server_time(quote.time_msc)
+    flags = c.TICK_FLAG_BID | c.TICK_FLAG_ASK
+    return Tick((server_msc // 1000, quote.bid, quote.ask, 0.0, 0, server_msc, flags, 0.0))
+
+
+def request(record: Request) -> TradeRequest:
+    """The request as it was understood."""
+    return TradeRequest(
+        (
+            record.action, record.magic, record.order, record.symbol, record.volume, record.price, record.stoplimit,
+            record.sl, record.tp, record.deviation, record.type, record.type_filling, record.type_time,
+            record.expiration, record.comment, record.position, record.position_by,
+        )
+    )  # fmt: skip
+
+
+def sent(outcome: Outcome, record: Request, request_id: int) -> OrderSendResult:
+    """The answer to `order_send`."""
+    comment = COMMENTS.get(outcome.retcode, "")
+    return OrderSendResult(
+        (
+            outcome.retcode, outcome.deal, outcome.order, outcome.volume, outcome.price, outcome.bid, outcome.ask,
+            comment, request_id, 0, request(record),
+        )
+    )  # fmt: skip
+
+
+def checked(check: Check, record: Request, balance: float) -> OrderCheckResult:
+    """The answer to `order_check`."""
+    after = check.after
+    return OrderCheckResult(
+        (
+            check.retcode, balance, after.equity, after.profit, after.margin, after.free, after.level,
+            COMMENTS.get(check.retcode, ""), request(record),
+        )
+    )  # fmt: skip
+
+
+def account_info(terminal: Terminal, account: Account, login: int, server: str) -> AccountInfo:
+    """The account at current prices."""
+    value = account.valuation()
+    return AccountInfo.of(
+        {
+            "login": login,
+            "trade_mode": c.ACCOUNT_TRADE_MODE_DEMO,
+            "leverage": account.leverage,
+            "limit_orders": 0,
+            "margin_so_mode": c.ACCOUNT_STOPOUT_MODE_PERCENT,
+            "trade_allowed": not terminal.read_only,
+            "trade_expert": True,
+            "margin_mode": MARGIN_MODES[account.mode],
+            "currency_digits": currency_digits(account.currency),
+            "fifo_close": False,
+            "balance": float(account.ledger.balance),
+            "profit": value.profit,
+            "equity": value.equity,
+            "margin": value.margin,
+            "margin_free": value.free,
+            "margin_level": value.level,
+            "margin_so_call": MARGIN_CALL_LEVEL,
+            "margin_so_so": STOP_OUT_LEVEL,
+            "name": "Paper trader",
+            "server": server,
+            "currency": account.currency,
+            "company": _COMPANY,
+        },
+        default=0.0,
+    )
+
+
+def terminal_info(terminal: Terminal) -> TerminalInfo:
+    """The terminal program."""
+    folder = str(terminal.config.data_dir / "paper") if terminal.config.data_dir else ""
+    return TerminalInfo.of(
+        {
+            **dict.fromkeys(TerminalInfo.__match_args__[:10], False),
+            "connected": True,
+            "dlls_allowed": True,
+            "trade_allowed": terminal.autotrading,
+            "build": BUILD,
+            "maxbars": 100_000,
+            "codepage": 0,
+            "ping_last": 1_000,
+            "community_balance": 0.0,
+            "retransmission": 0.0,
+            "company": _COMPANY,
+            "name": "Paper terminal",
+            "language": "English",
+            "path": folder,
+            "data_path": folder,
+            "commondata_path": folder,
+        }
+    )
+
+
+def symbol_info(spec: SymbolSpec, terminal: Terminal, account: Account, *, selected: bool) -> SymbolInfo:
+    """A symbol's rules, with prices when it is in the market watch."""
+    values = {**_BLANK, **_rules(spec, terminal.config)}
+    values.update(select=selected, visible=selected)
+    quote = terminal.market.quote(spec.name, account.msc) if selected else None
+    if quote is not None:
+        tick_value = spec.contract_size * spec.point
+        values.update(
+            time=terminal.market.server_time(quote.time_msc) // 1000,
+            bid=quote.bid,
+            ask=quote.ask,
+            spread=round((quote.ask - quote.bid) * spec.scale),
+            trade_tick_value=tick_value * account.profit_rate(spec.name, quote.bid, gain=True),
+            trade_tick_value_profit=tick_value * account.profit_rate(spec.name, quote.bid, gain=True),
+            trade_tick_value_loss=tick_value * account.profit_rate(spec.name, quote.ask, gain=False),
+        )
+    return SymbolInfo.of(values)
+
+
+def _rules(spec: SymbolSpec, config: PaperConfig) -> dict[str, object]:
+    return {
+        "custom": False,
+        "chart_mode": c.SYMBOL_CHART_MODE_BID,
+        "spread_float": True,
+        "margin_hedged_use_leg": False,
+        "digits": spec.digits,
+        "spread": spec.spread,
+        "trade_calc_mode": spec.calc_mode,
+        "trade_mode": spec.trade_mode,
+        "trade_stops_level": spec.stops_level,
+        "trade_freeze_level": spec.freeze_level,
+        "trade_exemode": spec.execution,
+        "swap_mode": spec.swap_mode,
+        "swap_rollover3days": c.DAY_OF_WEEK_WEDNESDAY,
+        "expiration_mode": spec.expiration_bits,
+        "filling_mode": spec.filling_bits,
+        "order_mode": spec.order_mode,
+        "order_gtc_mode": c.SYMBOL_ORDERS_GTC,
+        "point": spec.point,
+        "trade_tick_size": spec.point,
+        "trade_contract_size": spec.contract_size,
+        "volume_min": spec.volume_min,
+        "volume_max": spec.volume_max,
+        "volume_step": spec.volume_step,
+        "volume_limit": spec.volume_limit,
+        "swap_long": spec.swap_long,
+        "swap_short": spec.swap_short,
+        "margin_hedged": spec.margin_hedged,
+        "currency_base": spec.currency_base,
+        "currency_profit": spec.currency_profit,
+        "currency_margin": spec.currency_margin,
+        "description": spec.description,
+        "name": spec.name,
+        "path": spec.path,
+    }

@@ -1,0 +1,50 @@
+"""Packs recorded ticks into the compact form that ships inside the package.
+
+Usage: python scripts/pack_ticks.py FILE.csv ... --out mt5_bridge/simulator/ticks
+
+A file's symbol is its name's first letters. The output repeats byte for byte: gzip carries no time and no name.
+"""
+
+import argparse
+import gzip
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from mt5_bridge.simulator import tickfile
+from mt5_bridge.simulator.catalogue import catalogue
+
+
+def pack(path: Path) -> tuple[str, bytes]:
+    """Returns the packed file's name and bytes."""
+    symbol = path.name.split("-")[0].upper()
+    spec = catalogue().get(symbol)
+    recording = tickfile.read([path], spec.digits if spec else None)
+    times, bids, asks = recording.ticks
+    head = (
+        f'{{"format":"ticks/1","symbol":"{symbol}","digits":{recording.digits},'
+        f'"start_msc":{times[0]},"bid":{bids[0]},"count":{len(times)}}}\n'
+    )
+    columns = (np.diff(times, prepend=times[0]), np.diff(bids, prepend=bids[0]), asks - bids)
+    body = b"".join(column.astype("<i4").tobytes() for column in columns)
+    name = path.name.split(".")[0] + ".ticks.gz"
+    return name, gzip.compress(head.encode() + body, compresslevel=9, mtime=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Packs recorded ticks into the form that ships with the package.")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.files:
+        name, data = pack(path)
+        (options.out / name).write_bytes(data)
+        print(f"{options.out / name}: {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    main()
