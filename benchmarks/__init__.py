@@ -1,0 +1,1 @@
+"""The figures the project promises, measured on real processes: `python -m benchmarks`."""
