@@ -79,7 +79,7 @@ def a_quote(bid: float = 1.1000, ask: float = 1.1001, symbol: str = "EURUSD") ->
 
 
 def a_signal(action: Action = Action.BUY, **changes: Any) -> TradingSignal:
-    """A BUY of 0.1 EURUSD with its stop 101 points away, unless changed."""
+    """A BUY of 0.1 EURUSD with its stop 100 points away, unless changed."""
     fields: dict[str, Any] = {"symbol": "EURUSD", "signal_id": "s1", "volume": 0.1}
     if action.opens:
         fields["stop_loss"] = 1.0991 if action.value.startswith("BUY") else 1.1010
