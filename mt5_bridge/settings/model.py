@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mt5_bridge.settings import places
 from mt5_bridge.settings.kinds import (
     Choice,
     Duration,
@@ -23,7 +24,6 @@ from mt5_bridge.settings.kinds import (
     Words,
     Zone,
 )
-from mt5_bridge.settings.places import user_data_dir
 from mt5_bridge.settings.secret import SecretStr
 
 Bool = Annotated[bool, Flag()]
@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # bridge
     bridge_id: Identifier = msgspec.field(default_factory=lambda: host_name())
-    data_dir: Annotated[Path, PathText()] = msgspec.field(default_factory=user_data_dir)
+    data_dir: Annotated[Path, PathText()] = msgspec.field(default_factory=places.user_data_dir)
     environment: Annotated[
         str | None, Pattern(r"[A-Za-z0-9_-]{1,40}", "is no part of a file name", "give a word such as production")
     ] = None
@@ -197,6 +197,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def dlq_topic(self) -> str:
         """Where signals go that could not be accepted."""
         return f"{self.redpanda_signal_topic}.dlq"
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's SQLite file."""
+        return self.data_dir / places.JOURNAL
+
+    @property
+    def latch_path(self) -> Path:
+        """The halt latch beside the journal."""
+        return self.data_dir / places.LATCH
+
+    @property
+    def control_path(self) -> Path:
+        """Port and token of the running daemon, for `status`, `stop` and `resume`."""
+        return self.data_dir / places.CONTROL
+
+    @property
+    def stop_file(self) -> Path:
+        """A file that stops trading when somebody makes it."""
+        return self.data_dir / places.STOP_FILE
 
     def paper(self) -> dict[str, str]:
         """What the paper terminal is told, by the settings' names. It holds the account's password in clear."""

@@ -10,6 +10,11 @@ from mt5_bridge.core.errors import SettingsError
 
 FOLDER = "mt5-bridge"
 
+JOURNAL = "journal.sqlite3"
+LATCH = "halt.latch"
+CONTROL = "control.json"
+STOP_FILE = "EMERGENCY_STOP"
+
 
 def user_data_dir(env: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
     """The platform's folder for a program's data of this user."""

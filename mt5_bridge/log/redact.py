@@ -1,0 +1,89 @@
+"""Keeps secrets out of what is written: known values wherever they stand, and what looks like one by its name."""
+
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+from mt5_bridge.settings import SecretStr, Settings
+
+MASK = "***"
+_WHOLE_WORD_BELOW = 8
+"""Shorter secrets are masked only where they stand alone: `1234` must not hide every ticket that contains it."""
+
+_NAMES = r"pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|hmac[_-]?key|signature|authorization"
+_PATTERNS = (
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{4,}"), rf"\1 {MASK}"),
+    (re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@"), rf"\1:{MASK}@"),
+    (
+        re.compile(
+            rf"""(?i)((?:\b|_)(?:{_NAMES})["']?\s*[:=]\s*b?["']?)(?!\*|bearer\b|basic\b|None\b)[^\s"',;&)}}\]]+"""
+        ),
+        rf"\1{MASK}",
+    ),
+)
+_SECRET_NAME = re.compile(rf"(?i)(?:^|_)(?:{_NAMES})$")
+
+
+class Redactor:
+    """Masks secrets in texts.
+
+    Args:
+        secrets: values that must never be written, in clear.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {form for secret in secrets if secret for form in _forms(secret)}
+        # The longest first, so that a secret within another leaves nothing of the longer one.
+        alternatives = "|".join(_guarded(form) for form in sorted(forms, key=lambda form: (-len(form), form)))
+        self._known = re.compile(alternatives) if alternatives else None
+
+    def text(self, text: str) -> str:
+        """The text without secrets."""
+        if self._known:
+            text = self._known.sub(MASK, text)
+        for pattern, masked in _PATTERNS:
+            text = pattern.sub(masked, text)
+        return text
+
+    def field(self, name: str, value: object) -> object:
+        """A log field (text, number, None, or lists and maps of them) without secrets."""
+        if _SECRET_NAME.search(name) and value is not None:
+            return MASK
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {key: self.field(key, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.field("", item) for item in value]
+        return value
+
+
+def _forms(secret: str) -> set[str]:
+    """The secret as it is, and as JSON, a URL or `repr` would write it."""
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        quote(secret, safe=""),
+        repr(secret)[1:-1],
+    }
+
+
+def _guarded(form: str) -> str:
+    escaped = re.escape(form)
+    return escaped if len(form) >= _WHOLE_WORD_BELOW else rf"(?<![A-Za-z0-9]){escaped}(?![A-Za-z0-9])"
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """Every secret of the settings in clear, and the passwords within addresses."""
+    found = []
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else ""
+        if text:
+            found.append(text)
+        address = text or (value if isinstance(value, str) else "")
+        if "://" in address:
+            found.append(urlsplit(address).password or "")
+    return [secret for secret in found if secret]
