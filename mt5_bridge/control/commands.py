@@ -246,3 +246,13 @@ def succeeded(command: str, data: Any) -> dict[str, Any]:
 def failed(command: str, code: str, message: str) -> dict[str, Any]:
     """The `data` of a `command_result` that says no, with a code for programs and a message for people."""
     return {"command": command, "success": False, "error": {"code": code, "message": message}}
+
+
+def encode_answer(answer: dict[str, Any]) -> bytes:
+    """An answer as it is remembered."""
+    return msgspec.json.encode(answer)
+
+
+def decode_answer(stored: bytes) -> dict[str, Any]:
+    """An answer as it was remembered."""
+    return msgspec.json.decode(stored, type=dict[str, Any])

@@ -1,7 +1,7 @@
 """What a CLOSE, MODIFY, CANCEL or CLOSE_BY means for the tickets there are: pure planning, no sending.
 
-A CLOSE goes to the ticket in `position`, or to what `target_signal_id` opened, or to all positions of the symbol with the
-bridge's magics, oldest first, up to `volume`; never beyond what is held.
+A CLOSE goes to the ticket in `position`, or to what `target_signal_id` opened, or to all positions of the symbol with
+the bridge's magics, oldest first, up to `volume`; never beyond what is held.
 """
 
 from collections.abc import Callable, Mapping, Sequence

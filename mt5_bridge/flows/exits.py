@@ -296,7 +296,6 @@ class Exits:
 
     async def _send(self, job: Job, part: Part) -> Sent:
         request = part.intent.request
-        volume = request.volume or None
 
         async def again() -> OrderRequest | Denial:
             if not request.price or job.signal.action is not Action.CLOSE:
@@ -310,7 +309,7 @@ class Exits:
         return await self._desk.send(
             job,
             part.intent,
-            check=lambda: self._judge.last_word(job, part.target, volume),
+            check=lambda: self._judge.last_word(job, part.target),
             again=again,
             priority=Priority.CRITICAL if job.person else Priority.HIGH,
         )

@@ -19,6 +19,8 @@ from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.terminal.port import OrderFacts, Terminal
 
+_EARLY = frozenset({Reason.TRADING_DISABLED, Reason.STALE, Reason.FROM_FUTURE, Reason.HALTED, Reason.REDUCING})
+
 
 @dataclass
 class Rate:
@@ -51,6 +53,16 @@ class Judge:
     def limits(self) -> Limits:
         """The settings as they are now."""
         return self._limits()
+
+    def early(self, job: Job) -> Denial | None:
+        """A denial that no terminal is needed for: halted, too old, trading disabled. None: ask on."""
+        decision = evaluate(self._context(job, self._limits(), account=self._book.account))
+        if isinstance(decision, Denial) and decision.code in _EARLY:
+            if decision.code is Reason.REDUCING and not job.signal.action.opens:
+                return None  # a MODIFY is judged by its target, which is not known yet
+            self._count(decision)
+            return decision
+        return None
 
     async def symbol(self, name: str) -> SymbolInfo | Denial:
         """The rules of a symbol as a backend writes it."""
@@ -126,18 +138,19 @@ class Judge:
         )
         return self._count(evaluate(context))
 
-    def last_word(self, job: Job, target: Position | Order | None = None, volume: float | None = None) -> Denial | None:
-        """The check next to the send: halt and age, judged on what is true right now."""
-        limits = self._limits()
-        context = self._context(job, limits, account=self._book.account, target=target, volume=volume)
-        if context.now_msc > job.deadline_msc(limits.signal_max_age_ms):
+    def last_word(self, job: Job, target: Position | Order | None = None) -> Denial | None:
+        """The check next to the send: age and halt, on what is true right now. No setting skips it."""
+        limits, now = self._limits(), self._clock.now_ms()
+        deadline = job.deadline_msc(limits.signal_max_age_ms)
+        if now > deadline:
+            age, limit = now - job.created_msc, deadline - job.created_msc
             return Denial(
                 code=Reason.STALE,
-                detail=f"{context.now_msc - job.created_msc} ms old when it was about to be sent",
-                limit=float(job.deadline_msc(limits.signal_max_age_ms) - job.created_msc),
-                value=float(context.now_msc - job.created_msc),
+                detail=f"{age} ms old when it was about to be sent, the limit is {limit} ms",
+                limit=float(limit),
+                value=float(age),
             )
-        return check_halt(context)
+        return check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
 
     def throttle_wait_ms(self) -> int:
         """How long an opening has to wait now for MAX_ORDERS_PER_SECOND."""
@@ -173,7 +186,7 @@ class Judge:
             "orders": tuple(self._book.orders.values()),
             "day": self._book.day,
             "blocked": self._book.blocked,
-            "requester": requester or (Requester.PERSON if job.person else Requester.SIGNAL),
+            "requester": requester or _requester(job),
         }
         return Context(**(base | facts))  # type: ignore[arg-type]  # the callers above name the fields they have
 
@@ -182,6 +195,10 @@ class Judge:
             self.denials[decision.code.value] = self.denials.get(decision.code.value, 0) + 1
             logger.bind(event="denied", code=decision.code.value).debug("Denied: {d}", d=decision.detail)
         return decision
+
+
+def _requester(job: Job) -> Requester:
+    return Requester.PERSON if job.person else Requester.SIGNAL
 
 
 def unavailable(error: MT5Error) -> Denial:

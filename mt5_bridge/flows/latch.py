@@ -78,14 +78,15 @@ class HaltLatch:
         done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN_S)
         return bool(done)
 
-    async def loosen(self, new: Halt) -> None:
-        """Go back to ACTIVE: durable first.
+    async def loosen(self, new: Halt, *beside: changes.Change) -> None:
+        """Go back to ACTIVE: durable first, together with what tells who wanted it.
 
         Raises:
             JournalError: the latch holds, because its end could not be written.
         """
         was = self._halt
-        await self._outbox.commit(_journalled(new), self._outbox.event("halt_changed", changed(new, "latched")))
+        announced = self._outbox.event("halt_changed", changed(new, "latched"))
+        await self._outbox.commit(_journalled(new), announced, *beside)
         if self._halt is not was:
             # A stop arrived while the resume was being written: the stop wins, and is written after it.
             return
@@ -117,7 +118,7 @@ class HaltLatch:
     def _write_file(self, new: Halt) -> None:
         try:
             self._file.write(new.state.value, new.reason, new.by, new.at_msc)
-        except OSError as error:
+        except JournalError as error:
             self.file_failures += 1
             logger.bind(event="latch_file_failed").error("ERROR the latch file cannot be written: {e}", e=error)
 

@@ -1,8 +1,8 @@
 """The only door to `order_send`: journal the intent, check the halt, send, read the answer, journal it, announce it.
 
-A signal's path here: wait until the bridge is ready → judge (guards, sizing) → intent durable → last check → send →
-verdict → result durable → announced. P1: one magic per intent, unique in the journal. P2: an unknown outcome goes to the
-settler. P3: the last check has no setting that skips it.
+A signal's path: wait until the bridge is ready → judge (guards, sizing) → intent durable → last check → send →
+verdict → result durable → announced. P1: one magic per intent, unique in the journal. P2: an unknown outcome goes to
+the settler. P3: the last check has no setting that skips it.
 """
 
 import asyncio
@@ -241,6 +241,7 @@ class OrderDesk:
         check: Check,
         again: Again | None = None,
         priority: Priority = Priority.HIGH,
+        timeout: float | None = None,
     ) -> Sent:
         """Send a durable intent and say what came of it; retries only answers that mean "certainly not executed".
 
@@ -250,6 +251,7 @@ class OrderDesk:
             check: the last word before each send.
             again: a request on fresh prices for a retry, after the guards ran once more; None: no retries.
             priority: among the terminal's calls.
+            timeout: of each attempt, seconds; None: the desk's own.
         """
         request = intent.request
         attempt = 0
@@ -262,7 +264,7 @@ class OrderDesk:
                 return Sent(state=IntentState.SIMULATED, request=request, sent_msc=self._clock.now_ms())
             if job is not None:
                 job.attempts += 1
-            sent = await self._once(job, intent, request, priority)
+            sent = await self._once(job, intent, request, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
             if verdict not in (Verdict.RETRY, Verdict.BACK_OFF) or again is None or attempt >= MAX_ATTEMPTS:
                 return sent
@@ -273,7 +275,9 @@ class OrderDesk:
                 return Sent(state=IntentState.REJECTED, request=request, answer=sent.answer, denial=fresh)
             request = fresh
 
-    async def _once(self, job: Job | None, intent: Intent, request: OrderRequest, priority: Priority) -> Sent:
+    async def _once(
+        self, job: Job | None, intent: Intent, request: OrderRequest, priority: Priority, timeout: float
+    ) -> Sent:
         now = self._clock.now_ms()
         self.flying[intent.magic] = now
 
@@ -283,9 +287,7 @@ class OrderDesk:
 
         self.stats.sends += 1
         try:
-            answer = await self._terminal.place_order(
-                request, priority=priority, timeout=self._send_timeout_s, on_sent=left
-            )
+            answer = await self._terminal.place_order(request, priority=priority, timeout=timeout, on_sent=left)
         except MT5Error as error:
             if error.sent:
                 return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)

@@ -109,6 +109,8 @@ class Outbox:
         self._dlq_topic = dlq_topic
         self._wake: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
         self._cursor = dict.fromkeys(channels, 0)
+        self._latest: dict[str, tuple[str, int, bytes]] = {}
+        self._latest_wake = asyncio.Event()
 
     def event(
         self, type: str, data: Any, *, event_id: str | None = None, request_id: wire.RequestId = None
@@ -144,6 +146,34 @@ class Outbox:
             channels=(REDPANDA,) if REDPANDA in self._channels else (),
             at_msc=self._clock.now_ms(),
         )
+
+    def latest(self, type: str, data: Any, slot: str | None = None) -> None:
+        """Tell the event topic a state of which only the newest matters: conflated, never queued or journalled."""
+        if REDPANDA not in self._channels:
+            return
+        now = self._clock.now_ms()
+        event_id = uuid.uuid4().hex
+        self._latest[slot or type] = (type, now, wire.encode(type, data, now_msc=now, event_id=event_id))
+        self._latest_wake.set()
+
+    async def run_latest(self, producer: Publisher) -> None:
+        """Publish what `latest` was told, for ever."""
+        while True:
+            await self._latest_wake.wait()
+            await producer.wait_connected()
+            self._latest_wake.clear()
+            while self._latest:
+                type, at_msc, payload = self._latest.pop(next(iter(self._latest)))
+                try:
+                    await producer.publish_one(
+                        self._event_topic,
+                        self._login().encode(),
+                        payload,
+                        timestamp_ms=at_msc,
+                        headers=self._headers(type),
+                    )
+                except BrokerError as error:
+                    logger.bind(event="state_not_told", type=type).debug("Not told: {error}", error=error)
 
     async def commit(self, *batch: changes.Change) -> None:
         """Journal the changes; what they announce leaves afterwards.

@@ -11,7 +11,7 @@ from mt5_bridge.core.decision import Approval, Denial, Exposure
 from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import OrderResult, Reason, Status
-from mt5_bridge.core.model import Deed, OrderRequest, Position, SymbolInfo
+from mt5_bridge.core.model import Deed, OrderRequest, Position, Side, SymbolInfo
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits
@@ -102,11 +102,11 @@ class Trader:
         if isinstance(decided, Denial):
             await self._desk.protect(self.deny(job, decided))
             return
-        symbol, facts, approval = decided
-        if (late := await self._throttle(job)) is not None:
-            await self._desk.protect(self.deny(job, late))
+        decided = await self._throttle(job) or decided
+        if isinstance(decided, Denial):
+            await self._desk.protect(self.deny(job, decided))
             return
-        # The facts are those of before a wait only when there was one: judged anew, so that no guard is stale.
+        symbol, facts, approval = decided
         if job.suspect and await self._found_of_before(job):
             return
         magic = await self._desk.magic(job.key, 0)
@@ -151,8 +151,13 @@ class Trader:
             return decision
         return facts.symbol_info, facts, decision
 
-    async def _throttle(self, job: Job) -> Denial | None:
-        """Over-rate signals wait within their time; those that cannot make it are told at once."""
+    async def _throttle(self, job: Job) -> tuple[SymbolInfo, OrderFacts, Approval] | Denial | None:
+        """Over-rate signals wait within their time; those that cannot make it are told at once.
+
+        Returns:
+            None when there was no wait; else the decision judged anew after it, so that no guard is stale.
+        """
+        decided: tuple[SymbolInfo, OrderFacts, Approval] | Denial | None = None
         limits = self._judge.limits
         deadline = job.deadline_msc(limits.signal_max_age_ms)
         while (wait := self._judge.throttle_wait_ms()) > 0:
@@ -162,10 +167,10 @@ class Trader:
                 self._judge.throttled(job.key)
                 return _over_rate(limits.max_orders_per_second)
             await asyncio.sleep(wait / 1000)
-            again = await self._decide(job)
-            if isinstance(again, Denial):
-                return again
-        return None
+            decided = await self._decide(job)
+            if isinstance(decided, Denial):
+                return decided
+        return decided
 
     def _shed(self, head: Job, first_msc: int, per_second: float) -> None:
         """Deny now those behind that cannot be sent within their time at this rate."""
@@ -214,8 +219,16 @@ class Trader:
         if sent.state is IntentState.UNKNOWN:
             self._book.mark_unknown(intent.magic)
             now = self._clock.now_ms()
-            interim = result(job, Status.UNKNOWN, now_msc=now, request=intent.request, answer=sent.answer,
-                             retcode_text=sent.retcode_text, detail=sent.detail, reason=Reason.UNKNOWN_OUTCOME)  # fmt: skip
+            interim = result(
+                job,
+                Status.UNKNOWN,
+                now_msc=now,
+                request=intent.request,
+                answer=sent.answer,
+                retcode_text=sent.retcode_text,
+                detail=sent.detail,
+                reason=Reason.UNKNOWN_OUTCOME,
+            )
             await self._desk.conclude(job, interim, self._desk.moved(intent.magic, sent, now), interim=True)
             self._desk.spawn(self.finish_unknown(job, intent, sent.sent_msc))
             return
@@ -380,7 +393,7 @@ class Trader:
             )
 
 
-def _side(job: Job):  # type: ignore[no-untyped-def]
+def _side(job: Job) -> Side:
     side = job.signal.action.side
     assert side is not None
     return side

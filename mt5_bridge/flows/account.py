@@ -1,0 +1,257 @@
+"""Keeps the picture of the account fresh and tells what changed in it: positions, pendings, the account itself."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import BridgeError, MT5Error
+from mt5_bridge.core.messages import (
+    PendingChanged,
+    PositionClosed,
+    account_message,
+    position_message,
+)
+from mt5_bridge.core.model import Deal, DealEntry, Order, OrderState, Position
+from mt5_bridge.flows.book import Book, Change
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
+
+KNOWN_MEMO = "book"
+REFRESH_S = 0.5
+_HISTORY_TRIES = 5
+_HISTORY_PAUSE_S = 0.2
+_ACCOUNT_SLOT = "account_info"
+_POSITIONS_SLOT = "positions"
+
+_REASONS = {3: "signal", 4: "stop", 5: "target", 6: "stop_out"}
+"""DEAL_REASON_EXPERT, SL, TP, SO; anything else was done by hand."""
+
+
+class Telling(Protocol):
+    """What this flow needs of the WebSocket client."""
+
+    def send_latest(self, slot: str, frame: bytes) -> None: ...
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What was last announced, kept in the journal with the announcements themselves."""
+
+    positions: list[Position] = []
+    orders: list[Order] = []
+
+
+class AccountFlow:
+    """Polls the account and announces what changed.
+
+    Args:
+        control: for `account_info` and `positions` frames; None without a backend.
+        interval_s: ACCOUNT_INTERVAL.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        book: Book,
+        journal: Journal,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        control: Telling | None,
+        interval_s: float,
+    ) -> None:
+        self.refresh_failures = 0
+        self._terminal = terminal
+        self._book = book
+        self._journal = journal
+        self._outbox = outbox
+        self._clock = clock
+        self._control = control
+        self._interval_s = interval_s
+        self._known = Known()
+        self._changed = asyncio.Event()
+        book.on_change(self._on_change)
+
+    async def restore(self) -> None:
+        """What was announced in an earlier life; the differences since then are announced by `catch_up`.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        stored = await self._journal.memo(KNOWN_MEMO)
+        if stored is not None:
+            try:
+                self._known = msgspec.json.decode(stored, type=Known)
+            except msgspec.DecodeError as error:
+                logger.bind(event="memo_unreadable", memo=KNOWN_MEMO).warning("Starting afresh: {e}", e=error)
+
+    async def run_polling(self) -> None:
+        """Read the account twice a second while the terminal is there."""
+        while True:
+            if self._terminal.state is TerminalState.CONNECTED and self._book.reconciled.is_set():
+                try:
+                    await self._book.refresh(priority=Priority.HIGH)
+                except MT5Error as error:
+                    self.refresh_failures += 1
+                    logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+            await asyncio.sleep(REFRESH_S)
+
+    async def run_events(self) -> None:
+        """Announce every difference between what was announced and what is."""
+        while True:
+            await self._changed.wait()
+            await self._book.reconciled.wait()
+            self._changed.clear()
+            await self._announce_differences()
+
+    async def run_account(self) -> None:
+        """Send `account_info` every ACCOUNT_INTERVAL and on change, to the socket and the topic."""
+        last: bytes | None = None
+        last_sent = float("-inf")
+        while True:
+            account = self._book.account
+            if account is not None:
+                content = msgspec.json.encode(account_message(account))
+                due = self._clock.monotonic() - last_sent >= self._interval_s
+                if content != last or due:
+                    self._tell_account(to_topic=due)
+                    last_sent = self._clock.monotonic() if due else last_sent
+                    last = content
+            await asyncio.sleep(min(REFRESH_S, self._interval_s))
+
+    def tell_positions(self) -> None:
+        """Send the whole list to the backend (after hello, and on change)."""
+        if self._control is not None:
+            positions = [position_message(position) for position in self._book.positions.values()]
+            frame = wire.encode("positions", positions, now_msc=self._clock.now_ms())
+            self._control.send_latest(_POSITIONS_SLOT, frame)
+
+    def greet(self) -> None:
+        """A backend has connected: it gets the picture at once."""
+        self._tell_account(to_topic=False)
+        if self._book.reconciled.is_set():
+            self.tell_positions()
+
+    def changed(self) -> None:
+        """Look for differences as soon as possible."""
+        self._changed.set()
+
+    def _on_change(self, change: Change) -> None:
+        if change.positions:
+            self.tell_positions()
+        if change.positions or change.placed or change.gone:
+            self._changed.set()
+
+    def _tell_account(self, *, to_topic: bool) -> None:
+        account = self._book.account
+        if account is None:
+            return
+        if self._control is not None:
+            frame = wire.encode("account_info", account_message(account), now_msc=self._clock.now_ms())
+            self._control.send_latest(_ACCOUNT_SLOT, frame)
+        if to_topic:
+            self._outbox.latest("account_info", account_message(account))
+
+    async def _announce_differences(self) -> None:
+        known_positions = {p.ticket: p for p in self._known.positions}
+        known_orders = {o.ticket: o for o in self._known.orders}
+        positions, orders = dict(self._book.positions), dict(self._book.orders)
+        opened = [p for t, p in positions.items() if t not in known_positions]
+        closed = [p for t, p in known_positions.items() if t not in positions]
+        placed = [o for t, o in orders.items() if t not in known_orders]
+        gone = [o for t, o in known_orders.items() if t not in orders]
+        if not (opened or closed or placed or gone):
+            return
+        try:
+            events = await self._events(opened, closed, placed, gone)
+            known = Known(list(positions.values()), list(orders.values()))
+            await self._outbox.commit(*events, changes.Memo(name=KNOWN_MEMO, value=msgspec.json.encode(known)))
+        except BridgeError as error:
+            logger.bind(event="changes_not_announced").warning("Changes wait to be announced: {error}", error=error)
+            self._changed.set()
+            await asyncio.sleep(REFRESH_S)
+            return
+        self._known = known
+
+    async def _events(
+        self, opened: list[Position], closed: list[Position], placed: list[Order], gone: list[Order]
+    ) -> list[changes.Announced]:
+        signals = await self._signal_ids([*opened, *closed], [*placed, *gone])
+        events = [self._outbox.event("position_opened", position_message(p, signals.get(p.magic))) for p in opened]
+        events += [await self._closed_event(p, signals) for p in closed]
+        for order in placed:
+            events.append(self._pending_event(order, "placed", signals))
+        for order in gone:
+            events.append(self._pending_event(order, await self._how_ended(order), signals))
+        return events
+
+    async def _signal_ids(self, positions: Iterable[Position], orders: Iterable[Order]) -> dict[int, str]:
+        magics = {p.magic for p in positions if p.magic} | {o.magic for o in orders if o.magic}
+        intents = await self._journal.intents_by_magic(magics)
+        return {magic: intent.key for magic, intent in intents.items()}
+
+    async def _closed_event(self, position: Position, signals: dict[int, str]) -> changes.Announced:
+        deals = await self._closing_deals(position)
+        volume = sum(deal.volume for deal in deals)
+        reason = await self._why_closed(deals)
+        logger.bind(event="position_closed", ticket=position.ticket, reason=reason).info(
+            "Position closed: {symbol} {ticket} ({reason})",
+            symbol=position.symbol,
+            ticket=position.ticket,
+            reason=reason,
+        )
+        message = position_message(position, signals.get(position.magic))
+        closed = PositionClosed(
+            **{name: getattr(message, name) for name in message.__struct_fields__},
+            price_close=sum(d.price * d.volume for d in deals) / volume if volume else None,
+            commission=round(sum(d.commission + d.fee for d in deals), 8),
+            reason=reason,
+        )
+        if deals:
+            closed = msgspec.structs.replace(
+                closed, profit=round(sum(d.profit for d in deals), 8), swap=round(sum(d.swap for d in deals), 8)
+            )
+        return self._outbox.event("position_closed", closed)
+
+    async def _closing_deals(self, position: Position) -> list[Deal]:
+        """History may lag behind the positions: asked again a few times."""
+        for _ in range(_HISTORY_TRIES):
+            deals = await self._terminal.get_history_deals(position=position.identifier or position.ticket)
+            closing = [d for d in deals if d.is_trade and d.entry is not DealEntry.IN]
+            if closing:
+                return closing
+            await asyncio.sleep(_HISTORY_PAUSE_S)
+        return []
+
+    async def _why_closed(self, deals: list[Deal]) -> str:
+        if not deals:
+            return "manual"
+        last = deals[-1]
+        if last.reason in (4, 5, 6):
+            return _REASONS[last.reason]
+        intents = await self._journal.intents_by_magic([last.magic])
+        if last.magic in intents:
+            key = intents[last.magic].key
+            return "command" if key.startswith(("stop-", "cmd-")) else "signal"
+        return "manual"
+
+    async def _how_ended(self, order: Order) -> str:
+        past = await self._terminal.get_history_orders(ticket=order.ticket)
+        state = past[-1].state if past else OrderState.FILLED
+        return {
+            OrderState.CANCELED: "cancelled",
+            OrderState.EXPIRED: "expired",
+            OrderState.REJECTED: "rejected",
+        }.get(state, "filled")
+
+    def _pending_event(self, order: Order, state: str, signals: dict[int, str]) -> changes.Announced:
+        message = PendingChanged(
+            ticket=order.ticket, state=state, signal_id=signals.get(order.magic), symbol=order.symbol
+        )
+        return self._outbox.event("pending_changed", message)

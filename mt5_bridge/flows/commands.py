@@ -1,0 +1,446 @@
+"""What each command does. Whoever asks (backend, gateway, local) gets the same answers from here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from mt5_bridge.control import params as p
+from mt5_bridge.control.commands import Command
+from mt5_bridge.core import halt as machine
+from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core.halt import Halt, Origin, ResumeRefusal
+from mt5_bridge.core.intent import magic_base
+from mt5_bridge.core.messages import (
+    Reason,
+    Status,
+    TradingSignal,
+    account_message,
+    position_message,
+)
+from mt5_bridge.core.model import Action, Bar, Deal, Order, SymbolInfo
+from mt5_bridge.core.times import iso
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.control import Refusal
+from mt5_bridge.flows.emergency import Emergency
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.orders import OrderDesk
+from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.ticks import TickFlow
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.terminal import convert
+from mt5_bridge.terminal.port import Terminal
+
+_DONE = frozenset(Status) - {Status.DENIED, Status.REJECTED, Status.UNKNOWN, Status.ABANDONED}
+_TICK_LOOKBACK_MS = 86_400_000
+
+
+class Commands:
+    """The table's rows as functions. Each returns the answer's `data` or raises `Refusal`.
+
+    Args:
+        status: the health report, for `get_status` and `heartbeat`.
+        remote_resume: RESUME_REMOTE.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        book: Book,
+        journal: Journal,
+        latch: HaltLatch,
+        emergency: Emergency,
+        desk: OrderDesk,
+        intake: Intake,
+        ticks: TickFlow,
+        clock: Clock,
+        *,
+        status: Callable[[], dict[str, Any]],
+        remote_resume: bool,
+        magic_base: int,
+    ) -> None:
+        self._terminal = terminal
+        self._book = book
+        self._journal = journal
+        self._latch = latch
+        self._emergency = emergency
+        self._desk = desk
+        self._intake = intake
+        self._ticks = ticks
+        self._clock = clock
+        self._status = status
+        self._remote_resume = remote_resume
+        self._magic_base = magic_base
+
+    def table(self) -> dict[str, Callable[[Command], Awaitable[Any]]]:
+        """Name → function."""
+        return {
+            "close_position": self._close_position,
+            "modify_position": self._modify_position,
+            "cancel_order": self._cancel_order,
+            "modify_order": self._modify_order,
+            "close_all": self._close_all,
+            "reduce_only": self._reduce_only,
+            "resume_trading": self._resume,
+            "get_status": self._get_status,
+            "get_account": self._get_account,
+            "get_positions": self._get_positions,
+            "get_orders": self._get_orders,
+            "get_symbols": self._get_symbols,
+            "get_rates": self._get_rates,
+            "get_ticks": self._get_ticks,
+            "get_history": self._get_history,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "heartbeat": self._heartbeat,
+        }
+
+    # --- what trades
+
+    async def _close_position(self, command: Command) -> Any:
+        wanted = command.of(p.ClosePosition)
+        symbol = await self._symbol_of_position(wanted.ticket)
+        return await self._trade(
+            TradingSignal(symbol=symbol, action=Action.CLOSE, position=wanted.ticket, volume=wanted.volume), command
+        )
+
+    async def _modify_position(self, command: Command) -> Any:
+        wanted = command.of(p.ModifyPosition)
+        symbol = await self._symbol_of_position(wanted.ticket)
+        signal = TradingSignal(
+            symbol=symbol,
+            action=Action.MODIFY,
+            position=wanted.ticket,
+            stop_loss=wanted.stop_loss,
+            take_profit=wanted.take_profit,
+        )
+        return await self._trade(signal, command)
+
+    async def _cancel_order(self, command: Command) -> Any:
+        ticket = command.of(p.CancelOrder).ticket
+        symbol = await self._symbol_of_order(ticket)
+        return await self._trade(TradingSignal(symbol=symbol, action=Action.CANCEL, order=ticket), command)
+
+    async def _modify_order(self, command: Command) -> Any:
+        wanted = command.of(p.ModifyOrder)
+        symbol = await self._symbol_of_order(wanted.ticket)
+        signal = TradingSignal(
+            symbol=symbol,
+            action=Action.MODIFY,
+            order=wanted.ticket,
+            price=wanted.price,
+            stop_limit_price=wanted.stop_limit_price,
+            stop_loss=wanted.stop_loss,
+            take_profit=wanted.take_profit,
+            expiration=wanted.expiration,
+        )
+        return await self._trade(signal, command)
+
+    async def _close_all(self, command: Command) -> Any:
+        wanted = command.of(p.CloseAll)
+        scope = wanted.scope or self._emergency.defaults.scope
+        try:
+            await self._book.refresh()
+            symbol = None if wanted.symbol is None else await self._book.resolve(wanted.symbol)
+        except MT5Error as error:
+            raise _unavailable(error) from error
+        chosen = [
+            position
+            for position in self._book.positions.values()
+            if (symbol is None or position.symbol == symbol)
+            and (scope == "all" or magic_base(position.magic) == self._magic_base)
+        ]
+        signals = [TradingSignal(symbol=c.symbol, action=Action.CLOSE, position=c.ticket) for c in chosen]
+        jobs = [await self._enter(signal, None) for signal in signals]
+        results = [await asyncio.shield(job.outcome) for job in jobs]
+        closed = [c.ticket for c, r in zip(chosen, results, strict=True) if r.status is Status.CLOSED]
+        failed = [
+            {"ticket": c.ticket, "status": r.status.value, "reason": r.reason, "detail": r.detail}
+            for c, r in zip(chosen, results, strict=True)
+            if r.status is not Status.CLOSED
+        ]
+        if failed:
+            raise Refusal(
+                "not_all_closed", f"closed {closed}, left: " + "; ".join(f"{f['ticket']} {f['reason']}" for f in failed)
+            )
+        return {"closed": closed}
+
+    async def _trade(self, signal: TradingSignal, command: Command) -> Any:
+        job = await self._enter(signal, command.request_id)
+        outcome = await asyncio.shield(job.outcome)
+        if outcome.status not in _DONE:
+            raise Refusal(outcome.reason or outcome.status.value, outcome.detail or outcome.status.value)
+        return msgspec.to_builtins(outcome)
+
+    async def _enter(self, signal: TradingSignal, request_id: str | int | None) -> Any:
+        try:
+            return await self._intake.command(signal, request_id)
+        except JournalError as error:
+            raise Refusal("journal_unavailable", str(error)) from error
+
+    async def _symbol_of_position(self, ticket: int) -> str:
+        position = self._book.positions.get(ticket)
+        if position is None:
+            await self._refresh()
+            position = self._book.positions.get(ticket)
+        if position is None:
+            raise Refusal(Reason.NOT_FOUND.value, f"there is no position {ticket}")
+        return position.symbol
+
+    async def _symbol_of_order(self, ticket: int) -> str:
+        order = self._book.orders.get(ticket)
+        if order is None:
+            await self._refresh()
+            order = self._book.orders.get(ticket)
+        if order is None:
+            raise Refusal(Reason.NOT_FOUND.value, f"there is no pending order {ticket}")
+        return order.symbol
+
+    async def _refresh(self) -> None:
+        try:
+            await self._book.refresh()
+        except MT5Error as error:
+            raise _unavailable(error) from error
+
+    # --- the halt
+
+    async def _reduce_only(self, command: Command) -> Any:
+        wanted = command.of(p.ReduceOnly)
+        self._latch.tighten(
+            machine.reduce(
+                self._latch.halt,
+                reason=wanted.reason or "reduce only",
+                by=wanted.by or "backend",
+                at_msc=self._clock.now_ms(),
+                origin=Origin.REMOTE,
+            )
+        )
+        return halt_data(self._latch.halt)
+
+    async def _resume(self, command: Command) -> Any:
+        wanted = command.of(p.ResumeTrading)
+        return await self.resume(wanted.reason, wanted.by, force=wanted.force, origin=Origin.REMOTE)
+
+    async def resume(self, reason: str, by: str, *, force: bool, origin: Origin) -> dict[str, Any]:
+        """Lift the halt on a person's word.
+
+        Raises:
+            Refusal: survivors, unknown intents, stopped locally, or the journal cannot be written.
+        """
+        new = machine.resume(
+            self._latch.halt,
+            reason=reason,
+            by=by,
+            at_msc=self._clock.now_ms(),
+            origin=origin,
+            survivors=bool(self._emergency.survivors),
+            unknown_intents=bool(self._desk.unresolved or self._desk.flying),
+            force=force,
+            remote_allowed=self._remote_resume,
+        )
+        if isinstance(new, ResumeRefusal):
+            raise Refusal(new.value, _REFUSALS[new])
+        try:
+            await self._latch.loosen(
+                new, changes.Audited(at_msc=new.at_msc, who=by, what="resume_trading", detail=reason)
+            )
+        except JournalError as error:
+            raise Refusal("journal_unavailable", f"trading stays halted: {error}") from error
+        if self._latch.halt is new:
+            self._emergency.resumed()
+        return halt_data(self._latch.halt)
+
+    # --- what reads
+
+    async def _get_status(self, command: Command) -> Any:
+        return self._status()
+
+    async def _heartbeat(self, command: Command) -> Any:
+        return {"time": iso(self._clock.now_ms())}
+
+    async def _get_account(self, command: Command) -> Any:
+        try:
+            account = await self._terminal.get_account_info()
+        except MT5Error as error:
+            raise _unavailable(error) from error
+        return msgspec.to_builtins(account_message(account))
+
+    async def _get_positions(self, command: Command) -> Any:
+        symbol = command.of(p.OfSymbol).symbol
+        await self._refresh()
+        return [
+            msgspec.to_builtins(position_message(position))
+            for position in self._book.positions.values()
+            if symbol is None or position.symbol == symbol
+        ]
+
+    async def _get_orders(self, command: Command) -> Any:
+        symbol = command.of(p.OfSymbol).symbol
+        await self._refresh()
+        return [order_data(o) for o in self._book.orders.values() if symbol is None or o.symbol == symbol]
+
+    async def _get_symbols(self, command: Command) -> Any:
+        try:
+            return [symbol_data(symbol) for symbol in await self._terminal.get_symbols()]
+        except MT5Error as error:
+            raise _unavailable(error) from error
+
+    async def _get_rates(self, command: Command) -> Any:
+        wanted = command.of(p.GetRates)
+        try:
+            symbol = await self._book.resolve(wanted.symbol)
+            bars = await self._terminal.get_rates(symbol, wanted.timeframe, wanted.count, wanted.from_msc)
+        except MT5Error as error:
+            raise _unavailable(error) from error
+        return [bar_data(bar) for bar in bars]
+
+    async def _get_ticks(self, command: Command) -> Any:
+        wanted = command.of(p.GetTicks)
+        now = self._clock.now_ms()
+        newest = wanted.from_msc is None
+        since = now - _TICK_LOOKBACK_MS if wanted.from_msc is None else wanted.from_msc
+        try:
+            symbol = await self._book.resolve(wanted.symbol)
+            info = await self._book.symbol(symbol)
+            blocks = await self._terminal.get_ticks(
+                symbol, since, wanted.to_msc or now, None if newest else wanted.count
+            )
+        except MT5Error as error:
+            raise _unavailable(error) from error
+        if info is None:
+            raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {wanted.symbol}")
+        rows = [row for block in blocks for row in convert.ticks(block, self._terminal.clock)]
+        rows = rows[-wanted.count :] if newest else rows[: wanted.count]
+        return [tick_data(symbol, info.point, row) for row in rows]
+
+    async def _get_history(self, command: Command) -> Any:
+        wanted = command.of(p.GetHistory)
+        since, until = wanted.range_msc(self._clock.now_ms())
+        try:
+            symbol = None if wanted.symbol is None else await self._book.resolve(wanted.symbol)
+            if wanted.kind == "orders":
+                orders = await self._terminal.get_history_orders(since, until)
+                return [order_data(order) for order in orders if symbol is None or order.symbol == symbol]
+            deals = await self._terminal.get_history_deals(since, until)
+            return [deal_data(deal) for deal in deals if symbol is None or deal.symbol == symbol]
+        except MT5Error as error:
+            raise _unavailable(error) from error
+
+    async def _subscribe(self, command: Command) -> Any:
+        added, unknown = [], {}
+        for name in command.of(p.Symbols).symbols:
+            try:
+                added.append(await self._ticks.subscribe(name))
+            except MT5Error as error:
+                unknown[name] = str(error)
+        if unknown and not added:
+            raise Refusal(Reason.UNKNOWN_SYMBOL.value, "; ".join(f"{n}: {why}" for n, why in unknown.items()))
+        return {"symbols": list(self._ticks.symbols), "added": added, "failed": unknown}
+
+    async def _unsubscribe(self, command: Command) -> Any:
+        removed = [name for name in command.of(p.Symbols).symbols if self._ticks.unsubscribe(name)]
+        return {"symbols": list(self._ticks.symbols), "removed": removed}
+
+
+_REFUSALS = {
+    ResumeRefusal.SURVIVORS: "the stop has not closed everything yet: wait for it, or resume with force",
+    ResumeRefusal.UNKNOWN_INTENTS: "the outcome of an order is still unknown: wait for it, or resume with force",
+    ResumeRefusal.LOCAL_ONLY: "the stop was made on the trading PC and is lifted there (mt5-bridge resume)",
+}
+
+
+def _unavailable(error: MT5Error) -> Refusal:
+    code = Reason.UNKNOWN_SYMBOL.value if error.code == -4 else Reason.TERMINAL_UNAVAILABLE.value
+    return Refusal(code, str(error))
+
+
+def halt_data(halt: Halt) -> dict[str, Any]:
+    """The latch as hello, status and answers show it."""
+    return {"state": halt.state.value, "reason": halt.reason, "by": halt.by, "at": iso(halt.at_msc)}
+
+
+def order_data(order: Order) -> dict[str, Any]:
+    """A pending or past order on the wire."""
+    return {
+        "ticket": order.ticket,
+        "symbol": order.symbol,
+        "type": int(order.type),
+        "order_type": order.type.name,
+        "state": order.state.name.lower(),
+        "volume": order.volume_current,
+        "volume_initial": order.volume_initial,
+        "price": order.price,
+        "stop_limit_price": order.stop_limit_price,
+        "stop_loss": order.stop_loss,
+        "take_profit": order.take_profit,
+        "expiration": iso(order.expiration_msc) if order.expiration_msc else None,
+        "time": iso(order.time_setup_msc),
+        "time_done": iso(order.time_done_msc) if order.time_done_msc else None,
+        "magic": order.magic,
+        "comment": order.comment,
+        "position": order.position_id or None,
+    }
+
+
+def deal_data(deal: Deal) -> dict[str, Any]:
+    """A deal on the wire."""
+    return {
+        "ticket": deal.ticket,
+        "order": deal.order,
+        "position": deal.position_id,
+        "symbol": deal.symbol,
+        "type": deal.type,
+        "entry": deal.entry.name.lower(),
+        "volume": deal.volume,
+        "price": deal.price,
+        "profit": deal.profit,
+        "swap": deal.swap,
+        "commission": deal.commission,
+        "fee": deal.fee,
+        "time": iso(deal.time_msc),
+        "time_msc": deal.time_msc,
+        "magic": deal.magic,
+        "comment": deal.comment,
+    }
+
+
+def bar_data(bar: Bar) -> dict[str, Any]:
+    """A bar on the wire."""
+    return {
+        "symbol": bar.symbol,
+        "timeframe": bar.timeframe,
+        "time": iso(bar.time_msc),
+        "open": bar.open,
+        "high": bar.high,
+        "low": bar.low,
+        "close": bar.close,
+        "tick_volume": bar.tick_volume,
+        "spread": bar.spread,
+        "real_volume": bar.real_volume,
+    }
+
+
+def symbol_data(symbol: SymbolInfo) -> dict[str, Any]:
+    """A symbol's rules on the wire."""
+    data: dict[str, Any] = msgspec.to_builtins(symbol)
+    return data
+
+
+def tick_data(symbol: str, point: float, row: tuple[int, int, float, float, float, float, int]) -> dict[str, Any]:
+    """A tick on the wire, as in `tick_data`."""
+    time_msc, seq, bid, ask, last, volume, flags = row
+    return {
+        "symbol": symbol,
+        "bid": bid,
+        "ask": ask,
+        "last": last,
+        "volume": volume,
+        "spread": round((ask - bid) / point),
+        "time": iso(time_msc),
+        "time_msc": time_msc,
+        "flags": flags,
+        "seq": seq,
+    }

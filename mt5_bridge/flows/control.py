@@ -1,0 +1,274 @@
+"""Commands over the WebSocket: the stop in the receive loop, everything else queued, each answered once."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from loguru import logger
+
+from mt5_bridge.control import commands as table
+from mt5_bridge.control.commands import Command, StopFrame
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import JournalError, WireError
+from mt5_bridge.core.halt import Origin
+from mt5_bridge.core.times import iso
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.emergency import Emergency, StopOptions
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.signals import SIGNAL, Intake
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+
+MAX_WAITING = 512
+MAX_AT_ONCE = 16
+ERRORS_PER_S = 1.0
+
+
+class Answering(Protocol):
+    """What this flow needs of the WebSocket client."""
+
+    def send(self, frame: bytes, *, urgent: bool = False) -> bool: ...
+
+
+class Refusal(Exception):
+    """A command that cannot be done: its code and words for the answer."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+Handler = Callable[[Command], Awaitable[Any]]
+
+
+@dataclass
+class ControlFlowStats:
+    """Counters of the commands."""
+
+    commands: int = 0
+    stops: int = 0
+    repeated: int = 0
+    overloaded: int = 0
+    errors: int = 0
+    silenced: int = 0
+
+
+class ControlFlow:
+    """Reads frames, answers commands.
+
+    Args:
+        handlers: what does each command, by name; a `Refusal` becomes the failed answer.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        latch: HaltLatch,
+        emergency: Emergency,
+        intake: Intake,
+        clock: Clock,
+        handlers: dict[str, Handler],
+        *,
+        on_defect: Callable[[BaseException], None],
+    ) -> None:
+        self.stats = ControlFlowStats()
+        self._journal = journal
+        self._latch = latch
+        self._emergency = emergency
+        self._intake = intake
+        self._clock = clock
+        self._handlers = handlers
+        self._on_defect = on_defect
+        self._channel: Answering | None = None
+        self._frames: asyncio.Queue[wire.Envelope] = asyncio.Queue(MAX_WAITING)
+        self._signals: asyncio.Queue[wire.Envelope] = asyncio.Queue(MAX_WAITING)
+        self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._stop_answers: dict[str, dict[str, Any]] = {}
+        self._last_error = float("-inf")
+
+    def attach(self, channel: Answering) -> None:
+        """Where answers go."""
+        self._channel = channel
+
+    def on_frame(self, frame: bytes) -> None:
+        """A frame from the receive loop; never waits. A stop is latched before this returns (P6)."""
+        stop = table.stop_of(frame)
+        if stop is not None:
+            self._stop(stop)
+            return
+        try:
+            envelope = wire.decode(frame)
+        except WireError as error:
+            self._error("invalid", str(error))
+            return
+        if envelope.type == SIGNAL:
+            self._queue(self._signals, envelope)
+        elif table.is_command(envelope.type):
+            self._queue(self._frames, envelope)
+        elif table.is_answer(envelope.type):
+            return
+        elif envelope.request_id is not None:
+            failed = table.failed(envelope.type, "unknown_command", f"unknown command {envelope.type[:64]!r}")
+            self._answer(failed, envelope.request_id)
+        else:
+            self._error("unknown_type", f"unknown type {envelope.type[:64]!r}")
+
+    async def run_commands(self) -> None:
+        """Do what is queued: begun in order, a few at once, so that a slow read holds up nothing."""
+        while True:
+            envelope = await self._frames.get()
+            await self._places.acquire()
+            self._spawn(self._command(envelope), release=True)
+
+    async def run_signals(self) -> None:
+        """Enter signals in the order they came."""
+        while True:
+            await self._intake.take_frame(await self._signals.get())
+
+    async def close(self) -> None:
+        """End what still runs."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- the stop
+
+    def _stop(self, frame: StopFrame) -> None:
+        self.stats.stops += 1
+        params, defaults = frame.params, self._emergency.defaults
+        key = None if frame.request_id is None else str(frame.request_id)
+        if key in self._stop_answers and self._latch.halt.state.value == "halted":
+            self.stats.repeated += 1
+            self._answer(self._stop_answers[key], frame.request_id, urgent=True)
+            return
+        options = StopOptions(
+            cancel_orders=defaults.cancel_orders if params.cancel_orders is None else params.cancel_orders,
+            close_positions=defaults.close_positions if params.close_positions is None else params.close_positions,
+            scope=params.scope or defaults.scope,
+        )
+        halt, durable = self._emergency.stop(
+            reason=params.reason or "emergency stop",
+            by=params.by or "backend",
+            origin=Origin.REMOTE,
+            options=options,
+        )
+        self._spawn(self._answer_stop(frame, key, halt, durable))
+
+    async def _answer_stop(
+        self, frame: StopFrame, key: str | None, halt: Any, durable: "asyncio.Task[None] | None"
+    ) -> None:
+        data = {
+            "state": halt.state.value,
+            "reason": halt.reason,
+            "by": halt.by,
+            "at": iso(halt.at_msc),
+            "durable": await self._latch.durable_within(durable),
+        }
+        if frame.faults:
+            data["faults"] = list(frame.faults)
+        answer = table.succeeded(table.EMERGENCY_STOP, data)
+        if key is not None:
+            if len(self._stop_answers) > MAX_WAITING:
+                self._stop_answers.clear()
+            self._stop_answers[key] = answer
+        self._answer(answer, frame.request_id, urgent=True)
+
+    # --- all other commands
+
+    def _queue(self, queue: "asyncio.Queue[wire.Envelope]", envelope: wire.Envelope) -> None:
+        try:
+            queue.put_nowait(envelope)
+        except asyncio.QueueFull:
+            self.stats.overloaded += 1
+            failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
+            self._answer(failed, envelope.request_id)
+
+    async def _command(self, envelope: wire.Envelope) -> None:
+        self.stats.commands += 1
+        try:
+            command = table.decode_command(envelope)
+        except WireError as error:
+            self._answer(table.failed(envelope.type, error.reason, str(error)), envelope.request_id)
+            return
+        if command.acts and command.request_id is not None:
+            answer = await self._once(command, str(command.request_id))
+        else:
+            answer = await self._do(command)
+        self._answer(answer, command.request_id)
+
+    async def _once(self, command: Command, key: str) -> dict[str, Any]:
+        """A repeated `request_id` gets the first answer again and does nothing twice, across restarts too."""
+        if key in self._acting:
+            self.stats.repeated += 1
+            return await asyncio.shield(self._acting[key])
+        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._acting[key] = answered
+        try:
+            answer = await self._first_answer(command, key)
+        except BaseException:
+            answered.cancel()
+            raise
+        finally:
+            self._acting.pop(key, None)
+        answered.set_result(answer)
+        return answer
+
+    async def _first_answer(self, command: Command, key: str) -> dict[str, Any]:
+        try:
+            stored = await self._journal.answer(key)
+        except JournalError as error:
+            return table.failed(command.name, "journal_unavailable", str(error))
+        if stored is not None:
+            self.stats.repeated += 1
+            first: dict[str, Any] = table.decode_answer(stored.answer)
+            return first
+        answer = await self._do(command)
+        remembered = changes.CommandAnswered(
+            request_id=key, command=command.name, answer=table.encode_answer(answer), at_msc=self._clock.now_ms()
+        )
+        try:
+            await self._journal.commit(remembered)
+        except JournalError as error:
+            logger.bind(event="answer_not_journalled", command=command.name).error(
+                "ERROR the answer to {command} cannot be remembered: {error}", command=command.name, error=error
+            )
+        return answer
+
+    async def _do(self, command: Command) -> dict[str, Any]:
+        try:
+            return table.succeeded(command.name, await self._handlers[command.name](command))
+        except Refusal as refusal:
+            return table.failed(command.name, refusal.code, str(refusal))
+
+    def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
+        if self._channel is not None:
+            frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
+            self._channel.send(frame, urgent=urgent)
+
+    def _error(self, code: str, message: str) -> None:
+        """At most one a second: an endless stream of nonsense must not become two."""
+        self.stats.errors += 1
+        now = self._clock.monotonic()
+        if now - self._last_error < 1 / ERRORS_PER_S:
+            self.stats.silenced += 1
+            return
+        self._last_error = now
+        if self._channel is not None:
+            data = {"code": code, "message": message[:500]}
+            self._channel.send(wire.encode("error", data, now_msc=self._clock.now_ms()))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], *, release: bool = False) -> None:
+        task = asyncio.create_task(work, name="command")
+        self._tasks.add(task)
+
+        def done(task: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            if release:
+                self._places.release()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                self._on_defect(error)
+
+        task.add_done_callback(done)

@@ -1,0 +1,191 @@
+"""No trading before journal and terminal agree: at the start, and after each return of the terminal.
+
+Intents whose outcome the journal does not know are looked up; signals received and never decided are decided now. The
+bridge is ready after the first complete read: what is still unknown then blocks openings on its symbol only.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core.decision import Exposure
+from mt5_bridge.core.errors import BridgeError
+from mt5_bridge.core.intent import IntentState
+from mt5_bridge.core.messages import TradingSignal
+from mt5_bridge.core.model import Action, OrderRequest
+from mt5_bridge.flows.book import Book, read_retrying
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.exits import Exits, Part
+from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
+from mt5_bridge.flows.settle import Found, Settler
+from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.trader import Trader
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.rows import StoredIntent
+from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
+
+_RETRY_S = 0.5
+
+
+class Reconciler:
+    """Brings the journal to the truth and lets trading begin.
+
+    Args:
+        on_ready: called each time the bridge became ready.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        journal: Journal,
+        book: Book,
+        desk: OrderDesk,
+        settler: Settler,
+        trader: Trader,
+        exits: Exits,
+        intake: Intake,
+        clock: Clock,
+        *,
+        on_ready: Callable[[], None],
+    ) -> None:
+        self.rounds = 0
+        self._terminal = terminal
+        self._journal = journal
+        self._book = book
+        self._desk = desk
+        self._settler = settler
+        self._trader = trader
+        self._exits = exits
+        self._intake = intake
+        self._clock = clock
+        self._on_ready = on_ready
+        self._connected = asyncio.Event()
+        self._recovered = False
+
+    def state_changed(self, state: TerminalState) -> None:
+        """The terminal came or went."""
+        if state is TerminalState.CONNECTED:
+            self._connected.set()
+        else:
+            self._connected.clear()
+            self._book.lost_connection()
+
+    async def run(self) -> None:
+        """Reconcile after every connection."""
+        while True:
+            await self._connected.wait()
+            if not self._book.reconciled.is_set():
+                await self._reconcile()
+            await asyncio.sleep(_RETRY_S / 10)
+
+    async def _reconcile(self) -> None:
+        self._settler.reconnected()
+        await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
+        while not self._recovered:
+            try:
+                await self._recover()
+                self._recovered = True
+            except BridgeError as error:
+                logger.bind(event="reconcile_failed").error("ERROR reconciling: {error}", error=error)
+                await asyncio.sleep(_RETRY_S)
+        if not self._connected.is_set():
+            return
+        self.rounds += 1
+        self._book.reconciled.set()
+        logger.bind(event="reconciled", positions=len(self._book.positions), orders=len(self._book.orders)).info(
+            "Journal and terminal agree: {p} positions, {o} pending orders",
+            p=len(self._book.positions),
+            o=len(self._book.orders),
+        )
+        self._on_ready()
+
+    async def _recover(self) -> None:
+        """Take up what an earlier life left open."""
+        by_key: dict[str, list[StoredIntent]] = {}
+        for intent in await self._journal.open_intents():
+            by_key.setdefault(intent.key, []).append(intent)
+        rows = await self._journal.seen(list(by_key))
+        waiting = [row for row in await self._journal.waiting() if row.key not in by_key]
+        for key, open_intents in by_key.items():
+            row = rows.get(key)
+            if row is None or row.status is not None:
+                for stored in open_intents:
+                    self._desk.spawn(self._close_case(stored))
+                continue
+            await self._take_up(self._intake.resume(row), key, open_intents)
+        for row in waiting:
+            self._trader.submit(self._intake.resume(row))
+        if by_key or waiting:
+            logger.bind(event="recovered", intents=len(by_key), signals=len(waiting)).warning(
+                "Taking up {i} orders of unknown outcome and {s} undecided signals", i=len(by_key), s=len(waiting)
+            )
+
+    async def _take_up(self, job: Job, key: str, open_intents: list[StoredIntent]) -> None:
+        for stored in open_intents:
+            if stored.state == IntentState.SENDING.value:
+                await self._journal.commit(
+                    changes.IntentMoved(
+                        magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms()
+                    )
+                )
+        job.symbol = open_intents[0].symbol
+        if not job.signal.action.opens:
+            parts = [_part_of(stored) for stored in await self._journal.intents(key)]
+            self._desk.spawn(self._exits.finish_unknown(job, parts))
+            return
+        for stored in open_intents:
+            if stored.action != job.signal.action.value:
+                self._desk.spawn(self._close_case(stored))
+                continue
+            self._book.reserve(_exposure_of(stored, job.signal))
+            self._desk.spawn(self._trader.finish_unknown(job, _intent_of(stored), stored.opened_msc))
+
+    async def _close_case(self, stored: StoredIntent) -> None:
+        """An intent nobody waits for any more (an emergency close, a stop set after a fill): look, and note it."""
+        intent = _intent_of(stored)
+        if stored.state == IntentState.SENDING.value:
+            await self._journal.commit(
+                changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
+            )
+        found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
+        sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
+        await self._journal.commit(self._desk.moved(intent.magic, sent, self._clock.now_ms()))
+
+
+def _intent_of(stored: StoredIntent) -> Intent:
+    request = msgspec.json.decode(stored.request, type=OrderRequest)
+    return Intent(key=stored.key, leg=stored.leg, request=request, action=stored.action, risk=stored.risk)
+
+
+def _part_of(stored: StoredIntent) -> Part:
+    intent = _intent_of(stored)
+    state = IntentState(stored.state)
+    if state.open:
+        return Part(intent, None, Sent(state=IntentState.UNKNOWN, request=intent.request, sent_msc=stored.opened_msc))
+    found = Found(
+        state=state,
+        order=stored.order,
+        deal=stored.deal,
+        position=stored.position,
+        volume=stored.filled_volume,
+        price=stored.price,
+        detail=stored.detail,
+    )
+    return Part(intent, None, Sent(state=state, request=intent.request, found=found, detail=stored.detail))
+
+
+def _exposure_of(stored: StoredIntent, signal: TradingSignal) -> Exposure:
+    side = Action(stored.action).side
+    assert side is not None
+    return Exposure(
+        magic=stored.magic,
+        symbol=stored.symbol,
+        side=side,
+        volume=stored.volume,
+        risk=stored.risk or 0.0,
+        unknown=True,
+    )

@@ -1,0 +1,378 @@
+"""Ticks out: asked for at TICK_HZ from where reading stands, published, and the cursor moved when the broker took them.
+
+The terminal's own history is the spool (P5): nothing is kept here but a cursor per symbol. While a symbol's ticks are
+under way it is not asked again; when they fail it is read again from the last acknowledged one.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+from loguru import logger
+
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import BrokerError, JournalError, MT5DataError, MT5Error
+from mt5_bridge.core.model import Cursor, Quote, SymbolInfo, TickBlock
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.terminal import convert
+from mt5_bridge.terminal.port import Terminal, TerminalState
+
+CHUNK = 1000
+"""Ticks encoded in one go: a few ms, so that the loop never stalls behind a catch-up."""
+CATCH_UP_BEHIND_MS = 30_000
+"""A symbol further behind than this is read by the history host, away from the live one."""
+CATCH_UP_PAGE = 20_000
+CURSOR_S = 0.5
+_RETRY_S = 1.0
+_IDLE_S = 0.1
+
+Row = tuple[int, int, float, float, float, float, int]
+Headers = Sequence[tuple[str, bytes]]
+
+
+class TickPublisher(Protocol):
+    """What this flow needs of the Redpanda producer."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def wait_connected(self) -> None: ...
+
+    async def publish(
+        self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes]], headers: Headers
+    ) -> None: ...
+
+
+class TickStream(Protocol):
+    """What this flow needs of the WebSocket client."""
+
+    def send_latest(self, slot: str, frame: bytes) -> None: ...
+
+
+@dataclass
+class TickStats:
+    """Counters of the tick path; `age_ms` is the age of the last published tick when the broker had taken it."""
+
+    polls: int = 0
+    missed_slots: int = 0
+    published: int = 0
+    failed_publishes: int = 0
+    poll_failures: int = 0
+    catch_ups: int = 0
+    age_ms: int | None = None
+    last_tick_msc: int | None = None
+
+
+@dataclass(eq=False)
+class Feed:
+    """One symbol: what has been read, what the broker has."""
+
+    info: SymbolInfo
+    read: Cursor | None = None
+    acked: Cursor | None = None
+    busy: asyncio.Task[None] | None = None
+    dirty: bool = False
+
+    @property
+    def free(self) -> bool:
+        return self.busy is None or self.busy.done()
+
+
+class TickFlow:
+    """Polls and publishes.
+
+    Args:
+        symbols: names as the settings have them.
+        hz: polls per second.
+        latest_only: TICK_CAPTURE=latest: of what one poll brings, only the newest tick.
+        backfill_ms: how far back a symbol without cursor begins.
+        producer: where ticks go in hybrid mode; None in standard mode.
+        stream: where the latest tick goes in standard mode; None in hybrid mode.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        journal: Journal,
+        book: Book,
+        clock: Clock,
+        *,
+        symbols: Sequence[str],
+        hz: float,
+        latest_only: bool,
+        backfill_ms: int,
+        topic: str,
+        headers: Callable[[str], Headers],
+        producer: TickPublisher | None,
+        stream: TickStream | None,
+        on_defect: Callable[[BaseException], None],
+    ) -> None:
+        self.stats = TickStats()
+        self._terminal = terminal
+        self._journal = journal
+        self._book = book
+        self._clock = clock
+        self._wanted = list(dict.fromkeys(symbols))
+        self._period = 1.0 / hz
+        self._latest_only = latest_only
+        self._backfill_ms = backfill_ms
+        self._topic = topic
+        self._headers = headers
+        self._producer = producer
+        self._stream = stream
+        self._on_defect = on_defect
+        self._feeds: dict[str, Feed] = {}
+        self._cursors: dict[str, Cursor] = {}
+        self._missing: dict[str, str] = {}
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What is streamed, as the terminal names it."""
+        return tuple(self._feeds)
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Symbols of the settings that cannot be streamed, and why."""
+        return self._missing
+
+    async def restore(self) -> None:
+        """Take up the cursors of an earlier life.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        self._cursors = await self._journal.cursors()
+
+    async def subscribe(self, name: str) -> str:
+        """Stream a symbol from now on; returns the terminal's name of it.
+
+        Raises:
+            MT5Error: unknown, ambiguous, or the terminal cannot be asked.
+        """
+        symbol = await self._book.resolve(name)
+        info = await self._book.symbol(symbol)
+        if info is None:
+            raise MT5DataError(f"the terminal has no symbol {name}", code=-4)
+        if symbol not in self._feeds:
+            cursor = self._cursors.get(symbol)
+            self._feeds[symbol] = Feed(info, read=cursor, acked=cursor)
+        return symbol
+
+    def unsubscribe(self, name: str) -> bool:
+        """Stop streaming; its cursor stays in the journal."""
+        if name in self._wanted:
+            self._wanted.remove(name)
+        feed = self._feeds.pop(name, None)
+        if feed is not None and feed.acked is not None:
+            self._cursors[name] = feed.acked
+        return feed is not None
+
+    async def run(self) -> None:
+        """Poll at absolute deadlines; a slot that is over is skipped and counted, never made up for."""
+        due = self._clock.monotonic()
+        while True:
+            if self._terminal.state is TerminalState.CONNECTED:
+                try:
+                    await self._find_wanted()
+                    await self._poll()
+                except MT5Error as error:
+                    self.stats.poll_failures += 1
+                    logger.bind(event="tick_poll_failed").debug("Ticks cannot be read: {error}", error=error)
+                    await asyncio.sleep(_IDLE_S)
+            due += self._period
+            late = self._clock.monotonic() - due
+            if late > 0:
+                skipped = int(late / self._period) + 1
+                self.stats.missed_slots += skipped
+                due += skipped * self._period
+            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+
+    async def run_cursors(self) -> None:
+        """Make acknowledged cursors durable twice a second; one that is lost costs duplicates, never ticks."""
+        while True:
+            await asyncio.sleep(CURSOR_S)
+            try:
+                await self.save_cursors()
+            except JournalError as error:
+                logger.bind(event="cursors_not_saved").warning("Cursors not saved: {error}", error=error)
+
+    async def save_cursors(self) -> None:
+        """Write the cursors that moved.
+
+        Raises:
+            JournalError: they are not durable; they will be written next time.
+        """
+        moved = [(symbol, feed) for symbol, feed in self._feeds.items() if feed.dirty and feed.acked is not None]
+        if not moved:
+            return
+        for _, feed in moved:
+            feed.dirty = False
+        try:
+            await self._journal.commit(*(_moved(symbol, feed.acked) for symbol, feed in moved if feed.acked))
+        except JournalError:
+            for _, feed in moved:
+                feed.dirty = True
+            raise
+
+    async def close(self) -> None:
+        """End what is under way and write the cursors."""
+        tasks = [feed.busy for feed in self._feeds.values() if feed.busy is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await self.save_cursors()
+        except JournalError as error:
+            logger.bind(event="cursors_not_saved").warning("Cursors not saved: {error}", error=error)
+
+    # --- reading
+
+    async def _find_wanted(self) -> None:
+        """Symbols of the settings that are not streamed yet; asked once after each connection."""
+        for name in [name for name in self._wanted if name not in self._missing]:
+            try:
+                await self.subscribe(name)
+                self._wanted.remove(name)
+            except MT5Error as error:
+                if error.code != -4 and error.retriable:
+                    raise
+                self._missing[name] = str(error)
+                logger.bind(event="symbol_missing", symbol=name).warning(
+                    "Symbol {symbol} cannot be streamed: {error}", symbol=name, error=error
+                )
+
+    def reconnected(self) -> None:
+        """The terminal came back: symbols that were missing are looked for again."""
+        self._wanted += [name for name in self._missing if name not in self._wanted]
+        self._missing.clear()
+
+    async def _poll(self) -> None:
+        may_publish = self._producer is None or self._producer.connected
+        known = self._terminal.clock.offset_ms is not None
+        asked = {
+            symbol: feed.read
+            for symbol, feed in self._feeds.items()
+            if feed.free and (feed.read is None or may_publish or not known)
+        }
+        for symbol in self._behind(asked) if known and may_publish else ():
+            asked.pop(symbol)
+            self._begin(self._feeds[symbol], self._catch_up(self._feeds[symbol]))
+        while asked:
+            self.stats.polls += 1
+            result = await self._terminal.poll_ticks(asked, backfill_ms=self._backfill_ms)
+            self._note(result.quotes)
+            by_symbol: dict[str, list[TickBlock]] = {}
+            for block in result.blocks:
+                if block.count:
+                    by_symbol.setdefault(block.symbol, []).append(block)
+            for symbol, cursor in result.cursors.items():
+                self._advance(symbol, cursor, by_symbol.get(symbol, []), may_publish)
+            asked = {
+                symbol: self._feeds[symbol].read
+                for symbol in result.unfinished
+                if symbol in self._feeds and self._feeds[symbol].free and symbol not in by_symbol
+            }
+
+    def _advance(self, symbol: str, cursor: Cursor, blocks: list[TickBlock], may_publish: bool) -> None:
+        feed = self._feeds.get(symbol)
+        if feed is None:
+            return
+        if not blocks:
+            if feed.read is None:
+                # Where it begins is settled now, so that nothing is missed until the broker's offset is known.
+                feed.read = feed.acked = cursor
+            return
+        if feed.read is None:
+            first = convert.raw_time_at(blocks[0].data, 0)
+            feed.read = feed.acked = Cursor(first - 1, 0, cursor.epoch)
+        if self._terminal.clock.offset_ms is not None and may_publish:
+            self._begin(feed, self._deliver(feed, blocks, cursor))
+
+    def _behind(self, asked: Mapping[str, Cursor | None]) -> list[str]:
+        clock = self._terminal.clock
+        now = self._clock.now_ms() + (clock.offset_ms or 0)
+        found = []
+        for symbol, cursor in asked.items():
+            quote = self._book.quotes.get(symbol)
+            newest = now if quote is None else quote.time_msc + (clock.offset_ms or 0)
+            if cursor is not None and min(now, newest) - cursor.time_msc > CATCH_UP_BEHIND_MS:
+                found.append(symbol)
+        return found
+
+    def _note(self, quotes: Mapping[str, Quote]) -> None:
+        self._book.quotes.update(quotes)
+
+    # --- publishing
+
+    def _begin(self, feed: Feed, work: Coroutine[Any, Any, None]) -> None:
+        feed.busy = asyncio.create_task(work, name=f"ticks-{feed.info.name}")
+        feed.busy.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_defect(error)
+
+    async def _catch_up(self, feed: Feed) -> None:
+        """Read on from the cursor in the history host until the symbol is live again."""
+        self.stats.catch_ups += 1
+        logger.bind(event="catch_up", symbol=feed.info.name).info("Catching up ticks of {s}", s=feed.info.name)
+        while feed.read is not None:
+            try:
+                block = await self._terminal.catch_up(feed.info.name, feed.read, CATCH_UP_PAGE)
+            except MT5Error as error:
+                logger.bind(event="catch_up_failed", symbol=feed.info.name).warning(
+                    "Catching up {symbol} failed: {error}", symbol=feed.info.name, error=error
+                )
+                await asyncio.sleep(_RETRY_S)
+                return
+            if not block.count:
+                return
+            after = convert.cursor_after(block, feed.read.epoch)
+            before = feed.read
+            await self._deliver(feed, [block], after)
+            if not block.more or feed.read == before:
+                return
+
+    async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
+        epoch = feed.read.epoch if feed.read else None
+        try:
+            rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, self._terminal.clock, epoch))
+            if self._latest_only or self._producer is None:
+                rows = list(rows)[-1:]
+            last = await self._send(feed, rows)
+        except BrokerError as error:
+            self.stats.failed_publishes += 1
+            feed.read = feed.acked
+            logger.bind(event="ticks_not_taken", symbol=feed.info.name).debug("Ticks wait: {e}", e=error)
+            if self._producer is not None:
+                await self._producer.wait_connected()
+            return
+        feed.read = feed.acked = after
+        feed.dirty = self._producer is not None
+        self.stats.last_tick_msc = last
+        if last is not None:
+            self.stats.age_ms = self._clock.now_ms() - last
+
+    async def _send(self, feed: Feed, rows: Iterable[Row]) -> int | None:
+        source = iter(rows)
+        last: int | None = None
+        while chunk := list(islice(source, CHUNK)):
+            last = chunk[-1][0]
+            records = wire.encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=self._clock.now_ms())
+            if self._producer is not None:
+                key = feed.info.name.encode()
+                await self._producer.publish(self._topic, key, records, self._headers("tick_data"))
+            elif self._stream is not None:
+                self._stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
+            self.stats.published += len(records)
+            await asyncio.sleep(0)
+        return last
+
+
+def _moved(symbol: str, cursor: Cursor) -> changes.CursorMoved:
+    return changes.CursorMoved(symbol=symbol, epoch=cursor.epoch, time_msc=cursor.time_msc, count=cursor.count)

@@ -1,0 +1,288 @@
+"""Watches over the bridge itself: health, loop stalls, memory, the rules that latch, what else must be noticed."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import psutil
+from loguru import logger
+
+from mt5_bridge.core import halt as machine
+from mt5_bridge.core import risk, wire
+from mt5_bridge.core.decision import Limits
+from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.halt import HaltState, Origin
+from mt5_bridge.core.times import HOUR
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.emergency import Emergency, StopOptions
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.terminal.port import Terminal
+from mt5_bridge.terminal.probe import probe
+
+STOP_FILE = "EMERGENCY_STOP"
+DAY_MEMO = "day"
+STALL_LIMIT_MS = 50
+_STALL_PERIOD_S = 0.05
+_RULES_S = 0.25
+_DAY_S = 5.0
+_PROBE_S = 30.0
+_PRUNE_S = 3600.0
+_KEEP_MS = 30 * 24 * HOUR
+
+
+class Beating(Protocol):
+    """What this flow needs of the WebSocket client."""
+
+    def send_latest(self, slot: str, frame: bytes) -> None: ...
+
+
+@dataclass
+class WatchStats:
+    """What the watch saw."""
+
+    stalls: int = 0
+    worst_stall_ms: float = 0.0
+    rss_mb: float = 0.0
+    probes_failed: int = 0
+    pruned: int = 0
+
+
+@dataclass(frozen=True)
+class WatchConfig:
+    """Settings of the watch.
+
+    Attributes:
+        heartbeat_s: HEARTBEAT_INTERVAL.
+        data_dir: where the EMERGENCY_STOP file is looked for.
+        drawdown_flattens: DRAWDOWN_ACTION=flatten.
+        backend_dead_after_s: BACKEND_DEAD_AFTER; None: off.
+        backend_dead_action: reduce, halt or flatten.
+    """
+
+    heartbeat_s: float
+    data_dir: Path
+    drawdown_flattens: bool
+    backend_dead_after_s: float | None
+    backend_dead_action: str
+
+
+class Watch:
+    """Health and rules.
+
+    Args:
+        limits: the trading limits now.
+        channels: state of each channel by name, for the heartbeat.
+        backend_seen: UTC ms of the last sign of life of the backend, None before the first.
+        tick_age_ms: age of the last published tick when the broker had it.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        journal: Journal,
+        book: Book,
+        latch: HaltLatch,
+        emergency: Emergency,
+        clock: Clock,
+        config: WatchConfig,
+        *,
+        limits: Callable[[], Limits],
+        channels: Callable[[], dict[str, str]],
+        backend_seen: Callable[[], int | None],
+        tick_age_ms: Callable[[], int | None],
+        control: Beating | None,
+    ) -> None:
+        self.stats = WatchStats()
+        self._terminal = terminal
+        self._journal = journal
+        self._book = book
+        self._latch = latch
+        self._emergency = emergency
+        self._clock = clock
+        self._config = config
+        self._limits = limits
+        self._channels = channels
+        self._backend_seen = backend_seen
+        self._tick_age_ms = tick_age_ms
+        self._control = control
+        self._began = clock.monotonic()
+        self._began_msc = clock.now_ms()
+        self._process = psutil.Process()
+        self._stall_ms = 0.0
+        self._saved_day: bytes | None = None
+        self._told: set[tuple[str, str]] = set()
+
+    # --- health
+
+    def health(self) -> dict[str, Any]:
+        """The `data` of a heartbeat."""
+        self.stats.rss_mb = round(self._process.memory_info().rss / 1e6, 1)
+        channels = self._channels()
+        why_not = self._book.readiness.why_not
+        degraded = any(state not in ("connected", "off") for state in channels.values())
+        return {
+            "status": "not_ready" if why_not else "degraded" if degraded or not self._journal.healthy else "ok",
+            "detail": why_not,
+            "halt": self._latch.halt.state.value,
+            "channels": channels,
+            "tick_age_ms": self._tick_age_ms(),
+            "clock_skew_ms": self._terminal.clock.skew_ms,
+            "rss_mb": self.stats.rss_mb,
+            "loop_stall_ms": round(self._stall_ms, 1),
+            "uptime_s": round(self._clock.monotonic() - self._began, 1),
+        }
+
+    async def run_heartbeat(self) -> None:
+        """Send the health every HEARTBEAT_INTERVAL."""
+        while True:
+            health = self.health()
+            self._stall_ms = 0.0
+            if self._control is not None:
+                frame = wire.encode("heartbeat", health, now_msc=self._clock.now_ms())
+                self._control.send_latest("heartbeat", frame)
+            await asyncio.sleep(self._config.heartbeat_s)
+
+    async def run_stalls(self) -> None:
+        """Notice when the event loop stands still."""
+        while True:
+            asleep = self._clock.monotonic()
+            await asyncio.sleep(_STALL_PERIOD_S)
+            late_ms = (self._clock.monotonic() - asleep - _STALL_PERIOD_S) * 1000
+            self._stall_ms = max(self._stall_ms, late_ms)
+            if late_ms > STALL_LIMIT_MS:
+                self.stats.stalls += 1
+                self.stats.worst_stall_ms = max(self.stats.worst_stall_ms, late_ms)
+                logger.bind(event="loop_stall", ms=round(late_ms)).warning(
+                    "Event loop stood for {ms:.0f} ms", ms=late_ms
+                )
+
+    async def run_probe(self) -> None:
+        """Probe the terminal every 30 s."""
+        while True:
+            await asyncio.sleep(_PROBE_S)
+            found = await probe(self._terminal)
+            if not (found.connection_ok and found.auth_ok):
+                self.stats.probes_failed += 1
+                logger.bind(event="probe_failed").warning("Terminal probe: {found}", found=found)
+
+    async def run_housekeeping(self) -> None:
+        """Forget what is settled and a month old."""
+        while True:
+            await asyncio.sleep(_PRUNE_S)
+            try:
+                self.stats.pruned += await self._journal.prune(self._clock.now_ms() - _KEEP_MS)
+            except JournalError as error:
+                logger.bind(event="prune_failed").warning("Journal not pruned: {error}", error=error)
+
+    # --- rules
+
+    async def run_rules(self) -> None:
+        """Judge the rules that latch, four times a second."""
+        while True:
+            self._look_for_stop_file()
+            self._judge_account()
+            self._judge_backend()
+            await self._new_day()
+            await asyncio.sleep(_RULES_S)
+
+    async def run_day(self) -> None:
+        """Keep the day's figures across restarts."""
+        while True:
+            await asyncio.sleep(_DAY_S)
+            await self.save_day()
+
+    async def save_day(self) -> None:
+        """Write the day's figures when they changed."""
+        if self._book.day is None:
+            return
+        value = msgspec.json.encode(self._book.day)
+        if value == self._saved_day:
+            return
+        try:
+            await self._journal.commit(changes.Memo(name=DAY_MEMO, value=value))
+            self._saved_day = value
+        except JournalError as error:
+            logger.bind(event="day_not_saved").warning("The day's figures are not saved: {error}", error=error)
+
+    def _look_for_stop_file(self) -> None:
+        file = self._config.data_dir / STOP_FILE
+        if not file.exists():
+            return
+        self._emergency.stop(
+            reason=f"the file {STOP_FILE}", by="file", origin=Origin.LOCAL, options=self._emergency.defaults
+        )
+        try:
+            file.replace(file.with_name(f"{STOP_FILE}.{self._clock.now_ms()}"))
+        except OSError as error:
+            logger.bind(event="stop_file_stays").warning("{file} cannot be renamed: {e}", file=file, e=error)
+
+    def _judge_account(self) -> None:
+        day, account, limits = self._book.day, self._book.account, self._limits()
+        if day is None or account is None or not self._book.reconciled.is_set():
+            return
+        if not risk.settled(day, account.balance, account.credit):
+            return
+        loss = risk.daily_loss_breached(day, account.equity, limits)
+        if loss is not None and self._first("daily_loss", day.date):
+            self._latch.tighten(
+                machine.reduce(
+                    self._latch.halt,
+                    reason=loss.detail,
+                    by="daily_loss",
+                    at_msc=self._clock.now_ms(),
+                    origin=Origin.RULE,
+                    until_day=day.date,
+                )
+            )
+        fallen = risk.drawdown_breached(day, account.equity, limits)
+        if fallen is not None and self._first("drawdown", f"{day.peak_equity}"):
+            self._stop("drawdown", fallen.detail, flatten=self._config.drawdown_flattens)
+
+    def _judge_backend(self) -> None:
+        after = self._config.backend_dead_after_s
+        if after is None:
+            return
+        seen = self._backend_seen() or self._began_msc
+        silent_ms = self._clock.now_ms() - seen
+        if silent_ms <= after * 1000 or not self._first("backend_dead", str(seen)):
+            return
+        reason = f"no sign of life from the backend for {silent_ms / 1000:.0f} s"
+        if self._config.backend_dead_action == "reduce":
+            self._latch.tighten(
+                machine.reduce(
+                    self._latch.halt,
+                    reason=reason,
+                    by="backend_dead",
+                    at_msc=self._clock.now_ms(),
+                    origin=Origin.RULE,
+                )
+            )
+        else:
+            self._stop("backend_dead", reason, flatten=self._config.backend_dead_action == "flatten")
+
+    def _stop(self, rule: str, reason: str, *, flatten: bool) -> None:
+        options = StopOptions(scope=self._emergency.defaults.scope) if flatten else None
+        self._emergency.stop(reason=reason, by=rule, origin=Origin.RULE, options=options)
+
+    def _first(self, rule: str, occasion: str) -> bool:
+        """A rule latches once an occasion: a person who resumed all the same is not overruled by the same breach."""
+        if (rule, occasion) in self._told:
+            return False
+        self._told = {told for told in self._told if told[0] != rule} | {(rule, occasion)}
+        return True
+
+    async def _new_day(self) -> None:
+        if self._book.day is None or self._latch.halt.state is not HaltState.REDUCING:
+            return
+        new = self._latch.day_changed(self._book.day.date, self._clock.now_ms())
+        if new is not None:
+            try:
+                await self._latch.loosen(new)
+            except JournalError as error:
+                logger.bind(event="day_latch_stays").warning("Still reducing: {error}", error=error)
