@@ -6,6 +6,8 @@ gives every constant, function, structure and dtype of the official package, on 
 `configure` sets it up, `install` puts it in the place of `MetaTrader5` and, with a manual clock, gives time to a test.
 """
 
+# ruff: noqa: F401 - what is imported here is the package's public face
+
 from mt5_bridge.simulator.api import (
     BUILTINS,
     MarketControl,

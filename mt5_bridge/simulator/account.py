@@ -1,27 +1,28 @@
-"""One account at work: its books, its store, its valuation at current prices, and what the market's ticks do to it."""
+"""One account at work: its books, its store, and what it is worth at current prices."""
 
 import sqlite3
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
+import msgspec
+
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import margin as formulas
+from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.ledger import Ledger
-from mt5_bridge.simulator.market import Market
+from mt5_bridge.simulator.market import Market, Quote
 from mt5_bridge.simulator.records import Position
 from mt5_bridge.simulator.store import Store
 
 
-class Exposure(NamedTuple):
-    """One symbol's open volume, for valuation without going through its positions: lots and lots × open price."""
+class Exposure(msgspec.Struct, gc=False):
+    """Sums over one symbol's positions, by side (long, short): lots, lots x open price, margin; and swap."""
 
-    buy: float
-    buy_value: float
-    sell: float
-    sell_value: float
-    margin: float
-    swap: float
+    lots: list[float]
+    value: list[float]
+    margins: list[float]
+    swap: float = 0.0
+    count: int = 0
 
 
 class Valuation(NamedTuple):
@@ -34,6 +35,23 @@ class Valuation(NamedTuple):
     level: float
 
 
+class Pricer(NamedTuple):
+    """Values positions of one symbol. The rates convert profit currency at the bid and at the ask."""
+
+    spec: SymbolSpec
+    quote: Quote
+    gains: tuple[float, float]
+    losses: tuple[float, float]
+    digits: int
+
+    def profit(self, position: Position) -> float:
+        """Floating profit, rounded to the account's decimals."""
+        side = position.type
+        price = self.quote.ask if side else self.quote.bid
+        raw = formulas.raw_profit(self.spec, side, position.volume, position.price_open, price)
+        return round(raw * (self.gains if raw > 0 else self.losses)[side], self.digits)
+
+
 class Account:
     """The money side: converts, values, commits."""
 
@@ -43,14 +61,16 @@ class Account:
         self.mode = mode
         self.currency = currency
         self.leverage = leverage
+        self.digits = formulas.currency_digits(currency)
         self.msc = market.now()
-        """The moment (UTC) at which prices are taken for conversion: that of the tick or request being worked on."""
-        specs = {name: feed.spec for name, feed in market.feeds.items()}
-        self._specs = specs
-        self._converter = formulas.Converter(specs, self._prices)
+        """The moment (UTC) at which prices are taken: that of the tick or request being worked on."""
+        self._specs = {name: feed.spec for name, feed in market.feeds.items()}
+        self._converter = formulas.Converter(self._specs, self._prices)
         self.ledger = Ledger(mode, self)
         self.processed_msc = store.load(self.ledger)
         self._exposures: dict[str, Exposure] = {}
+        self._shares: dict[int, tuple[int, float, float, float, float]] = {}
+        """What each position adds to its symbol's sums: side, lots, value, margin, swap."""
         self._writes = store.foreign_writes()
 
     # What the ledger asks for (`ledger.Money`).
@@ -86,75 +106,85 @@ class Account:
 
     def additional_margin(self, symbol: str, side: int, volume: float, price: float) -> float:
         """How much more margin the account needs after opening `volume` lots; negative where it needs less."""
-        held = dict(self.exposures()).get(symbol)
+        held = self.exposures().get(symbol)
         alone = self.margin(symbol, side, volume, price)
         if held is None:
             return alone
-        mine, other = (held.buy, held.sell) if side == 0 else (held.sell, held.buy)
+        mine, other = held.lots[side], held.lots[1 - side]
         if self.mode is MarginMode.HEDGING:
             uncovered = max(0.0, min(volume, mine + volume - other))
             spec = self._specs[symbol]
-            hedged = volume - uncovered
-            per_lot = alone / volume
-            return uncovered * per_lot - hedged * per_lot * (1 - spec.margin_hedged / spec.contract_size)
-        # Netting: what exceeds the opposite position remains, and that position's own margin is set free.
+            saved = (volume - uncovered) * (1 - spec.margin_hedged / spec.contract_size)
+            return (uncovered - saved) * alone / volume
         if other <= 0:
             return alone
+        # Netting: what exceeds the opposite position remains, and that position's own margin is set free.
         left = volume - other
-        return alone * left / volume - held.margin if left > 0 else -held.margin * volume / other
+        margin = self.symbol_margin(symbol, held)
+        return alone * left / volume - margin if left > 0 else -margin * volume / other
 
-    def floating(self, position: Position, bid: float, ask: float) -> float:
-        """A position's profit at these prices, rounded to the account's decimals."""
-        price = bid if position.type == 0 else ask
-        spec = self._specs[position.symbol]
-        raw = formulas.raw_profit(spec, position.type, position.volume, position.price_open, price)
+    def pricer(self, symbol: str) -> Pricer | None:
+        """Prices the symbol's positions at the current quote; None without one."""
+        quote = self.market.quote(symbol, self.msc)
+        if quote is None:
+            return None
+        spec = self._specs[symbol]
+        gains = losses = (1.0, 1.0)
         if spec.currency_profit != self.currency:
-            raw *= self.profit_rate(position.symbol, price, gain=raw > 0)
-        return round(raw, formulas.currency_digits(self.currency))
+            gains = (self.profit_rate(symbol, quote.bid, gain=True), self.profit_rate(symbol, quote.ask, gain=True))
+            losses = (self.profit_rate(symbol, quote.bid, gain=False), self.profit_rate(symbol, quote.ask, gain=False))
+        return Pricer(spec, quote, gains, losses, self.digits)
 
     def valuation(self) -> Valuation:
         """The account now, position by position, so that profit is exactly their sum."""
         profit = swap = 0.0
-        for position in self.ledger.positions.values():
-            quote = self.market.quote(position.symbol, self.msc)
-            if quote is not None:
-                profit += self.floating(position, quote.bid, quote.ask)
-            swap += position.swap
-        digits = formulas.currency_digits(self.currency)
-        return self._valued(round(profit, digits), round(swap, digits))
+        for symbol, positions in self.ledger.by_symbol.items():
+            pricer = self.pricer(symbol)
+            for position in positions.values():
+                profit += pricer.profit(position) if pricer is not None else 0.0
+                swap += position.swap
+        return self._valued(round(profit, self.digits), round(swap, self.digits))
 
     def estimate(self) -> Valuation:
         """The account now, symbol by symbol: as `valuation` but for the rounding of each position, and quick."""
-        profit = 0.0
-        for symbol, held in self.exposures():
+        profit = swap = 0.0
+        for symbol, held in self.exposures().items():
             quote = self.market.quote(symbol, self.msc)
             if quote is not None:
                 profit += self.symbol_profit(symbol, held, quote.bid, quote.ask)
-        return self._valued(profit, sum((held.swap for _, held in self.exposures()), 0.0))
+            swap += held.swap
+        return self._valued(profit, swap)
 
     def symbol_profit(self, symbol: str, held: Exposure, bid: float, ask: float) -> float:
         """Floating profit of all positions of a symbol, unrounded."""
         spec = self._specs[symbol]
-        raw = ((bid * held.buy - held.buy_value) + (held.sell_value - ask * held.sell)) * spec.contract_size
+        (longs, shorts), (bought, sold) = held.lots, held.value
+        raw = ((bid * longs - bought) + (sold - ask * shorts)) * spec.contract_size
         if spec.currency_profit == self.currency:
             return raw
-        return raw * self.profit_rate(symbol, bid if held.buy >= held.sell else ask, gain=raw > 0)
+        return raw * self.profit_rate(symbol, bid if longs >= shorts else ask, gain=raw > 0)
 
-    def exposures(self) -> Iterator[tuple[str, Exposure]]:
+    def exposures(self) -> dict[str, Exposure]:
         """What is open, by symbol."""
-        for symbol in self.ledger.by_symbol:
-            held = self._exposures.get(symbol)
-            if held is None:
-                held = self._exposures[symbol] = self._expose(symbol)
-            yield symbol, held
+        if self.ledger.touched:
+            for symbol, ticket in self.ledger.touched:
+                self._sum_up(symbol, ticket)
+            self.ledger.touched.clear()
+        return self._exposures
 
-    def equity_margin(self) -> float:
+    def total_margin(self) -> float:
         """Margin of everything open."""
-        return sum((held.margin for _, held in self.exposures()), 0.0)
+        return sum((self.symbol_margin(symbol, held) for symbol, held in self.exposures().items()), 0.0)
 
-    def stale(self, symbol: str) -> None:
-        """The symbol's positions changed."""
-        self._exposures.pop(symbol, None)
+    def symbol_margin(self, symbol: str, held: Exposure) -> float:
+        """Margin of a symbol's positions: of the uncovered volume, and the hedged margin of the covered one."""
+        larger = 0 if held.lots[0] >= held.lots[1] else 1
+        hedged = held.lots[1 - larger]
+        if not hedged:
+            return held.margins[larger]
+        spec = self._specs[symbol]
+        uncovered = held.margins[larger] * (1 - hedged / held.lots[larger])
+        return uncovered + hedged * (spec.margin_hedged / spec.contract_size) * sum(held.margins) / sum(held.lots)
 
     # Durability.
 
@@ -176,43 +206,52 @@ class Account:
     def reload(self) -> None:
         """Forgets what memory holds and reads the store."""
         self.ledger.take_change()
-        self.processed_msc = self.store.load(self.ledger)
         self._exposures.clear()
+        self._shares.clear()
+        self.processed_msc = self.store.load(self.ledger)
         self._writes = self.store.foreign_writes()
 
     def follow(self) -> bool:
         """Takes in what another process wrote; True if there was something."""
-        writes = self.store.foreign_writes()
-        if writes == self._writes:
+        if self.store.foreign_writes() == self._writes:
             return False
         self.reload()
         return True
 
-    def _expose(self, symbol: str) -> Exposure:
-        spec = self._specs[symbol]
-        lots, value, margins = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
-        swap = 0.0
-        for position in self.ledger.by_symbol[symbol].values():
-            side = position.type
-            lots[side] += position.volume
-            value[side] += position.volume * position.price_open
-            swap += position.swap
-            raw = formulas.raw_margin(spec, position.volume, position.price_open, self.leverage)
-            margins[side] += raw * position.margin_rate
-        larger = 0 if lots[0] >= lots[1] else 1
-        hedged = lots[1 - larger]
-        total = margins[larger] * (1 - hedged / lots[larger])
-        if hedged:
-            total += hedged * (spec.margin_hedged / spec.contract_size) * sum(margins) / sum(lots)
-        return Exposure(lots[0], value[0], lots[1], value[1], total, swap)
+    def _sum_up(self, symbol: str, ticket: int) -> None:
+        """Brings the symbol's sums up to date with one position."""
+        held = self._exposures.setdefault(symbol, Exposure([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]))
+        before = self._shares.pop(ticket, None)
+        if before is not None:
+            held.count -= 1
+            _add(held, before, -1)
+        position = self.ledger.positions.get(ticket)
+        if position is not None:
+            raw = formulas.raw_margin(self._specs[symbol], position.volume, position.price_open, self.leverage)
+            value = position.volume * position.price_open
+            share = (position.type, position.volume, value, raw * position.margin_rate, position.swap)
+            self._shares[ticket] = share
+            held.count += 1
+            _add(held, share, 1)
+        if not held.count:
+            # Also ends what rounding has left in the sums.
+            del self._exposures[symbol]
 
     def _valued(self, profit: float, swap: float) -> Valuation:
-        digits = formulas.currency_digits(self.currency)
+        digits = self.digits
         equity = round(float(self.ledger.balance) + profit + swap, digits)
-        margin = round(self.equity_margin(), digits)
+        margin = round(self.total_margin(), digits)
         level = equity / margin * 100 if margin else 0.0
         return Valuation(round(profit, digits), equity, margin, round(equity - margin, digits), level)
 
     def _prices(self, symbol: str) -> tuple[float, float] | None:
         quote = self.market.quote(symbol, self.msc)
         return None if quote is None else (quote.bid, quote.ask)
+
+
+def _add(held: Exposure, share: tuple[int, float, float, float, float], sign: int) -> None:
+    side, lots, value, margin, swap = share
+    held.lots[side] = round(held.lots[side] + sign * lots, 8)
+    held.value[side] += sign * value
+    held.margins[side] += sign * margin
+    held.swap += sign * swap

@@ -223,17 +223,18 @@ def last_error() -> tuple[int, str]:
 BUILTINS = {name: Builtin(name, manner) for name, manner in _MANNERS.items()}
 
 
-def configure(settings: Mapping[str, str], *, read_only: bool = False) -> None:
+def configure(settings: Mapping[str, str]) -> None:
     """Gives the process a new terminal with these settings; nothing is opened before `initialize()`.
 
     Args:
-        settings: `PAPER_*`, `MT5_LOGIN`, `MT5_PASSWORD`, `MT5_SERVER`, `DATA_DIR` by name; others are ignored.
-        read_only: shows the market and account of a folder on which another process trades, and never writes.
+        settings: `PAPER_*`, `MT5_LOGIN`, `MT5_PASSWORD`, `MT5_SERVER`, `DATA_DIR` by name; others are ignored. With
+            `PAPER_ROLE=history` the terminal shows the market and account of a folder on which another process
+            trades, and never writes.
 
     Raises:
         SettingsError: a setting is wrong; the terminal before stays.
     """
-    _state.replace(make(settings, read_only=read_only))
+    _state.replace(make(settings))
 
 
 def install(clock: str | Clock = "system", **settings: Any) -> "MarketControl":

@@ -49,7 +49,7 @@ class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def point(self) -> float:
-        return 1 / 10**self.digits
+        return 1 / self.scale
 
     @property
     def scale(self) -> int:

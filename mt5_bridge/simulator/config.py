@@ -39,10 +39,14 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
     suffix: str = ""
     server_offset: int = 7200
     faults: Path | None = None
+    read_only: bool = False
+    """Another process trades on this folder: show its market and account, write nothing."""
 
 
 def parse(settings: Mapping[str, str]) -> PaperConfig:
     """Reads the settings by the names people use (`PAPER_*`, `MT5_*`, `DATA_DIR`); others are ignored.
+
+    `PAPER_ROLE` is not for people: the process that only reads the past of a folder's market says `history`.
 
     Raises:
         SettingsError: one line per wrong value: name, fault, remedy.
@@ -65,6 +69,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
         server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
         faults=reader.path("PAPER_FAULTS"),
+        read_only=reader.choice("PAPER_ROLE", ("live", "history")) == "history",
     )
     if reader.faults:
         raise SettingsError("\n".join(reader.faults))

@@ -245,7 +245,7 @@ class Dealer:
     # Executing.
 
     def _deal(self, case: _Case) -> Outcome:
-        request, spec, quote = case.request, case.spec, case.quote
+        request, quote = case.request, case.quote
         price = quote.ask if request.type == c.ORDER_TYPE_BUY else quote.bid
         hedging = self._account.mode is MarginMode.HEDGING
         order = self._order(case, position_id=request.position if hedging else 0)
@@ -253,7 +253,6 @@ class Dealer:
         if hedging and request.position:
             order.sl = order.tp = 0.0
         deal = self._ledger.fill(order, price, order.time_setup_msc)
-        self._account.stale(spec.name)
         return Outcome(
             c.TRADE_RETCODE_DONE, deal.ticket, order.ticket, deal.volume, price, bid=quote.bid, ask=quote.ask
         )
@@ -300,7 +299,6 @@ class Dealer:
         order.volume_initial = order.volume_current = volume
         order.symbol = position.symbol
         first, _ = self._ledger.close_by(position, other, order, order.time_setup_msc)
-        self._account.stale(position.symbol)
         return Outcome(
             c.TRADE_RETCODE_DONE, first.ticket, order.ticket, volume, first.price,
             bid=case.quote.bid, ask=case.quote.ask,

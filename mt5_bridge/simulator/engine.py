@@ -45,6 +45,7 @@ class Engine:
         """By watched symbol, the number of the first tick not worked off."""
         self._levels: dict[str, matching.Levels] = {}
         self._due: dict[str, _Due] = {}
+        self._wakes: dict[str, int] = {}
         self._quiet_until = 0
         self._event_msc = 0
         """When the last event was: what came before it is settled."""
@@ -53,20 +54,19 @@ class Engine:
         """The symbol's positions or orders changed."""
         self._levels.pop(symbol, None)
         self._due.pop(symbol, None)
-        self._account.stale(symbol)
         self._quiet_until = 0
 
     def wake(self) -> None:
         """The market has ticks nobody could foresee."""
         self._due.clear()
+        self._wakes.clear()
         self._quiet_until = 0
 
     def reset(self) -> None:
         """The books were read anew."""
         self._next.clear()
         self._levels.clear()
-        self._due.clear()
-        self._quiet_until = 0
+        self.wake()
 
     def sync(self, now: int) -> None:
         """Works off everything up to `now` (UTC) and writes what came of it.
@@ -75,65 +75,82 @@ class Engine:
             sqlite3.Error: the store cannot be written; nothing happened.
         """
         account = self._account
+        account.msc = now
         if now < self._quiet_until:
-            account.msc = now
             return
         self._watch()
-        while self._next and account.processed_msc < now:
-            until = min(now, account.processed_msc + _STRETCH_MSC)
+        while True:
+            # In stretches, so that a long absence needs no more memory than a short one.
+            until = min(now, account.processed_msc + _STRETCH_MSC) if self._next else now
             self._run(until)
             account.processed_msc = until
-        # Ticks of this very millisecond that a test adds by hand.
-        self._run(now)
+            if until >= now:
+                break
         account.msc = now
         account.commit(now)
-        self._quiet_until = self._quiet(now)
+        self._quiet_until = self._quiet()
 
     def _watch(self) -> None:
-        wanted = set(self._ledger.by_symbol)
-        wanted.update(order.symbol for order in self._ledger.orders.values())
+        """Follows the symbols of which anything is open or waiting."""
+        wanted = {*self._ledger.by_symbol, *(order.symbol for order in self._ledger.orders.values())}
         for symbol in self._next.keys() - wanted:
             del self._next[symbol]
             self._levels.pop(symbol, None)
             self._due.pop(symbol, None)
+            self._wakes.pop(symbol, None)
         for symbol in wanted - self._next.keys():
             self._next[symbol] = self._market.feeds[symbol].index_after(self._account.processed_msc)
 
-    def _quiet(self, now: int) -> int:
+    def _wake(self, symbol: str) -> int:
+        """When the symbol's next tick falls that is not worked off."""
+        moment = self._wakes.get(symbol)
+        if moment is None:
+            moment = self._wakes[symbol] = self._market.feeds[symbol].next_time(self._next[symbol])
+        return moment
+
+    def _quiet(self) -> int:
         """The next moment at which anything can happen."""
-        if not self._next:
-            return _FOREVER_MSC if not self._ledger.orders else now + 1
-        moments = [self._market.feeds[symbol].next_time(number) for symbol, number in self._next.items()]
+        moments = [self._wake(symbol) for symbol in self._next]
         moments.extend(self._expiry(order) for order in self._ledger.orders.values() if order.time_expiration)
-        return min(moments)
+        return min(moments, default=_FOREVER_MSC)
 
     def _run(self, until: int) -> None:
         """Events up to `until`, one after the other."""
-        while True:
+        while self._step(until):
             self._watch()
-            due = {symbol: self._find(symbol, until) for symbol in self._next}
-            found = [(d.msc, symbol) for symbol, d in due.items() if d.found]
-            expiring = [
-                (moment, order.ticket)
-                for order in self._ledger.orders.values()
-                if order.time_expiration and (moment := self._expiry(order)) <= until
-            ]
-            next_msc = min([until, *(msc for msc, _ in found), *(msc for msc, _ in expiring)])
-            fatal = self._stop_out_moment(next_msc)
-            if fatal is not None:
-                self._event_msc = fatal
-                self._stop_out(fatal)
-                continue
-            self._event_msc = next_msc
-            if expiring and min(expiring) <= min(found, default=(_FOREVER_MSC, "")):
-                self._expire(*min(expiring))
-            elif found:
-                _, symbol = min(found)
-                self._apply(symbol, due[symbol].number)
-            else:
-                break
         for symbol in self._next:
-            self._next[symbol] = max(self._next[symbol], self._market.feeds[symbol].index_after(until))
+            if self._wake(symbol) <= until:
+                self._advance(symbol, self._market.feeds[symbol].index_after(until))
+
+    def _step(self, until: int) -> bool:
+        """Does the first event up to `until`; False when there is none."""
+        awake = [symbol for symbol in self._next if self._wake(symbol) <= until]
+        expiring = [
+            (moment, order.ticket)
+            for order in self._ledger.orders.values()
+            if order.time_expiration and (moment := self._expiry(order)) <= until
+        ]
+        if not awake and not expiring:
+            return False
+        due = {symbol: self._find(symbol, until) for symbol in awake}
+        found = min(((d.msc, symbol) for symbol, d in due.items() if d.found), default=(_FOREVER_MSC, ""))
+        expiry = min(expiring, default=(_FOREVER_MSC, 0))
+        moment = min(until, found[0], expiry[0])
+        fatal = self._stop_out_moment(moment)
+        self._event_msc = moment if fatal is None else fatal
+        if fatal is not None:
+            self._stop_out(fatal)
+        elif expiring and expiry[0] <= found[0]:
+            self._expire(*expiry)
+        elif found[1]:
+            self._apply(found[1], due[found[1]].number)
+        else:
+            return False
+        return True
+
+    def _advance(self, symbol: str, number: int) -> None:
+        self._next[symbol] = max(self._next[symbol], number)
+        self._wakes.pop(symbol, None)
 
     def _find(self, symbol: str, until: int) -> _Due:
         """The first tick up to `until` at which something of the symbol is due."""
@@ -174,7 +191,7 @@ class Engine:
         for order in orders:
             if matching.order_due(order, quote.bid, quote.ask):
                 self._trigger(order, quote)
-        self._next[symbol] = number + 1
+        self._advance(symbol, number + 1)
         self.stale(symbol)
 
     def _trigger(self, order: Order, quote: Quote) -> None:
@@ -190,7 +207,6 @@ class Engine:
             self._ledger.finish(order, c.ORDER_STATE_REJECTED, server_msc, price)
             return
         self._ledger.fill(order, price, server_msc)
-        self._account.stale(order.symbol)
 
     def _affordable(self, order: Order, price: float) -> bool:
         side = 0 if is_buy(order.type) else 1
@@ -210,7 +226,6 @@ class Engine:
             comment=words.get(cause, "[so]"), position_id=position.ticket,
         )  # fmt: skip
         self._ledger.fill(order, quote.bid if buy else quote.ask, server_msc)
-        self._account.stale(position.symbol)
 
     def _expiry(self, order: Order) -> int:
         return self._market.utc(order.time_expiration * 1000)
@@ -225,7 +240,7 @@ class Engine:
     def _stop_out_moment(self, until: int) -> int | None:
         """The first moment not worked off, up to `until`, at which equity is at most the stop-out share of margin."""
         account = self._account
-        margin = account.equity_margin()
+        margin = account.total_margin()
         if margin <= 0:
             return None
         floor = margin * STOP_OUT_LEVEL / 100
@@ -247,7 +262,7 @@ class Engine:
         """Less than the equity ever was since the last event: each symbol at its worst price."""
         account = self._account
         equity = float(self._ledger.balance)
-        for symbol, held in account.exposures():
+        for symbol, held in account.exposures().items():
             feed = self._market.feeds[symbol]
             quote = feed.quote(until)
             if quote is None:
@@ -264,15 +279,13 @@ class Engine:
     def _stop_out(self, msc: int) -> None:
         """Closes the position that loses most."""
         self._account.msc = msc
-        worst: tuple[float, Position, Quote] | None = None
-        for position in self._ledger.positions.values():
-            quote = self._market.quote(position.symbol, msc)
-            if quote is None:
-                continue
-            profit = self._account.floating(position, quote.bid, quote.ask)
-            if worst is None or profit < worst[0]:
-                worst = (profit, position, quote)
-        assert worst is not None, "margin without a priced position"
-        _, position, quote = worst
+        losses = [
+            (pricer.profit(position), position.ticket, pricer.quote)
+            for symbol, positions in self._ledger.by_symbol.items()
+            if (pricer := self._account.pricer(symbol)) is not None
+            for position in positions.values()
+        ]
+        _, ticket, quote = min(losses)
+        position = self._ledger.positions[ticket]
         self._close(position, Cause.STOP_OUT, Quote(msc, quote.bid, quote.ask))
         self.stale(position.symbol)

@@ -257,10 +257,11 @@ class Functions:
 
     def positions_get(self, *args: Any, **kwargs: Any) -> tuple[TradePosition, ...]:
         wanted = _Wanted(args, kwargs)
-        session, now = self.terminal.synced()
-        market, account = self.terminal.market, session.account
+        session, _ = self.terminal.synced()
+        account = session.account
+        pricers = {symbol: account.pricer(symbol) for symbol in account.ledger.by_symbol}
         return tuple(
-            views.position(record, account, market.quote(record.symbol, now))
+            views.position(record, pricers[record.symbol])
             for record in account.ledger.positions.values()
             if wanted.takes(record.ticket, record.symbol)
         )

@@ -36,6 +36,8 @@ class Ledger:
         self.positions: dict[int, Position] = {}
         self.by_symbol: dict[str, dict[int, Position]] = {}
         """The same positions by symbol; a symbol without any is absent."""
+        self.touched: list[tuple[str, int]] = []
+        """Symbol and ticket of positions that changed, for whoever keeps sums over them; that one clears it."""
         self.orders: dict[int, Order] = {}
         self.change = Change()
         self._money = money
@@ -85,6 +87,7 @@ class Ledger:
         """Takes a position in without noting a change: what the store already holds."""
         self.positions[position.ticket] = position
         self.by_symbol.setdefault(position.symbol, {})[position.ticket] = position
+        self.touched.append((position.symbol, position.ticket))
 
     def of_symbol(self, symbol: str) -> Position | None:
         """The one position of a symbol on a netting account; on a hedging one, the oldest."""
@@ -92,6 +95,7 @@ class Ledger:
 
     def _drop(self, position: Position) -> None:
         del self.positions[position.ticket]
+        self.touched.append((position.symbol, position.ticket))
         of_symbol = self.by_symbol[position.symbol]
         del of_symbol[position.ticket]
         if not of_symbol:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +14,7 @@ from mt5_bridge.simulator.bars import TICKS_DTYPE, Records
 from mt5_bridge.simulator.catalogue import SymbolSpec, catalogue, unlisted
 from mt5_bridge.simulator.clock import Clock
 from mt5_bridge.simulator.config import PaperConfig
-from mt5_bridge.simulator.sources import HandSource, RecordedSource, Retiming, Source, Ticks, WalkSource
+from mt5_bridge.simulator.sources import HandSource, Ints, RecordedSource, Retiming, Source, Ticks, WalkSource
 
 _WINDOW = 128
 _FOREVER_MSC = 1 << 62
@@ -178,17 +179,17 @@ class Market:
         times, bids, asks = feed.source.slice(lo, hi)
         return self._server_times(times), bids, asks
 
-    def _server_times(self, times: "bars.Ints") -> "bars.Ints":
+    def _server_times(self, times: Ints) -> Ints:
         if len(self._offsets) == 1:
             return times + self._offsets[0][1]
         starts = np.array([start for start, _ in self._offsets], np.int64)
         offsets = np.array([offset for _, offset in self._offsets], np.int64)
-        shifted: bars.Ints = times + offsets[np.searchsorted(starts, times, "right") - 1]
+        shifted: Ints = times + offsets[np.searchsorted(starts, times, "right") - 1]
         return shifted
 
 
 def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Source, Retiming]]:
-    files: dict[str, list[tickfile.Path]] = {}
+    files: dict[str, list[Path]] = {}
     if config.ticks:
         for symbol, path in config.ticks:
             files.setdefault(symbol.removesuffix(config.suffix.upper()) or symbol, []).append(path)

@@ -133,10 +133,9 @@ def pending_price(spec: SymbolSpec, kind: int, price: float, stoplimit: float, b
     if not math.isfinite(price) or price <= 0 or not math.isfinite(stoplimit) or stoplimit < 0:
         return c.TRADE_RETCODE_INVALID_PRICE
     buy = is_buy(kind)
-    if kind in LIMIT_TYPES:
-        distance = ask - price if buy else price - bid
-    else:
-        distance = price - ask if buy else bid - price
+    inward = ask - price if buy else price - bid
+    outward = price - ask if buy else bid - price
+    distance = inward if kind in LIMIT_TYPES else outward
     level = spec.stops_level * spec.point - spec.point * _ALIGNED
     if distance < level or distance <= 0:
         return c.TRADE_RETCODE_INVALID_PRICE

@@ -114,7 +114,7 @@ class WalkSource:
     four seconds to half a year. Only + - * / and integers, so that every platform gets the same bits.
     """
 
-    end = None
+    end: int | None = None
     _OCTAVES = 12
     _SHORTEST_MSC = 4_000
     _AMPLITUDE = 4e-5

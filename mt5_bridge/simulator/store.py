@@ -37,11 +37,11 @@ _TABLES: dict[str, tuple[str, ...]] = {
 }
 _COLUMNS = {table: ", ".join(f'"{name}"' for name in fields) for table, fields in _TABLES.items()}
 _INSERT = {
-    table: f"INSERT OR REPLACE INTO {table} ({_COLUMNS[table]}) VALUES ({', '.join('?' * len(fields))})"
+    table: f"INSERT OR REPLACE INTO {table} ({_COLUMNS[table]}) VALUES ({', '.join('?' * len(fields))})"  # noqa: S608 - all names are this module's
     for table, fields in _TABLES.items()
 }
-_DELETE = {table: f"DELETE FROM {table} WHERE ticket = ?" for table in ("positions", "orders")}
-_SELECT = {table: f"SELECT {columns} FROM {table}" for table, columns in _COLUMNS.items()}
+_DELETE = {table: f"DELETE FROM {table} WHERE ticket = ?" for table in ("positions", "orders")}  # noqa: S608 - as above
+_SELECT = {table: f"SELECT {columns} FROM {table}" for table, columns in _COLUMNS.items()}  # noqa: S608 - as above
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
     *(f"CREATE TABLE IF NOT EXISTS {table} ({_typed(columns)})" for table, columns in _COLUMNS.items()),
@@ -166,7 +166,7 @@ class Store:
         ledger.balance = Decimal(self.get("balance") or "0")
         ledger.next_ticket = int(self.get("next_ticket") or ledger.next_ticket)
         rows = db.execute(_SELECT["positions"] + " ORDER BY ticket")
-        ledger.positions, ledger.by_symbol = {}, {}
+        ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for row in rows:
             ledger.adopt(_record(Position, row))
         rows = db.execute(_SELECT["orders"] + " ORDER BY ticket")

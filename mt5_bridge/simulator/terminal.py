@@ -51,10 +51,10 @@ class Session:
 class Terminal:
     """The whole paper terminal of a process. Not thread-safe: the caller takes one call at a time."""
 
-    def __init__(self, config: PaperConfig, clock: Clock | None = None, *, read_only: bool = False) -> None:
+    def __init__(self, config: PaperConfig, clock: Clock | None = None) -> None:
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.read_only = read_only
+        self.read_only = config.read_only
         self.autotrading = True
         """The toolbar's AutoTrading button."""
         self.faults = FaultInjector(config.seed)
@@ -181,28 +181,31 @@ class Terminal:
         market = self.market
         folder = self._folder()
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
-        store = Store(path, read_only=self.read_only) if folder else self._in_memory(path)
+        store = self._store(path if folder else None, path)
         try:
             if store.is_new:
                 self._found(store, login, password or "")
-            elif password is not None and not secret.matches(password, store.get("password") or ""):
-                raise TerminalError(*AUTH_FAILED)
+            else:
+                _admit(store, password)
             account = Account(market, store, config.margin_mode, config.currency, config.leverage)
         except BaseException:
             store.release()
             raise
         return Session(login, server, market, account)
 
-    def _in_memory(self, path: Path) -> Store:
-        """An account without a folder lives as long as the terminal, whatever connects and disconnects."""
-        if path not in self._memory:
-            self._memory[path] = Store(None)
-        return self._memory[path]
+    def _store(self, path: Path | None, name: Path) -> Store:
+        """The account's file; without one, a store that lives as long as the terminal.
+
+        One who only reads gets such a store, too, while the account he is to show has not been opened.
+        """
+        if path is not None and not (self.read_only and not path.exists()):
+            return Store(path, read_only=self.read_only)
+        if name not in self._memory:
+            self._memory[name] = Store(None)
+        return self._memory[name]
 
     def _found(self, store: Store, login: int, password: str) -> None:
         """Opens a new account: its first deal is the deposit."""
-        if self.read_only:
-            raise PaperStateError("the account does not exist yet, and this terminal only reads")
         config, market = self.config, self.market
         account = Account(market, store, config.margin_mode, config.currency, config.leverage)
         now = market.now()
@@ -211,7 +214,12 @@ class Terminal:
         store.put((("password", secret.seal(password)), ("login", str(login))))
 
 
-def make(settings: Mapping[str, str], clock: str | Clock = "system", *, read_only: bool = False) -> Terminal:
+def _admit(store: Store, password: str | None) -> None:
+    if password is not None and not secret.matches(password, store.get("password") or ""):
+        raise TerminalError(*AUTH_FAILED)
+
+
+def make(settings: Mapping[str, str], clock: str | Clock = "system") -> Terminal:
     """Builds a terminal from settings by name.
 
     Raises:
@@ -222,7 +230,7 @@ def make(settings: Mapping[str, str], clock: str | Clock = "system", *, read_onl
         if clock not in ("system", "manual"):
             raise ValueError(f'clock is "system" or "manual", not {clock!r}')
         clock = ManualClock() if clock == "manual" else SystemClock()
-    return Terminal(parse(settings), clock, read_only=read_only)
+    return Terminal(parse(settings), clock)
 
 
 MARGIN_MODES = {

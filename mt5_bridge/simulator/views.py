@@ -1,7 +1,7 @@
 """What the terminal shows: the package's structures, made from the books, the market and the settings."""
 
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.account import Account, Pricer
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.config import PaperConfig
 from mt5_bridge.simulator.dealer import Check, Outcome
@@ -29,18 +29,18 @@ BUILD = 5200
 BUILD_DATE = "01 Aug 2025"
 _COMPANY = "MT5 Bridge paper trading"
 _BLANK = {
-    **{name: 0 for name in SymbolInfo.__match_args__[:31]},
+    **dict.fromkeys(SymbolInfo.__match_args__[:31], 0),
     **dict.fromkeys(SymbolInfo.__match_args__[31:83], 0.0),
     **dict.fromkeys(SymbolInfo.__match_args__[83:], ""),
 }
 
 
-def position(record: Position, account: Account, quote: Quote | None) -> TradePosition:
+def position(record: Position, pricer: Pricer | None) -> TradePosition:
     """An open position at the current quote."""
     price, profit = record.price_open, 0.0
-    if quote is not None:
-        price = quote.bid if record.type == c.POSITION_TYPE_BUY else quote.ask
-        profit = account.floating(record, quote.bid, quote.ask)
+    if pricer is not None:
+        price = pricer.quote.bid if record.type == c.POSITION_TYPE_BUY else pricer.quote.ask
+        profit = pricer.profit(record)
     return TradePosition(
         (
             record.ticket, record.time_msc // 1000, record.time_msc, record.time_update_msc // 1000,
