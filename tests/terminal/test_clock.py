@@ -1,0 +1,172 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mt5_bridge.terminal.clock import GRAIN_MS, BrokerClock, Segment
+
+HOUR = 3_600_000
+NOW = 1_700_000_000_000
+
+
+def live(clock: BrokerClock, offset: int, now: int, count: int = 6, symbol: str = "EURUSD") -> int:
+    """Advancing ticks, ten a second. Returns the time after them."""
+    for i in range(count):
+        clock.observe(symbol, now + offset + i * 100, now + i * 100 + 20)
+    return now + count * 100
+
+
+def test_the_offset_is_inferred_from_advancing_ticks_and_rounded() -> None:
+    clock = BrokerClock()
+    assert clock.offset_ms is None
+    live(clock, 2 * HOUR, NOW)
+    assert clock.offset_ms == 2 * HOUR
+    assert clock.to_utc(NOW + 2 * HOUR) == NOW
+    assert clock.to_broker(NOW) == NOW + 2 * HOUR
+    assert clock.skew_ms == -20
+
+
+@pytest.mark.parametrize("offset", [0, -5 * HOUR, 3 * HOUR, 5 * HOUR + HOUR // 2, 12 * HOUR + 3 * GRAIN_MS])
+def test_any_zone_is_found_in_spite_of_a_wrong_pc_clock(offset: int) -> None:
+    clock = BrokerClock()
+    live(clock, offset + 130_000, NOW)
+    assert clock.offset_ms == offset
+    assert clock.skew_ms == pytest.approx(130_000, abs=50)
+
+
+def test_weekend_leftovers_say_nothing() -> None:
+    clock = BrokerClock()
+    friday = NOW - 40 * HOUR
+    for i in range(20):
+        clock.observe("EURUSD", friday, NOW + i * 1000)
+        clock.observe("GBPUSD", 0, NOW + i * 1000)
+    clock.observe("GBPUSD", friday, NOW + 30_000)
+    assert clock.offset_ms is None
+
+
+def test_a_symbol_not_looked_at_for_long_says_nothing() -> None:
+    clock = BrokerClock()
+    for i in range(10):
+        clock.observe("EURUSD", NOW + i * 300_000, NOW + i * 300_000)
+    assert clock.offset_ms is None
+
+
+def test_implausible_ticks_say_nothing() -> None:
+    clock = BrokerClock()
+    live(clock, 15 * HOUR, NOW)
+    live(clock, 2 * HOUR + 7 * 60_000, NOW + 10_000, symbol="GBPUSD")
+    assert clock.offset_ms is None
+
+
+def test_one_strange_tick_changes_nothing() -> None:
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    now = live(clock, 2 * HOUR, NOW)
+    clock.observe("EURUSD", now + 3 * HOUR, now)
+    clock.observe("EURUSD", now + 2 * HOUR, now + 100)
+    clock.observe("EURUSD", now + 3 * HOUR + 200, now + 200)
+    assert clock.offset_ms == 2 * HOUR
+
+
+def test_a_step_forward_keeps_the_epoch_and_old_ticks_their_offset() -> None:
+    changes: list[tuple[Segment, ...]] = []
+    clock = BrokerClock(on_change=changes.append)
+    now = live(clock, 2 * HOUR, NOW)
+    before = now + 2 * HOUR - 100
+    live(clock, 3 * HOUR, now)
+    assert clock.offset_ms == 3 * HOUR
+    assert clock.epoch == 0
+    assert clock.to_utc(before) == now - 100
+    assert clock.to_utc(now + 3 * HOUR) == now
+    assert len(changes) == 2
+    assert clock.timeline == changes[-1]
+
+
+def test_a_step_back_begins_an_epoch() -> None:
+    clock = BrokerClock()
+    now = live(clock, 3 * HOUR, NOW)
+    live(clock, 2 * HOUR, now)
+    assert clock.offset_ms == 2 * HOUR
+    assert clock.epoch == 1
+    raw = now + 2 * HOUR
+    assert clock.epoch_start_raw <= raw
+    assert clock.to_utc(raw) == now
+    assert clock.to_utc(raw, epoch=0) == now - HOUR
+
+
+def test_an_earlier_run_is_remembered_and_corrected() -> None:
+    timeline = [Segment(0, 0, 3 * HOUR)]
+    clock = BrokerClock(timeline=timeline)
+    assert clock.offset_ms == 3 * HOUR
+    live(clock, 2 * HOUR, NOW)
+    assert clock.offset_ms == 2 * HOUR
+    assert clock.epoch == 1
+
+
+def test_restore_yields_to_what_ticks_have_shown() -> None:
+    seen: list[object] = []
+    clock = BrokerClock()
+    clock.on_change(seen.append)
+    clock.restore([Segment(0, 0, HOUR)])
+    assert clock.offset_ms == HOUR
+    live(clock, 2 * HOUR, NOW)
+    clock.restore([Segment(0, 0, HOUR)])
+    assert clock.offset_ms == 2 * HOUR
+    assert seen
+
+
+def test_never_stays_never() -> None:
+    assert BrokerClock(offset_ms=HOUR).to_utc(0) == 0
+    assert BrokerClock().to_utc(5) == 5
+
+
+def utc(*parts: int) -> int:
+    return int(datetime(*parts, tzinfo=UTC).timestamp() * 1000)  # type: ignore[arg-type,misc]
+
+
+def test_a_time_zone_knows_the_offset_at_once_and_the_past_too() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    winter, summer = utc(2024, 1, 15, 12), utc(2024, 7, 15, 12)
+    assert clock.observe("EURUSD", winter + 2 * HOUR, winter)
+    assert clock.offset_ms == 2 * HOUR
+    assert clock.to_utc(winter + 2 * HOUR) == winter
+    assert clock.offset_at(summer + 3 * HOUR - 365 * 24 * HOUR) == 3 * HOUR
+
+
+def test_a_time_zone_leaves_summer_time_in_a_new_epoch() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    step = utc(2024, 10, 27, 1)
+    for now in range(step - HOUR // 2, step + HOUR, 60_000):
+        offset = 3 * HOUR if now < step else 2 * HOUR
+        clock.observe("EURUSD", now + offset, now)
+        assert clock.to_utc(now + offset) == now
+    assert clock.epoch == 1
+    assert clock.skew_ms == 0
+
+
+def test_a_time_zone_enters_summer_time_in_the_same_epoch() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    step = utc(2024, 3, 31, 1)
+    for now in range(step - HOUR // 2, step + HOUR, 60_000):
+        offset = 2 * HOUR if now < step else 3 * HOUR
+        clock.observe("EURUSD", now + offset, now)
+        assert clock.to_utc(now + offset) == now
+    assert clock.epoch == 0
+
+
+def test_the_cache_of_the_zone_is_bounded() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    for i in range(10_000):
+        clock.offset_at(NOW + i * GRAIN_MS)
+    assert clock.offset_at(utc(2024, 7, 1)) == 3 * HOUR
+
+
+@given(st.integers(-48, 56), st.lists(st.integers(1, 5000), min_size=8, max_size=40), st.integers(0, 2000))
+def test_inference_never_lies_about_a_steady_broker(quarters: int, gaps: list[int], latency: int) -> None:
+    clock = BrokerClock()
+    now, offset = NOW, quarters * GRAIN_MS
+    for gap in gaps:
+        now += gap
+        clock.observe("EURUSD", now + offset, now + latency)
+    assert clock.offset_ms == offset
+    assert clock.epoch == 0

@@ -1,0 +1,181 @@
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from support.fresh_fake import fresh_fake
+
+from mt5_bridge.core.model import Deed, OrderRequest
+from mt5_bridge.terminal.frames import HostError
+from mt5_bridge.terminal.host_ops import Host
+from mt5_bridge.terminal.raw import ConnectArgs, RawFacts, RawPoll, RawSnapshot
+
+
+def ask(host: Host, op: str, *args: Any, kind: Any = Any) -> Any:
+    """As the daemon asks: arguments and result cross msgpack."""
+    crossed = msgspec.msgpack.decode(msgspec.msgpack.encode(args))
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(host.perform(op, crossed)), type=kind)
+
+
+def refused(host: Host, op: str, *args: Any) -> HostError:
+    with pytest.raises(HostError) as caught:
+        ask(host, op, *args)
+    return caught.value
+
+
+def connect(login: int | None = None, **more: Any) -> ConnectArgs:
+    fields = {"path": None, "password": "secret", "server": None, "timeout_ms": 1000, "portable": False} | more
+    return ConnectArgs(login=login, **fields)
+
+
+DEAL = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1)
+
+
+def test_connect_initializes_with_what_is_known() -> None:
+    account = ask(Host(fresh_fake()), "connect", connect(77, path="C:/t.exe", server="S", portable=True))
+    assert account[:2] == [77, "S"]
+
+
+def test_connect_logs_in_where_another_account_is_open() -> None:
+    assert ask(Host(fresh_fake(OPEN_LOGIN="5")), "connect", connect(77))[0] == 77
+    assert ask(Host(fresh_fake(OPEN_LOGIN="5")), "connect", connect())[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ({"FAULT_initialize": "ok,-10003"}, "initialize"),
+        ({"FAULT_account_info": "-10004"}, "account_info"),
+        ({"OPEN_LOGIN": "5", "FAULT_login": "-6"}, "login"),
+        ({"OPEN_LOGIN": "5", "FAULT_account_info": "ok,-10002"}, "account_info"),
+    ],
+)
+def test_connect_says_what_failed(fault: dict[str, str], what: str) -> None:
+    failure = refused(Host(fresh_fake(**fault)), "connect", connect(77)).failure
+    assert failure.kind == "terminal"
+    assert failure.text.startswith(what)
+    assert str(failure.code) in failure.text
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("account", ()),
+        ("terminal", ()),
+        ("symbol", ("EURUSD",)),
+        ("symbols", (None,)),
+        ("symbols", ("*EUR*",)),
+        ("symbol_names", ("*EUR*",)),
+        ("tick", ("EURUSD",)),
+        ("positions", (None, None)),
+        ("positions", ("EURUSD", None)),
+        ("orders", (None, 5)),
+        ("history_orders", (0, 10, None, None)),
+        ("history_deals", (0, 0, 5, None)),
+        ("history_deals", (0, 0, None, 5)),
+        ("calc_margin", (0, "EURUSD", 1.0, 1.1)),
+        ("calc_profit", (0, "EURUSD", 1.0, 1.1, 1.2)),
+        ("rates", ("EURUSD", 1, None, 3)),
+        ("rates", ("EURUSD", 1, 1000, 3)),
+        ("page", ("EURUSD", 0, 0, 10)),
+        ("ticks", ("EURUSD", 0, None, 10)),
+        ("check", (DEAL, 0)),
+    ],
+)
+def test_every_read_answers_or_fails_and_none_is_never_an_answer(op: str, args: tuple[Any, ...]) -> None:
+    assert ask(Host(fresh_fake()), op, *args) is not None
+    names = [
+        "account_info", "terminal_info", "symbol_info", "symbols_get", "symbol_info_tick", "positions_get",
+        "orders_get", "history_orders_get", "history_deals_get", "order_calc_margin", "order_calc_profit",
+        "copy_rates", "copy_ticks_from", "order_check",
+    ]  # fmt: skip
+    broken = fresh_fake(**{f"FAULT_{name}": "-10001" for name in names})
+    failure = refused(Host(broken), op, *args).failure
+    assert (failure.kind, failure.code, failure.sent) == ("terminal", -10001, False)
+
+
+def test_an_unselected_symbol_is_selected() -> None:
+    module = fresh_fake()
+    assert ask(Host(module), "symbol", "EURUSD")[-1] is True
+    assert module._calls["symbol_select"] == 1
+
+
+def test_a_symbol_that_cannot_be_selected() -> None:
+    assert refused(Host(fresh_fake(FAULT_symbol_select="-1")), "symbol", "EURUSD").failure.code == -1
+
+
+def test_a_snapshot_is_whole_or_nothing() -> None:
+    assert isinstance(ask(Host(fresh_fake()), "snapshot", kind=RawSnapshot), RawSnapshot)
+    assert refused(Host(fresh_fake(FAULT_orders_get="-1")), "snapshot").failure.code == -1
+
+
+def test_facts_for_an_opening() -> None:
+    facts = ask(Host(fresh_fake()), "facts", "EURUSD", 0, None, 1.0, kind=RawFacts)
+    assert facts.margin == pytest.approx(facts.tick.ask * 1000)
+    assert facts.profit == pytest.approx((1.0 - facts.tick.ask) * 100_000)
+    facts = ask(Host(fresh_fake(FAULT_order_calc_margin="-1")), "facts", "EURUSD", 1, 1.2, None, kind=RawFacts)
+    assert (facts.margin, facts.profit) == (None, None)
+    facts = ask(Host(fresh_fake(TICKS="0")), "facts", "EURUSD", 1, None, 1.0, kind=RawFacts)
+    assert (facts.margin, facts.profit, facts.tick.time_msc) == (None, None, 0)
+
+
+def test_an_order_goes_out_once_with_a_filling_the_broker_takes() -> None:
+    module = fresh_fake(TAKES_FILLING="1")
+    host = Host(module)
+    request = msgspec.structs.replace(DEAL, price=0.0)
+    answer = ask(host, "send", 1001, "Fake-Demo", request, 0)
+    assert answer[0] == 10009
+    (sent,) = module._sent
+    assert sent["type_filling"] == 1
+    assert sent["price"] == pytest.approx(1.10039)
+
+
+def test_a_small_deed_needs_no_symbol() -> None:
+    module = fresh_fake()
+    ask(Host(module), "send", None, None, OrderRequest(deed=Deed.REMOVE, order=5), 0)
+    assert module._sent == [{"action": 8, "order": 5}]
+
+
+def test_a_refused_filling_is_forgotten() -> None:
+    module = fresh_fake(RETCODE="10030")
+    host = Host(module)
+    ask(host, "send", None, None, DEAL, 0)
+    ask(host, "send", None, None, DEAL, 0)
+    assert module._calls["order_check"] == 2
+
+
+@pytest.mark.parametrize(("login", "server"), [(2002, None), (1001, "Other"), (2002, "Fake-Demo")])
+def test_nothing_is_sent_to_another_account(login: int, server: str | None) -> None:
+    module = fresh_fake()
+    failure = refused(Host(module), "send", login, server, DEAL, 0).failure
+    assert (failure.kind, failure.sent) == ("mismatch", False)
+    assert "1001" in failure.text
+    assert not module._sent
+
+
+@pytest.mark.parametrize(
+    ("fault", "sent"),
+    [
+        ({"FAULT_account_info": "-10001"}, False),
+        ({"FAULT_symbol_info": "-10001"}, False),
+        ({"FAULT_order_send": "-10001"}, True),
+        ({"FAULT_order_send": "-10005"}, True),
+    ],
+)
+def test_a_failure_says_whether_order_send_was_called(fault: dict[str, str], sent: bool) -> None:
+    assert refused(Host(fresh_fake(**fault)), "send", 1001, None, DEAL, 0).failure.sent is sent
+
+
+def test_a_poll_crosses_the_pipe() -> None:
+    poll = ask(Host(fresh_fake()), "poll", [("EURUSD", None, 0), ("NOSUCH", 0, 0)], 4.0, 100, 0, kind=RawPoll)
+    assert poll.blocks[0].count == 2
+    assert math.isclose(poll.quotes["EURUSD"].bid, 1.10029)
+    assert "NOSUCH" in poll.faults
+
+
+def test_an_unknown_operation_is_refused() -> None:
+    assert refused(Host(fresh_fake()), "order_send").failure.kind == "validation"
+
+
+def test_shutdown_closes_the_terminals_pipe() -> None:
+    Host(fresh_fake()).shutdown()
