@@ -66,6 +66,7 @@ class HostClient:
         self._preempt_after = preempt_after
         self._python_path = python_path
         self._process: HostProcess | None = None
+        self._dead: list[HostProcess] = []
         self._queue: list[_Call] = []
         self._number = 0
         self._flight: _Call | None = None
@@ -123,6 +124,9 @@ class HostClient:
         """Let the host end, kill it after `timeout` seconds; pending calls fail first."""
         process, self._process = self._process, None
         self._fail_all("the session is closing", MT5StateError)
+        dead, self._dead = self._dead, []
+        for old in dead:
+            await old.close(0.0)
         if process is not None:
             await process.close(timeout)
 
@@ -234,6 +238,7 @@ class HostClient:
         self.kill(f"a critical {call.op} waited behind {flight.op}")
 
     def _lost(self, reason: str) -> None:
+        self._dead = [process for process in (*self._dead, self._process) if process is not None and not process.closed]
         self._process = None
         self._stats.host_deaths += 1
         self._fail_all(f"the terminal host is gone: {reason}", MT5ConnectionError)

@@ -1,6 +1,7 @@
 """The terminal host as a child process: start, frames in and out, kill. No decisions here."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ _PIPE_SIZE = 1 << 20
 _F_SETPIPE_SZ = 1031
 _LONGEST_LINE = 4096
 _LAST_WORDS_S = 0.5
+_KILL_S = 2.0
+"""How long the system may take to end a killed process: one stuck in a driver is left behind, the daemon goes on."""
 
 
 def child_environment(python_path: tuple[str, ...] = ()) -> dict[str, str]:
@@ -50,6 +53,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         self._requests: asyncio.WriteTransport | None = None
         self._killed_for: str | None = None
         self._gone = asyncio.Event()
+        self._closed = asyncio.Event()
 
     @classmethod
     async def start(
@@ -94,6 +98,11 @@ class HostProcess(asyncio.SubprocessProtocol):
         return None if self._on_exit is not None else self._killed_for or ""
 
     @property
+    def closed(self) -> bool:
+        """Nothing of it is left."""
+        return self._closed.is_set()
+
+    @property
     def pid(self) -> int | None:
         """The process id while it runs."""
         return self._transport.get_pid() if self._transport is not None else None
@@ -117,15 +126,13 @@ class HostProcess(asyncio.SubprocessProtocol):
         """Let the host end by itself (EOF), kill it after `timeout` seconds, and wait until it is gone."""
         if self._requests is not None:
             self._requests.close()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._gone.wait()
-        except TimeoutError:
+        await _within(timeout, self._gone)
+        if not self._gone.is_set():
             self.kill("it did not end")
-            await self._gone.wait()
-        finally:
-            if self._transport is not None:
-                self._transport.close()
+        await _within(_KILL_S, self._gone)
+        if self._transport is not None:
+            self._transport.close()
+        await _within(_KILL_S, self._closed)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Frames from stdout, text from stderr."""
@@ -158,6 +165,9 @@ class HostProcess(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Process and pipes are gone."""
+        if self._transport is not None:
+            self._transport.close()
+        self._closed.set()
         self._tell_exit()
 
     def _tell_exit(self) -> None:
@@ -172,3 +182,9 @@ class HostProcess(asyncio.SubprocessProtocol):
             text = line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip()
             if text:
                 logger.bind(event="host_stderr").warning("Terminal host: {text}", text=text)
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
