@@ -17,7 +17,7 @@ class Figure:
     Attributes:
         what: what was measured, in a few words.
         value: in `unit`.
-        unit: for example `ticks/s`, `ms`, `MiB`, `×`.
+        unit: for example `ticks/s`, `ms`, `MiB`, `x`.
         budget: what it must reach, None for a figure that only explains another.
         at_least: the budget is a floor (a rate) and not a ceiling (a time, a size).
     """
@@ -87,7 +87,7 @@ def page(sections: Sequence[Section], command: str) -> str:
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores ({processor()}), {platform.system()}, "
         f"Python {platform.python_version()}. Broker, daemon, terminal host and the measuring program share these "
-        "cores; peers run in the same session against the same broker. Budgets come from `DESIGN` (docs/architecture.md).",
+        "cores; peers run in the same session against the same broker.",
     ]
     for section in sections:
         lines += ["", f"## {section.title}", "", section.method, ""]

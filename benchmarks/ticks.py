@@ -52,7 +52,7 @@ class Run:
 
 
 async def run(scale: float) -> Section:
-    """Measure. `scale` 1.0 is 8 × 50,000 ticks a round for the bridge."""
+    """Measure. `scale` 1.0 is 8 times 50,000 ticks a round for the bridge."""
     per_symbol = max(2000, int(50_000 * scale))
     with rig.broker() as bootstrap:
         bridge = await _rounds(lambda: _bridge(bootstrap, per_symbol))
@@ -71,9 +71,9 @@ async def run(scale: float) -> Section:
             Figure("plain aiokafka + json", plain.rate, "ticks/s"),
             Figure("librdkafka + json", raw.rate, "ticks/s"),
             Figure("librdkafka, values ready", ready.rate, "ticks/s"),
-            Figure("the bridge / plain aiokafka + json", bridge.rate / plain.rate, "×", 3, at_least=True),
-            Figure("the bridge / librdkafka + json", bridge.rate / raw.rate, "×", 1, at_least=True),
-            Figure("the bridge / librdkafka, values ready", bridge.rate / ready.rate, "×", 1, at_least=True),
+            Figure("the bridge / plain aiokafka + json", bridge.rate / plain.rate, "x", 3, at_least=True),
+            Figure("the bridge / librdkafka + json", bridge.rate / raw.rate, "x", 1, at_least=True),
+            Figure("the bridge / librdkafka, values ready", bridge.rate / ready.rate, "x", 1, at_least=True),
         ),
     )
 
@@ -159,9 +159,7 @@ async def _aiokafka(bootstrap: str, rows: list[tuple[str, tuple[float, ...]]]) -
     acks = []
     for symbol, row in rows:
         value = json.dumps(_message(symbol, row)).encode()
-        acks.append(
-            await producer.send("plain_ticks", value, key=symbol.encode(), timestamp_ms=int(row[0]))
-        )
+        acks.append(await producer.send("plain_ticks", value, key=symbol.encode(), timestamp_ms=int(row[0])))
     await asyncio.gather(*acks)
     done = Run(len(rows), time.perf_counter() - wall, time.process_time() - cpu)
     await producer.stop()
