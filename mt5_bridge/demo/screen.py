@@ -1,0 +1,301 @@
+"""How the demo looks: a live picture in a terminal, lines without one, and the summary at the end."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from mt5_bridge.core.times import iso
+from mt5_bridge.demo.snapshot import SignalLine, Snapshot, proven
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_LINE_EVERY = 1.0
+_GOOD = {"filled", "partial", "placed", "modified", "closed", "cancelled", "simulated"}
+_STYLES = {"denied": "yellow", "rejected": "red", "unknown": "red", "dead letter": "magenta", "waiting": "dim"}
+_FIXED_ROWS = 12
+"""Rows of the picture that are always there: title, states, account, rules, headings, hint."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is to show. Times in seconds; `hint` is the command that stops the bridge."""
+
+    seen: Snapshot
+    elapsed: float
+    duration: float | None
+    hint: str
+
+
+class Display(Protocol):
+    """Shows scenes."""
+
+    def show(self, scene: Scene) -> None: ...
+
+
+@contextmanager
+def display(*, plain: bool) -> Iterator[Display]:
+    """The live picture, or plain lines once a second."""
+    if plain:
+        yield _Lines()
+        return
+    # rich is loaded only here: who asks for lines does not pay for it.
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        yield _Picture(console, live)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def show(self, scene: Scene) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _LINE_EVERY
+            sys.stdout.write(line(scene) + "\n")
+            sys.stdout.flush()
+
+
+class _Picture:
+    def __init__(self, console: "Console", live: Any) -> None:
+        self._console = console
+        self._live = live
+        self._last_msc = -1
+        self._next = 0.0
+
+    def show(self, scene: Scene) -> None:
+        now = time.monotonic()
+        if scene.seen.at_msc == self._last_msc and now < self._next:
+            return
+        self._last_msc, self._next = scene.seen.at_msc, now + 0.25
+        self._live.update(picture(scene, self._console.width, self._console.height), refresh=True)
+
+
+def line(scene: Scene) -> str:
+    """One line of text."""
+    seen = scene.seen
+    fates = " ".join(f"{fate}={count}" for fate, count in sorted(seen.fates.items()))
+    parts = [
+        _clock(scene.elapsed),
+        f"trading={seen.halt.get('state')}",
+        f"ticks={seen.topics.ticks} ({seen.ticks_per_s:.0f}/s, age {_ms(seen.tick_age_p50_ms)})",
+        f"signals={seen.sent} {fates}".rstrip(),
+        f"positions={len(seen.positions)}",
+        f"equity={_money(seen.account, 'equity')}",
+        f"backend={'connected' if seen.bridges else 'no bridge'}",
+    ]
+    return "  ".join(parts)
+
+
+def picture(scene: Scene, width: int, height: int) -> "RenderableType":
+    """The whole screen, fitted to its size."""
+    from rich.console import Group
+
+    seen = scene.seen
+    quotes = max(1, len(seen.quotes))
+    room = max(2, height - _FIXED_ROWS - quotes - (len(scene.hint) // max(1, width - 2)))
+    positions = min(max(1, len(seen.positions)), max(1, room // 3))
+    return Group(
+        _title(scene, width),
+        _trading(seen),
+        _channels(seen),
+        _rule("Quotes", "Account"),
+        _quotes_and_account(seen),
+        _rule(f"Signals: {seen.sent} sent", _fates(seen)),
+        _signals(seen.signals[: room - positions], width),
+        _rule(f"Positions: {len(seen.positions)}"),
+        _positions(seen.positions[-positions:]),
+        _rule("Emergency stop: from a second shell"),
+        _text(f" {scene.hint}", "bold"),
+        _text(" Ctrl+C ends the demo and everything it started.", "dim"),
+    )
+
+
+def _text(text: str, style: str = "") -> "Text":
+    from rich.text import Text
+
+    return Text(text, style=style, no_wrap=False)
+
+
+def _pair(left: "Text", right: "Text") -> "Table":
+    from rich.table import Table
+
+    grid = Table.grid(expand=True)
+    grid.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_row(left, right)
+    return grid
+
+
+def _title(scene: Scene, width: int) -> "Table":
+    end = f" of {_clock(scene.duration)}" if scene.duration else ""
+    where = "paper terminal → bridge → broker + backend" if width >= 100 else "all on paper"
+    return _pair(_text(f" MT5 Bridge demo: {where}", "bold"), _text(f"{_clock(scene.elapsed)}{end} ", "bold"))
+
+
+def _trading(seen: Snapshot) -> "Table":
+    state = str(seen.halt.get("state", "unknown"))
+    by, reason = seen.halt.get("by"), seen.halt.get("reason")
+    why = f" by {by}: {reason}" if state != "active" and (by or reason) else ""
+    styles = {"active": "black on green", "reducing": "black on yellow", "halted": "white on red"}
+    left = _text(" Trading ")
+    left.append(f" {state.upper()} ", styles.get(state, "dim")).append(why)
+    stop = seen.stop
+    told = ""
+    if stop.answer_ms is not None:
+        told = f"answered in {stop.answer_ms:.0f} ms"
+    if stop.done_ms is not None:
+        told += f", {len(stop.closed)} closed, {len(stop.cancelled)} cancelled in {stop.done_ms:.0f} ms "
+    return _pair(left, _text(told, "bold"))
+
+
+def _channels(seen: Snapshot) -> "Text":
+    health = seen.health or {}
+    channels = health.get("channels") or {}
+    text = _text(" ")
+    _light(text, seen.broker_seen_ms is not None and seen.broker_seen_ms < 2000, "Redpanda")
+    text.append(
+        f" {seen.ticks_per_s:.0f} ticks/s, age {_ms(seen.tick_age_p50_ms)} (99%: {_ms(seen.tick_age_p99_ms)})   ", "dim"
+    )
+    _light(text, bool(seen.bridges), "WebSocket")
+    text.append(f" {health.get('status', 'no bridge yet')}   ", "dim")
+    terminal = channels.get("terminal")
+    terminal = terminal.get("state") if isinstance(terminal, dict) else terminal
+    _light(text, terminal in ("connected", True), "Terminal")
+    text.no_wrap = True
+    return text
+
+
+def _light(text: "Text", on: bool, name: str) -> None:
+    text.append("● " if on else "○ ", "green" if on else "red").append(name)
+
+
+def _rule(left: str, right: str = "") -> "Table":
+    grid = _pair(_text(f" {left}", "bold cyan"), _text(f"{right} ", "bold cyan"))
+    grid.style = "on grey15"
+    return grid
+
+
+def _plain_table(*columns: tuple[str, str]) -> "Table":
+    """Columns given as (heading, `left`/`right`); no borders: rows are dear."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), show_edge=False, header_style="dim", pad_edge=True)
+    for heading, side in columns:
+        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True, overflow="ellipsis")
+    return table
+
+
+def _quotes_and_account(seen: Snapshot) -> "Table":
+    from rich.table import Table
+
+    quotes = _plain_table(
+        ("", "left"), ("bid", "right"), ("ask", "right"), ("spread", "right"), ("ticks", "right"), ("age", "right")
+    )
+    for quote in seen.quotes:
+        arrow = {1: ("▲", "green"), -1: ("▼", "red")}.get(quote.moved, (" ", ""))
+        name = _text(f"{quote.symbol} ").append(*arrow)
+        prices = [f"{price:.{quote.digits}f}" for price in (quote.bid, quote.ask)]
+        quotes.add_row(name, *prices, str(quote.spread), str(quote.ticks), _age(quote.age_ms))
+    if not seen.quotes:
+        quotes.add_row(_text("waiting for the first tick …", "dim"))
+    account = _plain_table(("", "left"), (str((seen.account or {}).get("currency", "")), "right"))
+    for field in ("balance", "equity", "profit", "margin", "free_margin"):
+        account.add_row(field.replace("_", " "), _money(seen.account, field))
+    both = Table.grid(expand=True)
+    both.add_column(ratio=1)
+    both.add_column(justify="right")
+    both.add_row(quotes, account)
+    return both
+
+
+def _fates(seen: Snapshot) -> str:
+    return "  ".join(f"{count} {fate}" for fate, count in sorted(seen.fates.items(), key=lambda item: -item[1])[:5])
+
+
+def _signals(signals: Sequence[SignalLine], width: int) -> "Table":
+    table = _plain_table(("time", "left"), ("signal", "left"), ("what became of it", "left"), ("latency", "right"))
+    table.expand = True
+    table.columns[2].ratio = 1
+    for signal in signals:
+        intent = _text(signal.intent)
+        if signal.bad:
+            intent.append(f"  ✗ {signal.bad}", "red")
+        told = signal.fate
+        if signal.reason:
+            told += f": {signal.reason}"
+        elif signal.price:
+            told += f" at {signal.price:g}"
+        style = "green" if signal.fate in _GOOD else _STYLES.get(signal.fate, "dim")
+        latency = _ms(signal.latency_ms if signal.latency_ms is not None else signal.round_trip_ms)
+        table.add_row(iso(signal.at_msc)[11:19], intent, _text(told, style), latency)
+    return table
+
+
+def _positions(positions: Sequence[dict[str, Any]]) -> "Table":
+    table = _plain_table(
+        ("ticket", "right"), ("", "left"), ("", "left"), ("lots", "right"), ("opened at", "right"), ("now", "right"),
+        ("stop", "right"), ("profit", "right"),
+    )  # fmt: skip
+    for p in reversed(positions):
+        profit = p.get("profit") or 0.0
+        numbers = [f"{p.get(name) or 0:g}" for name in ("volume", "price_open", "price_current", "stop_loss")]
+        colour = "green" if profit > 0 else "red" if profit < 0 else ""
+        table.add_row(
+            str(p.get("ticket")), str(p.get("side")), str(p.get("symbol")), *numbers, _text(f"{profit:+.2f}", colour)
+        )
+    if not positions:
+        table.add_row(_text("none", "dim"))
+    return table
+
+
+def summary(seen: Snapshot) -> str:
+    """What happened, for people, after the picture is gone."""
+    stop = seen.stop
+    age = f"{_ms(seen.tick_age_p50_ms)} (99%: {_ms(seen.tick_age_p99_ms)})"
+    lines = [
+        "",
+        "What happened",
+        f"  ticks        {seen.topics.ticks} on the topic, age {age}",
+        f"  signals      {seen.sent} sent: "
+        + (", ".join(f"{n} {fate}" for fate, n in sorted(seen.fates.items())) or "-"),
+        "  denials      " + (", ".join(f"{reason} {n}" for reason, n in sorted(seen.reasons.items())) or "none"),
+        f"  latency      {_ms(seen.latency_p50_ms)} (99%: {_ms(seen.latency_p99_ms)}), signal at the bridge to result",
+        f"  account      equity {_money(seen.account, 'equity')} {(seen.account or {}).get('currency', '')}",
+    ]
+    if stop.answer_ms is not None or stop.latched_on:
+        lines.append(
+            f"  stop         answered in {_ms(stop.answer_ms)}, flat in {_ms(stop.done_ms)}: "
+            f"{len(stop.closed)} closed, {len(stop.cancelled)} cancelled, {len(stop.survivors)} left"
+        )
+    lines.append("Really seen, on the topics and on the socket")
+    lines += [f"  {'yes' if yes else 'NO '}  {what}" for what, yes in proven(seen).items()]
+    return "\n".join(lines)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f} ms" if abs(value) < 10 else f"{value:.0f} ms"
+
+
+def _age(ms: int) -> str:
+    return f"{ms} ms" if ms < 1000 else f"{ms // 1000} s"
+
+
+def _money(account: dict[str, Any] | None, name: str) -> str:
+    value = (account or {}).get(name)
+    return f"{value:,.2f}" if isinstance(value, int | float) else "-"
