@@ -24,11 +24,13 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.latch import HaltLatch, changed
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.outbox import Outbox
-from mt5_bridge.flows.settle import Case, Settler
+from mt5_bridge.flows.settle import Case
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Snapshot, Terminal
 
+FLATTEN_MEMO = "flatten"
+"""What a flattening was asked for, until the account is flat: taken up again after a crash."""
 CLEAN_READS = 3
 DONE_AFTER_S = 30.0
 WATCH_S = 60.0
@@ -91,7 +93,6 @@ class Emergency:
         latch: HaltLatch,
         outbox: Outbox,
         journal: Journal,
-        settler: Settler,
         clock: Clock,
         *,
         defaults: StopOptions,
@@ -107,7 +108,6 @@ class Emergency:
         self._latch = latch
         self._outbox = outbox
         self._journal = journal
-        self._settler = settler
         self._clock = clock
         self._grace_s = grace_s
         self._magic_base = magic_base
@@ -155,6 +155,18 @@ class Emergency:
             self._task.cancel()
         self.survivors = ()
         self._watched.clear()
+        self._helper(self._journal_later(changes.Memo(name=FLATTEN_MEMO, value=b"")))
+
+    async def take_up(self) -> None:
+        """Go on with a flattening that an earlier life did not finish, when trading is still halted.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        left = await self._journal.memo(FLATTEN_MEMO)
+        if left and self._latch.halt.state is HaltState.HALTED:
+            logger.bind(event="emergency_taken_up").warning("Going on with the emergency stop that was interrupted")
+            self.flatten(msgspec.json.decode(left, type=StopOptions))
 
     async def close(self) -> None:
         """End the background work (the latch stays)."""
@@ -183,7 +195,7 @@ class Emergency:
     async def _run(self, options: StopOptions, halt: Halt) -> None:
         began = self._clock.monotonic()
         progress = _Progress(key=f"stop-{halt.at_msc}-{self.stops}")
-        self._helper(self._open_story(progress, halt))
+        self._helper(self._journal_later(*_story(halt, options)))
         clean, reported, pause = 0, False, _PAUSE_FIRST_S
         while True:
             left = await self._round(options, progress)
@@ -209,6 +221,7 @@ class Emergency:
             if self._latch.halt.state is HaltState.ACTIVE:
                 return
         await self._tell(halt, "done", progress, [])
+        self._helper(self._journal_later(changes.Memo(name=FLATTEN_MEMO, value=b"")))
         if options.close_positions:
             await self._watch(options, halt, progress, began)
 
@@ -355,11 +368,6 @@ class Emergency:
         )
         self._helper(self._journal_later(self._outbox.event("halt_changed", message)))
 
-    async def _open_story(self, progress: _Progress, halt: Halt) -> None:
-        await self._journal_later(
-            changes.Audited(at_msc=halt.at_msc, who=halt.by, what="emergency_stop", detail=halt.reason)
-        )
-
     async def _journal_later(self, *batch: changes.Change) -> None:
         """Written when it can be: acting does not wait for it."""
         while True:
@@ -377,3 +385,10 @@ class Emergency:
 def _add(tickets: list[int], number: int) -> None:
     if number not in tickets:
         tickets.append(number)
+
+
+def _story(halt: Halt, options: StopOptions) -> tuple[changes.Change, ...]:
+    return (
+        changes.Audited(at_msc=halt.at_msc, who=halt.by, what="emergency_stop", detail=halt.reason),
+        changes.Memo(name=FLATTEN_MEMO, value=msgspec.json.encode(options)),
+    )

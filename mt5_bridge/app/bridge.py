@@ -1,0 +1,582 @@
+"""One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge import __version__
+from mt5_bridge.app import rooms
+from mt5_bridge.control.client import ControlClient
+from mt5_bridge.control.commands import CAPABILITIES
+from mt5_bridge.core import halt as machine
+from mt5_bridge.core import wire
+from mt5_bridge.core.decision import Day
+from mt5_bridge.core.errors import BrokerError, JournalError
+from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.messages import ConnectionStatus
+from mt5_bridge.core.times import iso
+from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.commands import Commands, halt_data
+from mt5_bridge.flows.control import ControlFlow
+from mt5_bridge.flows.emergency import Emergency
+from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.judge import Judge
+from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.local import LocalControl
+from mt5_bridge.flows.orders import OrderDesk
+from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.reconcile import Reconciler
+from mt5_bridge.flows.settle import Settler
+from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.ticks import TickFlow
+from mt5_bridge.flows.trader import Trader
+from mt5_bridge.flows.watch import DAY_MEMO, Watch
+from mt5_bridge.journal import changes
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.latchfile import LatchFile
+from mt5_bridge.journal.lock import InstanceLock, account_lock_path
+from mt5_bridge.settings import Settings
+from mt5_bridge.terminal.clock import Segment
+from mt5_bridge.terminal.port import TerminalState
+from mt5_bridge.terminal.session import MT5SessionManager
+
+if TYPE_CHECKING:
+    from mt5_bridge.redpanda.producer import Producer
+
+JOURNAL_FILE = "journal.db"
+LATCH_FILE = "halt.latch"
+DEVIATION_POINTS = 20
+"""Allowed slippage of market orders whose signal names none."""
+CLOCK_MEMO = "clock"
+_TOPIC_RETRY_S = 2.0
+_FLUSH_S = 1.0
+_FLUSH_POLL_S = 0.02
+_STOP_CHANNEL_S = 1.0
+_STOP_TERMINAL_S = 2.0
+
+
+class Bridge:
+    """Joins a terminal to a backend until `request_stop`.
+
+    Args:
+        settings: what the bridge was told.
+        clock: time.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self.settings = settings
+        self.clock = clock or Clock()
+        self.hybrid = settings.mode == "hybrid"
+        self._stop = asyncio.Event()
+        self._defect: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._memos: set[asyncio.Task[None]] = set()
+        self._states: dict[str, str] = {"terminal": "disconnected"}
+        self._stack = AsyncExitStack()
+
+    def request_stop(self) -> None:
+        """End in order, exit code 0."""
+        self._stop.set()
+
+    def emergency_break(self) -> None:
+        """Ctrl+Break with BREAK_IS_EMERGENCY."""
+        self.emergency.stop(reason="Ctrl+Break", by="console", origin=Origin.LOCAL, options=self.emergency.defaults)
+
+    async def run(self) -> None:
+        """Open, run, stop.
+
+        Raises:
+            BaseException: what ended the bridge, when it was not asked to: a refused terminal, a defect.
+        """
+        async with self._stack:
+            await self._open()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for name, work in self._flows():
+                        self._tasks.append(group.create_task(work, name=name))
+                    await self._stop.wait()
+                    await self._shut_down()
+            except BaseException:
+                await self._shut_down()
+                raise
+        if self._defect is not None:
+            raise self._defect
+
+    # --- opening
+
+    async def _open(self) -> None:
+        settings = self.settings
+        self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
+        self._stack.push_async_callback(self.journal.close)
+        file = LatchFile(settings.data_dir / LATCH_FILE)
+        self.terminal = MT5SessionManager(rooms.terminal_config(settings))
+        self._stack.push_async_callback(self._end_terminal)
+        headers = rooms.Headers(settings.bridge_id, self.login_text)
+        backend = rooms.control_config(settings)
+        self.outbox = Outbox(
+            self.journal,
+            self.clock,
+            channels=((REDPANDA,) if self.hybrid else ()) + ((WEBSOCKET,) if backend else ()),
+            login=self.login_text,
+            headers=headers,
+            event_topic=settings.redpanda_event_topic,
+            dlq_topic=settings.dlq_topic,
+        )
+        self.latch = HaltLatch(self.outbox, file, await self._latched(file))
+        self._stack.push_async_callback(self.latch.close)
+        self.control: ControlClient | None = None
+        if backend is not None:
+            self._states["backend"] = "disconnected"
+            self.control = ControlClient(
+                backend, hello=self._hello, on_frame=self._on_frame, on_state=self._backend_state
+            )
+        self.producer: Producer | None = None
+        if self.hybrid:
+            from mt5_bridge.redpanda.producer import Producer  # standard mode must not pay for a Kafka client
+
+            self._states["redpanda"] = "disconnected"
+            self.producer = Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
+        self._assemble(headers)
+        await self._restore()
+        await self.local.open()
+        self._stack.push_async_callback(self.local.close)
+        if self.producer is not None:
+            self.producer.start()
+
+    def _assemble(self, headers: rooms.Headers) -> None:
+        settings, clock, terminal = self.settings, self.clock, self.terminal
+        self.book = Book(terminal, clock, rooms.day_zone(settings))
+        self.settler = Settler(terminal, clock, window_s=settings.settle_window)
+        self.desk = OrderDesk(
+            terminal,
+            self.journal,
+            self.outbox,
+            self.book,
+            self.latch,
+            self.settler,
+            clock,
+            magic_base=settings.mt5_magic,
+            simulate=settings.simulation_mode,
+        )
+        self.judge = Judge(terminal, self.book, self.latch, clock, self._limits)
+        self.exits = Exits(
+            self.desk,
+            self.judge,
+            self.book,
+            terminal,
+            self.journal,
+            clock,
+            magic_base=settings.mt5_magic,
+            deviation_points=DEVIATION_POINTS,
+        )
+        self.trader = Trader(
+            self.desk,
+            self.judge,
+            self.book,
+            self.settler,
+            clock,
+            self.exits,
+            deviation_points=DEVIATION_POINTS,
+            on_defect=self._on_defect,
+        )
+        self.intake = Intake(
+            self.trader,
+            self.journal,
+            self.outbox,
+            clock,
+            limits=self._limits,
+            early=self.judge.early,
+            login=self.login,
+            hmac_key=rooms.reveal(settings.signal_hmac_key),
+            reply=self._reply,
+        )
+        self.emergency = Emergency(
+            terminal,
+            self.desk,
+            self.book,
+            self.latch,
+            self.outbox,
+            self.journal,
+            clock,
+            defaults=rooms.stop_options(settings),
+            grace_s=settings.stop_grace,
+            magic_base=settings.mt5_magic,
+        )
+        self.account = AccountFlow(
+            terminal,
+            self.book,
+            self.journal,
+            self.outbox,
+            clock,
+            control=self.control,
+            interval_s=settings.account_interval,
+        )
+        self.ticks = TickFlow(
+            terminal,
+            self.journal,
+            self.book,
+            clock,
+            symbols=settings.symbols,
+            hz=settings.tick_hz,
+            latest_only=settings.tick_capture == "latest",
+            backfill_ms=round(settings.tick_backfill * 1000),
+            topic=settings.redpanda_tick_topic,
+            headers=headers,
+            producer=self.producer,
+            stream=None if self.hybrid else self.control,
+            on_defect=self._on_defect,
+        )
+        self.reconciler = Reconciler(
+            terminal,
+            self.journal,
+            self.book,
+            self.desk,
+            self.settler,
+            self.trader,
+            self.exits,
+            self.intake,
+            clock,
+            on_ready=self._on_ready,
+        )
+        self._assemble_control()
+
+    def _assemble_control(self) -> None:
+        settings, clock = self.settings, self.clock
+        self.watch = Watch(
+            self.terminal,
+            self.journal,
+            self.book,
+            self.latch,
+            self.emergency,
+            clock,
+            rooms.watch_config(settings),
+            limits=self._limits,
+            channels=lambda: dict(self._states),
+            backend_seen=lambda: self.control.last_seen_msc if self.control else None,
+            tick_age_ms=lambda: self.ticks.stats.age_ms,
+            control=self.control,
+        )
+        self.commands = Commands(
+            self.terminal,
+            self.book,
+            self.journal,
+            self.latch,
+            self.emergency,
+            self.desk,
+            self.intake,
+            self.ticks,
+            clock,
+            status=self.status,
+            remote_resume=settings.resume_remote,
+            magic_base=settings.mt5_magic,
+        )
+        self.control_flow = ControlFlow(
+            self.journal,
+            self.latch,
+            self.emergency,
+            self.intake,
+            clock,
+            self.commands.table(),
+            on_defect=self._on_defect,
+        )
+        if self.control is not None:
+            self.control_flow.attach(self.control)
+        self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
+        self.terminal.on_state(self._terminal_state)
+        self.journal.on_health(self._journal_health)
+        self.desk.on_alarm(self._alarm)
+
+    async def _latched(self, file: LatchFile) -> Halt:
+        """The latch as journal and file know it, the stricter of both; EMERGENCY_STOP=true halts beside them."""
+        stored, record = await self.journal.halt(), file.read()
+        halt = Halt()
+        if stored is not None:
+            halt = Halt(
+                state=HaltState(stored.state),
+                reason=stored.reason,
+                by=stored.by,
+                at_msc=stored.at_msc,
+                origin=Origin(stored.origin),
+                until_day=stored.until_day,
+            )
+        if record is not None:
+            # Only a file newer than the journal can be stricter; who stopped remotely is not in it: taken as local.
+            written = Halt(state=HaltState(record.state), reason=record.reason, by=record.by, at_msc=record.at_msc)
+            halt = machine.stricter(halt, written)
+        return halt
+
+    async def _restore(self) -> None:
+        day = await self.journal.memo(DAY_MEMO)
+        if day is not None:
+            self.book.restore_day(msgspec.json.decode(day, type=Day))
+        timeline = await self.journal.memo(CLOCK_MEMO)
+        if timeline is not None:
+            self.terminal.clock.restore(msgspec.json.decode(timeline, type=list[Segment]))
+        self.terminal.clock.on_change(self._timeline_changed)
+        await self.account.restore()
+        await self.ticks.restore()
+        await self.emergency.take_up()
+        if self.settings.emergency_stop:
+            self.emergency.stop(reason="EMERGENCY_STOP=true", by="settings", origin=Origin.RULE, options=None)
+        if self.latch.halt.state is not HaltState.ACTIVE:
+            halt = self.latch.halt
+            logger.bind(event="still_halted", state=halt.state.value).warning(
+                "Trading is still {state} since {at}: {reason} (by {by}); `mt5-bridge resume` lifts it",
+                state=halt.state.value,
+                at=iso(halt.at_msc),
+                reason=halt.reason,
+                by=halt.by,
+            )
+        if self.settings.mt5_login is not None:
+            self.intake.login_known.set()
+
+    # --- running
+
+    def _flows(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        flows: list[tuple[str, Coroutine[Any, Any, None]]] = [
+            ("terminal", self._connect_terminal()),
+            ("reconcile", self.reconciler.run()),
+            ("ticks", self.ticks.run()),
+            ("account-poll", self.account.run_polling()),
+            ("account-events", self.account.run_events()),
+            ("account", self.account.run_account()),
+            ("heartbeat", self.watch.run_heartbeat()),
+            ("stalls", self.watch.run_stalls()),
+            ("rules", self.watch.run_rules()),
+            ("day", self.watch.run_day()),
+            ("probe", self.watch.run_probe()),
+            ("housekeeping", self.watch.run_housekeeping()),
+            ("outbox-janitor", self.outbox.run_janitor()),
+        ]
+        if self.producer is not None:
+            flows += [
+                ("cursors", self.ticks.run_cursors()),
+                ("topics", self._make_topics()),
+                ("signals", self._consume()),
+                ("outbox-redpanda", self.outbox.run_redpanda(self.producer)),
+                ("states", self.outbox.run_latest(self.producer)),
+            ]
+        if self.control is not None:
+            flows += [
+                ("control", self.control.run()),
+                ("commands", self.control_flow.run_commands()),
+                ("frame-signals", self.control_flow.run_signals()),
+                ("outbox-websocket", self.outbox.run_websocket(self.control)),
+            ]
+        return flows
+
+    async def _connect_terminal(self) -> None:
+        """Wait for the terminal as long as it takes; what no retry mends ends the bridge."""
+        await self.terminal.connect()
+        account = self.book.account or await self.terminal.get_account_info()
+        if self.settings.terminal == "mt5" and rooms.account_of(self.settings) is None:
+            lock = InstanceLock(account_lock_path(f"{account.login}@{account.server}", None))
+            self._stack.enter_context(lock)
+
+    async def _make_topics(self) -> None:
+        from mt5_bridge.redpanda.topics import ensure_topics
+
+        if not self.settings.redpanda_create_topics:
+            return
+        while True:
+            try:
+                await ensure_topics(rooms.redpanda_config(self.settings), rooms.topic_specs(self.settings))
+            except BrokerError as error:
+                logger.bind(event="topics_missing").debug("Topics cannot be made yet: {error}", error=error)
+                await asyncio.sleep(_TOPIC_RETRY_S)
+            else:
+                return
+
+    async def _consume(self) -> None:
+        from mt5_bridge.redpanda.consumer import SignalConsumer
+
+        await self.intake.login_known.wait()
+        settings = self.settings
+        topic = settings.redpanda_signal_topic
+        consumer = SignalConsumer(
+            rooms.redpanda_config(settings),
+            topic,
+            settings.redpanda_group_id or f"mt5-bridge-{self.login_text()}",
+            await self.journal.offsets(topic),
+            settings.signal_max_age_ms,
+            on_state=lambda state, detail: None,
+            on_reset=self.intake.position_lost,
+        )
+        try:
+            async for batch in consumer.records():
+                await self.intake.take(batch)
+                consumer.commit({(r.topic, r.partition): r.offset + 1 for r in batch})
+        finally:
+            await asyncio.shield(consumer.stop(_STOP_CHANNEL_S))
+
+    def _on_frame(self, frame: bytes) -> None:
+        self.control_flow.on_frame(frame)
+
+    def _reply(self, frame: bytes) -> None:
+        if self.control is not None:
+            self.control.send(frame)
+
+    def _on_defect(self, error: BaseException) -> None:
+        """A bug in a flow stops the bridge, loudly, with a non-zero exit code."""
+        logger.bind(event="defect").opt(exception=error).critical("ERROR a defect stops the bridge: {e}", e=error)
+        self._defect = self._defect or error
+        self._stop.set()
+
+    # --- what changes
+
+    def _terminal_state(self, state: TerminalState, detail: str) -> None:
+        if state is TerminalState.CONNECTED:
+            self.ticks.reconnected()
+            self.intake.login_known.set()
+        self.reconciler.state_changed(state)
+        self._channel("terminal", state.value, detail)
+
+    def _broker_state(self, state: Any, detail: str) -> None:
+        self._channel("redpanda", state.value, detail)
+        self.outbox.wake()
+
+    def _backend_state(self, state: Any, detail: str) -> None:
+        self._channel("backend", state.value, detail)
+        if state.value == "connected":
+            self.account.greet()
+            self.outbox.wake()
+
+    def _channel(self, channel: str, state: str, detail: str) -> None:
+        self._states[channel] = state
+        message = ConnectionStatus(channel=channel, state=state, since=iso(self.clock.now_ms()), detail=detail)
+        self.outbox.latest("connection_status", message, slot=f"connection_status:{channel}")
+
+    def _journal_health(self, healthy: bool, detail: str) -> None:
+        self.book.journal_healthy = healthy
+
+    def _alarm(self, detail: str) -> None:
+        logger.bind(event="not_ready").error("ERROR the terminal does not trade: {detail}", detail=detail)
+
+    def _on_ready(self) -> None:
+        self.account.changed()
+        self.account.greet()
+
+    def _timeline_changed(self, timeline: tuple[Segment, ...]) -> None:
+        async def save() -> None:
+            try:
+                await self.journal.commit(changes.Memo(name=CLOCK_MEMO, value=msgspec.json.encode(timeline)))
+            except JournalError as error:
+                logger.bind(event="clock_not_saved").warning("The broker's clock is not saved: {e}", e=error)
+
+        task = asyncio.create_task(save(), name="clock-memo")
+        self._memos.add(task)
+        task.add_done_callback(self._memos.discard)
+
+    # --- who we are
+
+    def login(self) -> str | None:
+        """The account's login, None while unknown."""
+        return self.login_text() or None
+
+    def login_text(self) -> str:
+        """The account's login, empty while unknown."""
+        if self.settings.mt5_login is not None:
+            return str(self.settings.mt5_login)
+        login = self.terminal.login
+        return "" if login is None else str(login)
+
+    def _limits(self) -> Any:
+        return rooms.limits(self.settings, self.terminal.login)
+
+    def _hello(self) -> bytes:
+        login = self.login_text()
+        data = {
+            "bridge_id": self.settings.bridge_id,
+            "version": __version__,
+            "mode": self.settings.mode,
+            "account": int(login) if login else None,
+            "symbols": list(self.ticks.symbols) or list(self.settings.symbols),
+            "halt": halt_data(self.latch.halt),
+            "capabilities": list(CAPABILITIES),
+        }
+        return wire.encode("hello", data, now_msc=self.clock.now_ms())
+
+    def status(self) -> dict[str, Any]:
+        """The health report of `mt5-bridge status` and `get_status`."""
+        return {
+            **self.watch.health(),
+            "bridge_id": self.settings.bridge_id,
+            "version": __version__,
+            "mode": self.settings.mode,
+            "account": self.login(),
+            "halt_detail": halt_data(self.latch.halt),
+            "symbols": list(self.ticks.symbols),
+            "symbols_missing": dict(self.ticks.missing),
+            "positions": len(self.book.positions),
+            "orders": len(self.book.orders),
+            "unknown_intents": len(self.desk.unresolved),
+            "survivors": list(self.emergency.survivors),
+            "counters": {
+                "ticks": self.ticks.stats.published,
+                "missed_slots": self.ticks.stats.missed_slots,
+                "signals": msgspec.to_builtins(self.intake.stats),
+                "orders": msgspec.to_builtins(self.desk.stats),
+                "denials": dict(self.judge.denials),
+                "host_restarts": max(0, self.terminal.stats.host_starts - 1),
+                "loop_stalls": self.watch.stats.stalls,
+            },
+        }
+
+    # --- stopping
+
+    async def _shut_down(self) -> None:
+        """Intake, in-flight order, producer flush, terminal, journal: in this order, each bounded."""
+        if not self._tasks:
+            return
+        tasks, self._tasks = self._tasks, []
+        logger.bind(event="stopping").info("Stopping")
+        for task in tasks:
+            if task.get_name() in ("signals", "commands", "frame-signals"):
+                task.cancel()
+        await self.trader.lanes.close()
+        await self.emergency.close()
+        await self.desk.close()
+        await self.ticks.close()
+        await self.watch.save_day()
+        await self._flush()
+        for task in tasks:
+            task.cancel()
+        await self.control_flow.close()
+        ends: list[Awaitable[object]] = []
+        if self.control is not None:
+            ends.append(self.control.stop(_STOP_CHANNEL_S))
+        if self.producer is not None:
+            ends.append(self.producer.stop(_STOP_CHANNEL_S))
+        await asyncio.gather(*ends, return_exceptions=True)
+        await asyncio.gather(*self._memos, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
+
+    async def _flush(self) -> None:
+        """Give what is announced a moment to leave; what does not is in the journal for the next start."""
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                while await self._undelivered():
+                    await asyncio.sleep(_FLUSH_POLL_S)
+        except (TimeoutError, JournalError):
+            return
+
+    async def _undelivered(self) -> int:
+        depth = await self.journal.outbox_depth()
+        return sum(depth.get(name, 0) for name in self._reachable())
+
+    def _reachable(self) -> list[str]:
+        names = {"redpanda": REDPANDA, "backend": WEBSOCKET}
+        return [queue for channel, queue in names.items() if self._states.get(channel) == "connected"]
+
+    async def _end_terminal(self) -> None:
+        try:
+            async with asyncio.timeout(_STOP_TERMINAL_S):
+                await self.terminal.disconnect()
+        except TimeoutError:
+            self.terminal.kill_host("shutdown")

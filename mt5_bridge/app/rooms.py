@@ -1,0 +1,157 @@
+"""Settings → what each room is told. Rooms never see the settings themselves."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from mt5_bridge.control.config import ControlConfig
+from mt5_bridge.core.decision import Limits
+from mt5_bridge.core.model import AssetClass
+from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.emergency import StopOptions
+from mt5_bridge.flows.watch import WatchConfig
+from mt5_bridge.redpanda.config import RedpandaConfig
+from mt5_bridge.settings import SecretStr, Settings
+from mt5_bridge.terminal.config import TerminalConfig
+
+if TYPE_CHECKING:
+    from mt5_bridge.redpanda.topics import TopicSpec
+
+TICK_PARTITIONS = 6
+TICK_RETENTION_MS = 7 * DAY
+EVENT_RETENTION_MS = 30 * DAY
+
+
+def reveal(secret: SecretStr | None) -> str | None:
+    """A secret's text, for the room that must have it."""
+    return None if secret is None else secret.get_secret_value()
+
+
+def terminal_config(settings: Settings) -> TerminalConfig:
+    """How the terminal is reached. The paper terminal takes its account from its own settings."""
+    paper = settings.terminal == "paper"
+    return TerminalConfig(
+        backend=settings.terminal,
+        login=settings.mt5_login,
+        password=reveal(settings.mt5_password),
+        server=settings.mt5_server,
+        path=None if settings.mt5_path is None else str(settings.mt5_path),
+        init_timeout_ms=settings.mt5_timeout,
+        settings=settings.paper() if paper else {},
+        server_timezone=settings.mt5_server_timezone,
+        history_host=settings.mt5_history_host,
+    )
+
+
+def redpanda_config(settings: Settings) -> RedpandaConfig:
+    """How the broker is reached."""
+    return RedpandaConfig(
+        bootstrap=settings.redpanda_bootstrap_servers,
+        client_id=settings.bridge_id,
+        security_protocol=settings.redpanda_security_protocol,
+        sasl_mechanism=settings.redpanda_sasl_mechanism,
+        username=settings.redpanda_sasl_username,
+        password=reveal(settings.redpanda_sasl_password),
+        ca_file=None if settings.redpanda_ssl_ca_file is None else str(settings.redpanda_ssl_ca_file),
+    )
+
+
+def topic_specs(settings: Settings) -> "list[TopicSpec]":
+    """The topics the bridge needs, for where the broker lacks them."""
+    from mt5_bridge.redpanda.topics import TopicSpec  # standard mode must not pay for a Kafka client
+
+    return [
+        TopicSpec(settings.redpanda_tick_topic, TICK_PARTITIONS, TICK_RETENTION_MS),
+        TopicSpec(settings.redpanda_event_topic, 1, EVENT_RETENTION_MS),
+        TopicSpec(settings.redpanda_signal_topic, 1, DAY),
+        TopicSpec(settings.dlq_topic, 1, EVENT_RETENTION_MS),
+    ]
+
+
+def control_config(settings: Settings) -> ControlConfig | None:
+    """How the backend is reached; None without one."""
+    if settings.backend_ws_url is None:
+        return None
+    return ControlConfig(url=settings.backend_ws_url, token=reveal(settings.backend_auth_token))
+
+
+def limits(settings: Settings, login: int | None) -> Limits:
+    """The trading settings as the guards read them."""
+    by_class = {
+        AssetClass.FOREX: settings.max_positions_forex,
+        AssetClass.METAL: settings.max_positions_metal,
+        AssetClass.INDEX: settings.max_positions_index,
+        AssetClass.CRYPTO: settings.max_positions_crypto,
+    }
+    return Limits(
+        trading_enabled=settings.trading_enabled,
+        account=settings.mt5_login or login,
+        require_account=settings.signal_require_account,
+        max_risk_percent=settings.max_risk_percent,
+        require_stop_loss=settings.require_stop_loss,
+        max_daily_trades=settings.max_daily_trades,
+        max_daily_loss_pct=settings.max_daily_loss_pct,
+        max_drawdown_pct=settings.max_drawdown_pct,
+        max_open_risk_pct=settings.max_open_risk_pct,
+        min_margin_level_pct=settings.min_margin_level_pct,
+        price_collar_pct=settings.price_collar_pct,
+        max_simultaneous_trades=settings.max_simultaneous_trades,
+        max_positions_per_symbol=settings.max_positions_per_symbol,
+        max_positions_by_class={name: most for name, most in by_class.items() if most is not None},
+        max_volume=settings.max_volume,
+        max_spread_points=settings.max_spread_points,
+        max_drift_points=settings.max_drift_points,
+        max_orders_per_second=settings.max_orders_per_second,
+        throttle_latch=settings.throttle_latch,
+        signal_max_age_ms=settings.signal_max_age_ms,
+        clock_skew_ms=settings.clock_skew_ms,
+    )
+
+
+def stop_options(settings: Settings) -> StopOptions:
+    """What an emergency stop does unless it says otherwise."""
+    return StopOptions(
+        cancel_orders=settings.emergency_cancel_orders,
+        close_positions=settings.emergency_close_positions,
+        scope=settings.emergency_scope,
+    )
+
+
+def watch_config(settings: Settings) -> WatchConfig:
+    """What the watch looks for."""
+    return WatchConfig(
+        heartbeat_s=settings.heartbeat_interval,
+        data_dir=settings.data_dir,
+        drawdown_flattens=settings.drawdown_action == "flatten",
+        backend_dead_after_s=settings.backend_dead_after,
+        backend_dead_action=settings.backend_dead_action,
+    )
+
+
+def day_zone(settings: Settings) -> ZoneInfo:
+    """Where the trading day begins."""
+    return ZoneInfo(settings.trading_day_timezone)
+
+
+def account_of(settings: Settings) -> str | None:
+    """The real account that one bridge on this PC may have; None on paper, or while it is not known."""
+    if settings.terminal == "paper" or settings.mt5_login is None:
+        return None
+    return f"{settings.mt5_login}@{settings.mt5_server or ''}"
+
+
+class Headers:
+    """The headers on everything sent: `schema`, `bridge`, `account`; made once per schema and account."""
+
+    def __init__(self, bridge_id: str, login: Callable[[], str]) -> None:
+        self._bridge = bridge_id.encode()
+        self._login = login
+        self._made: dict[tuple[str, str], Sequence[tuple[str, bytes]]] = {}
+
+    def __call__(self, type: str) -> Sequence[tuple[str, bytes]]:
+        login = self._login()
+        made = self._made.get((type, login))
+        if made is None:
+            made = (("schema", f"{type}/1".encode()), ("bridge", self._bridge), ("account", login.encode()))
+            self._made[type, login] = made
+        return made
