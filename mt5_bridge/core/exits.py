@@ -77,7 +77,7 @@ def share_out(
         held = Decimal(str(position.volume))
         mine = held if owned is None else min(held, Decimal(str(owned.get(position.ticket, position.volume))))
         part = mine if left is None else min(mine, left)
-        if part != held:
+        if part != held and step > 0:
             part = (part / step).to_integral_value(ROUND_DOWN) * step
         if part < Decimal(str(symbol.volume_min)) and part != held:
             continue

@@ -57,17 +57,27 @@ _STRICTNESS = {HaltState.ACTIVE: 0, HaltState.REDUCING: 1, HaltState.HALTED: 2}
 
 
 def stop(now: Halt, *, reason: str, by: str, at_msc: int, origin: Origin) -> Halt:
-    """An emergency stop: HALTED in one step; already HALTED stays as first latched."""
+    """An emergency stop: HALTED in one step; already HALTED stays as first latched.
+
+    Except for where it may be resumed: a stop repeated by hand on the spot makes a remote or a rule's halt a local one.
+    """
     if now.state is HaltState.HALTED:
+        if origin is Origin.LOCAL and now.origin is not Origin.LOCAL:
+            return msgspec.structs.replace(now, origin=origin)
         return now
     return Halt(state=HaltState.HALTED, reason=reason, by=by, at_msc=at_msc, origin=origin)
 
 
 def reduce(now: Halt, *, reason: str, by: str, at_msc: int, origin: Origin, until_day: str | None = None) -> Halt:
-    """Restrict to risk-reducing requests. Never loosens; a lasting latch is not shortened by a daily one."""
-    if now.state is HaltState.HALTED or (now.state is HaltState.REDUCING and (now.until_day is None or until_day)):
+    """Restrict to risk-reducing requests. Never loosens; no latch is shortened, a daily one is prolonged."""
+    if now.state is HaltState.HALTED or (now.state is HaltState.REDUCING and not _longer(until_day, now.until_day)):
         return now
     return Halt(state=HaltState.REDUCING, reason=reason, by=by, at_msc=at_msc, origin=origin, until_day=until_day)
+
+
+def _longer(until: str | None, than: str | None) -> bool:
+    """Whether a REDUCING latch lasts longer than another; None lasts until a person ends it."""
+    return than is not None and (until is None or until > than)
 
 
 def resume(

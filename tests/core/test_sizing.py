@@ -53,9 +53,9 @@ def test_worked_by_hand(
     assert round_volume_down(volume_for_risk(equity, percent, per_lot), symbol.volume_step) == lots
 
 
-@pytest.mark.parametrize("changes", [{"tick_size": 0.0}, {"tick_value": 0.0}, {"tick_value": -1.0}])
-def test_without_a_usable_tick_value_there_is_no_figure(changes: dict[str, float]) -> None:
-    assert contract_loss_per_lot(a_symbol(**changes), 1.1, 1.0) is None
+@pytest.mark.parametrize(("tick_size", "tick_value"), [(0.0, 1.0), (0.00001, 0.0), (0.00001, -1.0)])
+def test_without_a_usable_tick_value_there_is_no_figure(tick_size: float, tick_value: float) -> None:
+    assert contract_loss_per_lot(a_symbol(tick_size=tick_size, tick_value=tick_value), 1.1, 1.0) is None
 
 
 def test_a_stop_at_the_entry_is_no_figure_either() -> None:

@@ -22,6 +22,7 @@ from support.facts import (
 
 from mt5_bridge.core.decision import Approval, Context, Denial, Readiness, Requester
 from mt5_bridge.core.guards import chain, check_halt, evaluate, reduces_risk
+from mt5_bridge.core.guards.halt import halt
 from mt5_bridge.core.halt import Halt, HaltState
 from mt5_bridge.core.messages import Reason, TradingSignal
 from mt5_bridge.core.model import Action, OrderType, Side
@@ -58,9 +59,9 @@ def test_nothing_opens_after_the_latch(action: Action, state: Halt, reason: Reas
 
 
 def test_the_halt_guard_is_the_last_of_every_way_through_the_chain() -> None:
-    assert chain.LAST_GUARDS[-1] is chain.halt
-    assert chain.EXIT_GUARDS[-1] is chain.halt
-    assert all(chain.halt in guards for guards in (chain.OPENING_GUARDS, chain.MODIFY_GUARDS, chain.EXIT_GUARDS))
+    assert chain.LAST_GUARDS[-1] is halt
+    assert chain.EXIT_GUARDS[-1] is halt
+    assert all(halt in guards for guards in (chain.OPENING_GUARDS, chain.MODIFY_GUARDS, chain.EXIT_GUARDS))
 
 
 def test_a_halted_bridge_says_so_before_any_limit() -> None:
@@ -188,7 +189,7 @@ def test_a_close_never_closes_more_than_is_held(
 
 
 def test_the_volumes_of_the_other_exits() -> None:
-    both = {"target": a_position(), "target_by": a_position(2, Side.SELL, volume=0.3)}
+    both: dict[str, Any] = {"target": a_position(), "target_by": a_position(2, Side.SELL, volume=0.3)}
     assert evaluate(a_context(Action.CLOSE_BY, **both)) == Approval(volume=0.3, risk=0.0)
     assert evaluate(a_context(Action.CANCEL, target=an_order())) == Approval(volume=0.0, risk=0.0)
     tightened = a_context(Action.MODIFY, signal={"stop_loss": 1.0860}, target=an_order())

@@ -1,0 +1,268 @@
+"""The codec: what is let in, what is refused with which words, and what goes out."""
+
+import hashlib
+import hmac
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import WireError
+from mt5_bridge.core.messages import Urgency
+from mt5_bridge.core.model import Action
+
+NOW = 1_700_000_000_123
+DEEP = b'{"type":"x","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+
+def data(**fields: Any) -> bytes:
+    return json.dumps({"symbol": "EURUSD", "action": "BUY", **fields}).encode()
+
+
+def test_a_message_in_its_envelope() -> None:
+    frame = wire.encode("hello", {"a": 1}, now_msc=NOW)
+    assert frame == b'{"type":"hello","timestamp":"2023-11-14T22:13:20.123Z","data":{"a":1}}'
+    both = json.loads(wire.encode("x", [], now_msc=NOW, request_id=7, event_id="e1"))
+    assert list(both) == ["type", "request_id", "event_id", "timestamp", "data"]
+
+
+def test_incoming_needs_only_type_and_data() -> None:
+    envelope = wire.decode(b'{"type":"emergency_stop","data":{},"extra":1}')
+    assert (envelope.type, bytes(envelope.data), envelope.request_id) == ("emergency_stop", b"{}", None)
+    full = wire.decode(b'{"type":"x","data":null,"request_id":"r","event_id":"e","signature":"s"}')
+    assert (full.request_id, full.event_id, full.signature) == ("r", "e", "s")
+
+
+@pytest.mark.parametrize(
+    ("frame", "signal_id"),
+    [
+        (b"", None),
+        (b"\xff\xfe", None),
+        (b"[]", None),
+        (b"null", None),
+        (b'{"type":"x"}', None),
+        (b'{"type":1,"data":{"signal_id":"s1"}}', "s1"),
+        (b'{"data":{"signal_id":""}}', None),
+        (b'{"data":{"signal_id":5}}', None),
+        (b'{"data":[1]}', None),
+        (DEEP, None),
+    ],
+)
+def test_no_envelope(frame: bytes, signal_id: str | None) -> None:
+    if frame is DEEP:
+        frame = frame.replace(b'"type":"x",', b"")
+    with pytest.raises(WireError) as caught:
+        wire.decode(frame)
+    assert (caught.value.reason, caught.value.signal_id) == ("no_envelope", signal_id)
+
+
+@pytest.mark.parametrize(
+    ("frame", "found"),
+    [
+        (b'{"data":{"signal_id":"s1","account":1001}}', ("s1", "1001")),
+        (b'{"data":{"signal_id":null,"account":""}}', (None, None)),
+        (b'{"data":{"account":"1001"}}', (None, "1001")),
+        (b'{"data":7}', (None, None)),
+        (b"nonsense", (None, None)),
+    ],
+)
+def test_peeking_into_what_may_not_decode(frame: bytes, found: tuple[str | None, str | None]) -> None:
+    assert wire.peek(frame) == found
+
+
+def test_a_signal_with_everything() -> None:
+    signal = wire.decode_signal(
+        data(
+            action="BUY_STOP_LIMIT",
+            signal_id="s1",
+            volume=0.1,
+            price=1.1,
+            stop_limit_price=1.09,
+            stop_loss=1.0,
+            urgency="critical",
+            account=1001,
+            created_at="2024-01-01T00:00:00Z",
+            expiration=1_800_000_000,
+            ttl_ms=0,
+            unknown_field=[1],
+        )
+    )
+    assert (signal.action, signal.urgency, signal.volume) == (Action.BUY_STOP_LIMIT, Urgency.CRITICAL, 0.1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"action": "CLOSE"},
+        {"action": "CLOSE_BY", "position": 1, "order": 2},
+        {"action": "MODIFY", "position": 1},
+        {"action": "MODIFY", "order": 1},
+        {"action": "CANCEL", "target_signal_id": "s0"},
+        {"action": "SELL_LIMIT", "price": 1.2},
+        {"price": 0},
+        {"volume": 1},
+    ],
+)
+def test_signals_that_decode(fields: dict[str, Any]) -> None:
+    assert wire.decode_signal(data(**fields)).symbol == "EURUSD"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"action": "HOLD"}, "action"),
+        ({"action": "buy"}, "action"),
+        ({"symbol": None}, "symbol"),
+        ({"symbol": " "}, "symbol is empty"),
+        ({"volume": 0}, "volume must be a positive"),
+        ({"volume": -1}, "volume must be a positive"),
+        ({"volume": "0.1"}, "volume"),
+        ({"volume": True}, "volume"),
+        ({"price": -0.1}, "price must be"),
+        ({"risk_percent": -1}, "risk_percent must be"),
+        ({"stop_loss": -1}, "stop_loss must be"),
+        ({"ttl_ms": -1}, "ttl_ms must be"),
+        ({"ttl_ms": 1.5}, "ttl_ms"),
+        ({"position": 2**63}, "position"),
+        ({"signal_id": ""}, "signal_id must have"),
+        ({"signal_id": "x" * 201}, "signal_id must have"),
+        ({"created_at": "soon"}, "created_at is not a time"),
+        ({"expiration": 1e300}, "expiration is not a time"),
+        ({"action": "BUY_LIMIT"}, "BUY_LIMIT needs price"),
+        ({"action": "SELL_STOP_LIMIT", "price": 1.1}, "needs stop_limit_price"),
+        ({"action": "CLOSE_BY", "position": 1}, "CLOSE_BY needs"),
+        ({"action": "MODIFY"}, "MODIFY needs"),
+        ({"action": "CANCEL", "position": 0}, "CANCEL needs"),
+    ],
+)
+def test_signals_that_do_not(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(WireError, match=words) as caught:
+        wire.decode_signal(data(**{"signal_id": "s1", **fields}))
+    assert caught.value.reason == "invalid"
+    given_id = fields.get("signal_id", "s1")
+    assert caught.value.signal_id == (given_id or None)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none(number: str) -> None:
+    with pytest.raises(WireError):
+        wire.decode_signal(b'{"symbol":"EURUSD","action":"BUY","volume":' + number.encode() + b"}")
+
+
+@given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
+def test_garbage_never_raises_anything_else(garbage: bytes) -> None:
+    for decode in (wire.decode, wire.decode_signal):
+        with suppress(WireError):
+            decode(garbage)
+    wire.peek(garbage)
+
+
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["symbol", "action", "signal_id", "volume", "price", "created_at", "position", "account", "x"]),
+        st.one_of(anything, st.sampled_from([*Action, "EURUSD"])),
+    )
+)
+def test_what_decodes_keeps_the_contracts_bounds(fields: dict[str, Any]) -> None:
+    try:
+        signal = wire.decode_signal(json.dumps(fields).encode())
+    except WireError:
+        return
+    assert signal.symbol.strip()
+    assert signal.volume is None or signal.volume > 0
+    assert signal.price is None or signal.price >= 0
+
+
+def test_signatures() -> None:
+    value, key = b'{"a":1}', "secret"
+    expected = hmac.new(b"secret", value, hashlib.sha256).hexdigest()
+    assert wire.signature_of(value, key) == expected
+    assert wire.signature_matches(value, key, f" {expected}\n")
+    for wrong in (None, "", expected[:-1], expected.upper(), "ünïcode"):
+        assert not wire.signature_matches(value, key, wrong)
+    assert not wire.signature_matches(value + b" ", key, expected)
+
+
+def test_a_record_without_id_gets_the_same_one_at_every_redelivery() -> None:
+    first = wire.derived_signal_id("t", 0, 5, 1000, b"v")
+    assert first == wire.derived_signal_id("t", 0, 5, 1000, b"v")
+    others = {
+        wire.derived_signal_id(*record)
+        for record in (
+            ("u", 0, 5, 1000, b"v"),
+            ("t", 1, 5, 1000, b"v"),
+            ("t", 0, 6, 1000, b"v"),
+            ("t", 0, 5, None, b"v"),
+            ("t", 0, 5, 1000, b"w"),
+        )
+    }
+    assert len(others | {first}) == 6
+    assert first.startswith("rec-")
+    assert len(first) == 36
+
+
+TICK_FIELDS = ["symbol", "bid", "ask", "last", "volume", "spread", "time", "time_msc", "flags", "seq"]
+
+
+def test_ticks_on_the_wire() -> None:
+    rows = [
+        (NOW, 0, 1.1, 1.10012, 0.0, 0.0, 6),
+        (NOW, 1, 1.1, 1.1, 1.1, 3.0, 2),
+        (NOW + 1000, 0, 1e-05, 2e-05, 0.0, 0.0, 6),
+    ]
+    records = wire.encode_ticks('A"B', 0.00001, rows, now_msc=NOW + 5)
+    assert [at for at, _ in records] == [NOW, NOW, NOW + 1000]
+    messages = [json.loads(value) for _, value in records]
+    assert all(list(message) == ["type", "timestamp", "data"] for message in messages)
+    assert all(message["type"] == "tick_data" for message in messages)
+    assert all(list(message["data"]) == TICK_FIELDS for message in messages)
+    assert messages[0]["data"] == {
+        "symbol": 'A"B',
+        "bid": 1.1,
+        "ask": 1.10012,
+        "last": 0.0,
+        "volume": 0.0,
+        "spread": 12,
+        "time": "2023-11-14T22:13:20.123Z",
+        "time_msc": NOW,
+        "flags": 6,
+        "seq": 0,
+    }
+    assert [message["data"]["seq"] for message in messages] == [0, 1, 0]
+    assert messages[2]["data"]["time"] == "2023-11-14T22:13:21.123Z"
+    assert messages[2]["data"]["bid"] == 1e-05
+
+
+def test_no_ticks_no_records() -> None:
+    assert wire.encode_ticks("EURUSD", 0.00001, [], now_msc=NOW) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4_000_000_000_000),
+            st.integers(0, 50),
+            *(st.floats(0, 1e6) for _ in range(4)),
+            st.integers(0, 4095),
+        ),
+        max_size=5,
+    )
+)
+def test_every_tick_is_valid_json_with_its_own_numbers(
+    rows: list[tuple[int, int, float, float, float, float, int]],
+) -> None:
+    for row, (at, value) in zip(rows, wire.encode_ticks("X", 0.01, rows, now_msc=NOW), strict=True):
+        tick = json.loads(value)["data"]
+        assert at == row[0] == tick["time_msc"]
+        assert (tick["seq"], tick["bid"], tick["ask"], tick["last"], tick["volume"], tick["flags"]) == row[1:]
