@@ -24,7 +24,7 @@ def run_bridge(loaded: Loaded) -> int:
     """
     settings = loaded.settings
     try:
-        logs = log.setup(settings)
+        logs = log.open_log(settings)
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return CONFIGURATION

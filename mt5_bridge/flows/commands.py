@@ -358,8 +358,9 @@ def _unavailable(error: MT5Error) -> Refusal:
 
 
 def halt_data(halt: Halt) -> dict[str, Any]:
-    """The latch as hello, status and answers show it."""
-    return {"state": halt.state.value, "reason": halt.reason, "by": halt.by, "at": iso(halt.at_msc)}
+    """The latch as hello, status and answers show it; `at` is null while it never changed."""
+    at = iso(halt.at_msc) if halt.at_msc else None
+    return {"state": halt.state.value, "reason": halt.reason, "by": halt.by, "at": at}
 
 
 def order_data(order: Order) -> dict[str, Any]:
