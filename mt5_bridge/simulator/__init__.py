@@ -15,7 +15,6 @@ from mt5_bridge.simulator.api import (
     configure,
     inject,
     install,
-    last_error,
     uninstall,
 )
 from mt5_bridge.simulator.constants import *  # noqa: F403 - the package's 223 constants are its public names
@@ -41,6 +40,7 @@ initialize = BUILTINS["initialize"]
 login = BUILTINS["login"]
 shutdown = BUILTINS["shutdown"]
 version = BUILTINS["version"]
+last_error = BUILTINS["last_error"]
 terminal_info = BUILTINS["terminal_info"]
 account_info = BUILTINS["account_info"]
 symbols_total = BUILTINS["symbols_total"]

@@ -118,10 +118,7 @@ class Builtin:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name, manner = self.__name__, self._manner
-        if kwargs and not manner.keywords:
-            raise TypeError(f"MetaTrader5.{name}() takes no keyword arguments")
-        if args and not manner.arguments:
-            raise TypeError(f"MetaTrader5.{name}() takes no arguments ({len(args)} given)")
+        self._admit(args, kwargs)
         with _state.lock:
             _state.last_error = _SUCCESS
             functions = _state.functions
@@ -138,6 +135,13 @@ class Builtin:
             except TerminalError as error:
                 _fail(name, error)
                 return manner.failure
+
+    def _admit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """What CPython itself refuses before a builtin is reached."""
+        if kwargs and not self._manner.keywords:
+            raise TypeError(f"MetaTrader5.{self.__name__}() takes no keyword arguments")
+        if args and not self._manner.arguments:
+            raise TypeError(f"MetaTrader5.{self.__name__}() takes no arguments ({len(args)} given)")
 
 
 def _fail(name: str, error: TerminalError) -> None:
@@ -215,12 +219,20 @@ def _false_answer(
     return kind.of({"retcode": fault.retcode, "comment": COMMENTS.get(fault.retcode, ""), "request": request})
 
 
-def last_error() -> tuple[int, str]:
-    """Code and text of the last call's error."""
-    return _state.last_error
+class _LastError(Builtin):
+    """Code and text of the last call's error; asking does not reset it."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[int, str]:
+        self._admit(args, kwargs)
+        return _state.last_error
 
 
-BUILTINS = {name: Builtin(name, manner) for name, manner in _MANNERS.items()}
+BUILTINS = {
+    **{name: Builtin(name, manner) for name, manner in _MANNERS.items()},
+    "last_error": _LastError("last_error", _Manner(arguments=False)),
+}
 
 
 def configure(settings: Mapping[str, str]) -> None:

@@ -143,8 +143,8 @@ class Market:
         raise AssertionError("unreachable: the last offset holds for ever")
 
     def change_offset(self, seconds: int) -> None:
-        """From now on the server's clock shows UTC + `seconds`."""
-        self._offsets.append((self.now(), seconds * 1000))
+        """After this millisecond the server's clock shows UTC + `seconds`."""
+        self._offsets.append((self.now() + 1, seconds * 1000))
 
     def tick_records(self, symbol: str, lo: int, hi: int) -> Records:
         """Ticks `lo` up to, not including, `hi` in the terminal's own layout, times on the server's clock."""

@@ -1,0 +1,302 @@
+"""Connection, accounts, persistence, and two processes on one folder."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mt5_bridge.simulator as mt5
+from mt5_bridge.core.errors import SettingsError
+from mt5_bridge.core.model import MarginMode
+from mt5_bridge.simulator.clock import ManualClock
+from mt5_bridge.simulator.config import parse
+from mt5_bridge.simulator.faults import CRASH_EXIT_CODE
+from mt5_bridge.simulator.store import PaperStateError, market_anchor
+from mt5_bridge.simulator.terminal import make
+
+ALWAYS = (0, 2**31 - 1)
+BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "magic": 77}
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    yield
+    mt5.uninstall()
+
+
+def begin(folder: Path, **settings: Any) -> mt5.MarketControl:
+    market = mt5.install(clock="manual", DATA_DIR=str(folder), **settings)
+    assert mt5.initialize(), mt5.last_error()
+    assert mt5.symbol_select("EURUSD")
+    return market
+
+
+def test_settings_are_read_by_name() -> None:
+    config = parse(
+        {
+            "MT5_LOGIN": "12", "MT5_PASSWORD": "p", "MT5_SERVER": "S", "DATA_DIR": "/d", "PAPER_SPEED": "2.5",
+            "PAPER_TICKS": "a/usdjpy-x.csv, GOLD=b.csv", "PAPER_LOOP": "no", "PAPER_MARGIN_MODE": "netting",
+            "PAPER_BALANCE": "12.5", "PAPER_CURRENCY": "eur", "PAPER_ROLE": "history", "OTHER": "x",
+        }
+    )  # fmt: skip
+    assert (config.login, config.password, config.server) == (12, "p", "S")
+    assert config.ticks == (("USDJPY", Path("a/usdjpy-x.csv")), ("GOLD", Path("b.csv")))
+    assert config.margin_mode is MarginMode.NETTING
+    assert (config.balance, config.currency, config.loop, config.read_only) == (Decimal("12.5"), "EUR", False, True)
+
+
+def test_every_wrong_setting_is_told_at_once() -> None:
+    wrong = {
+        "MT5_LOGIN": "x", "PAPER_SPEED": "0", "PAPER_BALANCE": "-1", "PAPER_LOOP": "maybe",
+        "PAPER_SESSIONS": "some", "PAPER_LEVERAGE": "0",
+    }  # fmt: skip
+    with pytest.raises(SettingsError) as caught:
+        mt5.configure(wrong)
+    assert all(f"{name}:" in str(caught.value) for name in wrong)
+    with pytest.raises(SettingsError):
+        parse({"PAPER_BALANCE": "much", "PAPER_SPEED": "1/0"})
+    with pytest.raises(ValueError, match="clock"):
+        make({}, "atomic")
+
+
+def test_initialize_alone_logs_in_to_the_configured_account(tmp_path: Path) -> None:
+    begin(tmp_path, MT5_LOGIN=42, MT5_PASSWORD="secret", MT5_SERVER="My/Broker")
+    info = mt5.account_info()
+    assert (info.login, info.server, info.balance) == (42, "My/Broker", 10000.0)
+    assert mt5.version()[1] == mt5.terminal_info().build
+    assert mt5.initialize(login=42, password="wrong", server="My/Broker") is False
+    assert mt5.last_error() == (mt5.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
+    assert mt5.account_info() is None
+    assert mt5.initialize("C:\\terminal64.exe", login=42, password="secret", timeout=1000, portable=True)
+    assert mt5.login(42, "wrong") is False
+    assert mt5.last_error()[0] == mt5.RES_E_AUTH_FAILED
+    assert mt5.account_info().login == 42
+    assert mt5.login(42) is True
+    assert mt5.login(43, "new", "Other") is True
+    assert mt5.account_info().server == "Other"
+    assert mt5.shutdown() is True
+    assert mt5.login(42, "secret") is False
+    for file in (tmp_path / "paper").iterdir():
+        assert b"secret" not in file.read_bytes()
+
+
+def test_an_account_outlives_the_process(tmp_path: Path) -> None:
+    market = begin(tmp_path)
+    market.tick("EURUSD", 1.1, 1.1001)
+    ticket = mt5.order_send({**BUY, "sl": 1.0, "comment": "kept"}).order
+    waiting = mt5.order_send({**BUY, "action": 5, "type": 2, "price": 1.0}).order
+    before = (mt5.positions_get(), mt5.account_info().balance, mt5.history_deals_get(*ALWAYS))
+    begin(tmp_path)
+    assert mt5.positions_get()[0][:10] == before[0][0][:10]
+    assert (mt5.account_info().balance, mt5.history_deals_get(*ALWAYS)) == before[1:]
+    assert [order.ticket for order in mt5.orders_get()] == [waiting]
+    newer = mt5.order_send(BUY).order
+    assert newer > max(ticket, waiting)
+
+
+def test_what_the_market_did_meanwhile_is_found_on_return(tmp_path: Path) -> None:
+    def run(stops: int) -> Any:
+        folder = tmp_path / str(stops)
+        market = begin(folder, seed=5)
+        mt5.symbol_select("GBPUSD")
+        start = market.now()
+        ask = mt5.symbol_info_tick("GBPUSD").ask
+        request = {**BUY, "symbol": "GBPUSD", "volume": 0.5, "sl": round(ask - 0.002, 5), "tp": round(ask + 0.0015, 5)}
+        assert mt5.order_send(request).retcode == mt5.TRADE_RETCODE_DONE
+        for step in range(1, stops + 1):
+            if stops > 1:
+                market.advance(86_400 / stops)
+            else:
+                clock = ManualClock(start + 86_400_000)
+                mt5.install(clock=clock, seed=5, DATA_DIR=str(folder))
+                assert mt5.initialize()
+            assert step
+        return mt5.history_deals_get(*ALWAYS)
+
+    watched, away = run(200), run(1)
+    assert watched == away
+    assert len(watched) == 3
+
+
+def test_the_same_calls_give_the_same_books() -> None:
+    def run() -> Any:
+        market = mt5.install(clock="manual", seed=3)
+        mt5.initialize()
+        mt5.symbol_select("GBPUSD")
+        for step in range(20):
+            request = {**BUY, "symbol": "GBPUSD", "type": step % 2}
+            if step > 5 and mt5.positions_get():
+                request["position"] = mt5.positions_get()[0].ticket
+                request["type"] = 1 - mt5.positions_get()[0].type
+            mt5.order_send(request)
+            market.advance(10)
+        return mt5.history_deals_get(*ALWAYS), mt5.history_orders_get(*ALWAYS), mt5.account_info()
+
+    assert run() == run()
+
+
+def python(code: str, folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(folder), *args],
+        capture_output=True, text=True, env=environment, timeout=50, check=False,
+    )  # fmt: skip
+
+
+def test_a_kill_right_after_execution_leaves_the_position(tmp_path: Path) -> None:
+    code = """
+        import sys, mt5_bridge.simulator as mt5
+        mt5.configure({"DATA_DIR": sys.argv[1]})
+        assert mt5.initialize() and mt5.symbol_select("EURUSD")
+        mt5.inject(function="order_send", kind="crash", when=sys.argv[2])
+        mt5.order_send({"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "magic": 77})
+    """
+    assert python(code, tmp_path, "before").returncode == CRASH_EXIT_CODE
+    mt5.configure({"DATA_DIR": str(tmp_path)})
+    assert mt5.initialize()
+    assert mt5.positions_get() == ()
+    mt5.shutdown()
+    assert python(code, tmp_path, "after").returncode == CRASH_EXIT_CODE
+    assert mt5.initialize()
+    assert [position.magic for position in mt5.positions_get()] == [77]
+
+
+def test_another_process_sees_the_same_ticks_and_writes_nothing(tmp_path: Path) -> None:
+    code = """
+        import sys, mt5_bridge.simulator as mt5
+        mt5.configure({"DATA_DIR": sys.argv[1], "PAPER_ROLE": "history"})
+        assert mt5.initialize(), mt5.last_error()
+        print(mt5.copy_ticks_range("GBPUSD", int(sys.argv[2]), int(sys.argv[3]), -1).tobytes().hex())
+        print(len(mt5.positions_get()), mt5.account_info().trade_allowed)
+        request = {"action": 1, "symbol": "GBPUSD", "volume": 0.1, "type": 0}
+        mt5.symbol_select("GBPUSD")
+        print(mt5.order_send(request).retcode)
+    """
+    mt5.configure({"DATA_DIR": str(tmp_path)})
+    assert mt5.initialize()
+    assert mt5.symbol_select("GBPUSD")
+    assert mt5.order_send({**BUY, "symbol": "GBPUSD"}).retcode == mt5.TRADE_RETCODE_DONE
+    now = mt5.symbol_info_tick("GBPUSD").time
+    ours = mt5.copy_ticks_range("GBPUSD", now - 60, now - 1, -1).tobytes().hex()
+    done = python(code, tmp_path, str(now - 60), str(now - 1))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [ours, "1", "False", str(mt5.TRADE_RETCODE_TRADE_DISABLED)]
+    assert mt5.positions_total() == 1
+
+
+def test_a_reader_follows_the_one_who_trades(tmp_path: Path) -> None:
+    clock = ManualClock()
+    reader = make({"DATA_DIR": str(tmp_path), "PAPER_ROLE": "history"}, clock)
+    reader.initialize(None, None, None)
+    assert reader.session.account.ledger.balance == 10000  # not opened yet: what a new one would hold
+    writer = make({"DATA_DIR": str(tmp_path), "PAPER_BALANCE": "500"}, clock)
+    writer.initialize(None, None, None)
+    reader.initialize(None, None, None)
+    assert reader.synced()[0].account.ledger.balance == 500
+    session, now = writer.synced()
+    session.account.ledger.deposit(Decimal(20), now)
+    session.account.commit(now)
+    assert reader.synced()[0].account.ledger.balance == 520
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["market.json", "5000001@Paper-Demo-USD-hedging.sqlite"])
+def test_damaged_state_is_refused_with_its_name(tmp_path: Path, name: str) -> None:
+    begin(tmp_path)
+    mt5.uninstall()
+    (tmp_path / "paper" / name).write_bytes(b"rubbish " * 1000)
+    mt5.configure({"DATA_DIR": str(tmp_path)})
+    assert mt5.initialize() is False
+    code, text = mt5.last_error()
+    assert code == mt5.RES_E_INTERNAL_FAIL_INIT
+    assert name in text
+
+
+def test_state_of_another_version_is_refused(tmp_path: Path) -> None:
+    begin(tmp_path)
+    mt5.uninstall()
+    path = next((tmp_path / "paper").glob("*.sqlite"))
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    mt5.configure({"DATA_DIR": str(tmp_path)})
+    assert mt5.initialize() is False
+    assert "another version" in mt5.last_error()[1]
+
+
+def test_what_cannot_be_written_did_not_happen(tmp_path: Path) -> None:
+    market = begin(tmp_path)
+    path = next((tmp_path / "paper").glob("*.sqlite"))
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("CREATE TRIGGER full BEFORE INSERT ON deals BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_REJECT
+    assert mt5.positions_get() == ()
+    db.execute("DROP TRIGGER full")
+    assert mt5.order_send({**BUY, "sl": 1.0}).retcode == mt5.TRADE_RETCODE_DONE
+    db.execute("CREATE TRIGGER full BEFORE INSERT ON deals BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    db.close()
+    market.advance(1)
+    with pytest.raises(Exception, match="disk full"):
+        market.tick("EURUSD", 0.9, 0.9001)
+    assert mt5.positions_get() is None
+    assert mt5.last_error()[0] == mt5.RES_E_FAIL
+
+
+def test_two_processes_that_begin_a_market_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert market_anchor(tmp_path, 5) == market_anchor(tmp_path, 6) == 5
+
+    def no_links(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr("mt5_bridge.simulator.store.os.link", no_links)
+    assert market_anchor(tmp_path / "fat", 7) == 7
+
+    def other_was_first(draft: Path, path: Path) -> None:
+        path.write_text('{"anchor_msc": 3}')
+        raise FileExistsError
+
+    monkeypatch.setattr("mt5_bridge.simulator.store.os.link", other_was_first)
+    assert market_anchor(tmp_path / "race", 8) == 3
+    assert [path.name for path in (tmp_path / "race").iterdir()] == ["market.json"]
+    (tmp_path / "race" / "market.json").write_text("{")
+    with pytest.raises(PaperStateError):
+        market_anchor(tmp_path / "race", 9)
+
+
+def test_install_answers_import_metatrader5() -> None:
+    market = mt5.install(clock="manual", PAPER_BALANCE=77)
+    import MetaTrader5  # the name under test
+
+    assert MetaTrader5.initialize()
+    assert MetaTrader5.account_info().balance == 77.0
+    assert market.specs["EURUSD"].digits == 5
+    mt5.uninstall()
+    assert "MetaTrader5" not in sys.modules
+
+
+def test_only_a_manual_clock_is_moved_by_hand() -> None:
+    market = mt5.install()
+    with pytest.raises(TypeError, match="manual"):
+        market.advance(1)
+    with pytest.raises(ValueError, match="no quote"):
+        market.tick("EURUSD", 2.0, 1.0)
+    market.tick("EURUSD", 1.0, 1.1)
+
+
+def test_an_account_in_another_currency() -> None:
+    market = mt5.install(clock="manual", currency="JPY", balance=1_000_000)
+    mt5.initialize()
+    for symbol, bid in (("EURUSD", 1.1), ("USDJPY", 100.0), ("EURJPY", 110.0)):
+        mt5.symbol_select(symbol)
+        market.tick(symbol, bid, bid)
+    assert mt5.account_info().currency_digits == 0
+    assert mt5.order_calc_profit(0, "EURUSD", 0.1, 1.1, 1.2) == 100000.0
+    assert mt5.order_calc_margin(0, "EURUSD", 0.1, 1.1) == 11000.0
