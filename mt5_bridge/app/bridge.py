@@ -408,10 +408,11 @@ class Bridge:
             on_state=lambda state, detail: None,
             on_reset=self.intake.position_lost,
         )
+        consumer.start()
         try:
             async for batch in consumer.records():
                 await self.intake.take(batch)
-                consumer.commit({(r.topic, r.partition): r.offset + 1 for r in batch})
+                consumer.commit({record.partition: record.offset + 1 for record in batch})
         finally:
             await asyncio.shield(consumer.stop(_STOP_CHANNEL_S))
 

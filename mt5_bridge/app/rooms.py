@@ -60,12 +60,13 @@ def topic_specs(settings: Settings) -> "list[TopicSpec]":
     """The topics the bridge needs, for where the broker lacks them."""
     from mt5_bridge.redpanda.topics import TopicSpec  # standard mode must not pay for a Kafka client
 
-    return [
-        TopicSpec(settings.redpanda_tick_topic, TICK_PARTITIONS, TICK_RETENTION_MS),
-        TopicSpec(settings.redpanda_event_topic, 1, EVENT_RETENTION_MS),
-        TopicSpec(settings.redpanda_signal_topic, 1, DAY),
-        TopicSpec(settings.dlq_topic, 1, EVENT_RETENTION_MS),
-    ]
+    wanted = (
+        (settings.redpanda_tick_topic, TICK_PARTITIONS, TICK_RETENTION_MS),
+        (settings.redpanda_event_topic, 1, EVENT_RETENTION_MS),
+        (settings.redpanda_signal_topic, 1, DAY),
+        (settings.dlq_topic, 1, EVENT_RETENTION_MS),
+    )
+    return [TopicSpec(name=name, partitions=count, retention_ms=kept) for name, count, kept in wanted]
 
 
 def control_config(settings: Settings) -> ControlConfig | None:

@@ -29,6 +29,7 @@ CATCH_UP_BEHIND_MS = 30_000
 CATCH_UP_PAGE = 20_000
 CURSOR_S = 0.5
 _RETRY_S = 1.0
+_REFUSED_S = 5.0
 _IDLE_S = 0.1
 
 Row = tuple[int, int, float, float, float, float, int]
@@ -44,7 +45,7 @@ class TickPublisher(Protocol):
     async def wait_connected(self) -> None: ...
 
     async def publish(
-        self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes]], headers: Headers
+        self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes | None]], headers: Headers
     ) -> None: ...
 
 
@@ -348,15 +349,26 @@ class TickFlow:
         except BrokerError as error:
             self.stats.failed_publishes += 1
             feed.read = feed.acked
-            logger.bind(event="ticks_not_taken", symbol=feed.info.name).debug("Ticks wait: {e}", e=error)
-            if self._producer is not None:
-                await self._producer.wait_connected()
+            await self._wait_for_broker(feed, error)
             return
         feed.read = feed.acked = after
         feed.dirty = self._producer is not None
         self.stats.last_tick_msc = last
         if last is not None:
             self.stats.age_ms = self._clock.now_ms() - last
+
+    async def _wait_for_broker(self, feed: Feed, error: BrokerError) -> None:
+        name = feed.info.name
+        if error.retriable:
+            logger.bind(event="ticks_wait", symbol=name).debug("Ticks of {s} wait: {error}", s=name, error=error)
+        else:
+            # As a timestamp in the future of the broker's clock: nothing of this symbol leaves until that is mended.
+            logger.bind(event="ticks_refused", symbol=name).error(
+                "ERROR the broker refuses ticks of {symbol}: {error}", symbol=name, error=error
+            )
+            await asyncio.sleep(_REFUSED_S)
+        if self._producer is not None:
+            await self._producer.wait_connected()
 
     async def _send(self, feed: Feed, rows: Iterable[Row]) -> int | None:
         source = iter(rows)

@@ -1,0 +1,294 @@
+"""Signals from the broker: every partition, from the journal's offsets, whatever the broker or the topic does."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from loguru import logger
+
+from mt5_bridge.core.backoff import Backoff
+from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
+from mt5_bridge.redpanda.faults import describe, why_unreachable
+from mt5_bridge.redpanda.position import Bounds, choose
+from mt5_bridge.redpanda.reader import Fetched, Reader, Record
+from mt5_bridge.redpanda.security import client_options
+
+OnReset = Callable[[str, int, int, str], None]
+"""Called with topic, partition, the offset begun at, and why: `first_time`, `expired` or `topic_made_anew`."""
+
+_REFRESH_SECONDS = 5.0
+_RETRY_SECONDS = 0.25
+_SHORTEST_WAIT_MS = 1
+_LONGEST_WAIT_MS = 100
+_IDLE_SHARE = 20
+"""A fetch waits at the broker for a twentieth of the time since the last record.
+
+Brokers answer a waiting fetch when a record arrives; librdkafka's mock cluster only when the wait is over. So there a
+record is late by 5 % of the silence before it, and an idle bridge still asks only ten times a second.
+"""
+
+
+@dataclass
+class ConsumerStats:
+    """Counters since the start."""
+
+    records: int = 0
+    too_old: int = 0
+    corrupt: int = 0
+    resets: int = 0
+    sessions: int = 0
+    commit_failures: int = 0
+
+
+class _Reset(msgspec.Struct, frozen=True):
+    partition: int
+    offset: int
+    why: str
+
+
+class SignalConsumer:
+    """Reads one topic without a group: no rebalance to wait for, its positions are the caller's.
+
+    `start` returns at once; a task of its own connects, and connects again when the broker dies.
+
+    Args:
+        offsets: the next offset of each partition, from the journal.
+        max_age_ms: without a usable offset, reading begins with records at most so old.
+        on_reset: told, before the records concerned, that reading begins elsewhere than at the stored offset.
+        now_ms: the PC's UTC time in ms since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: RedpandaConfig,
+        topic: str,
+        group_id: str,
+        offsets: Mapping[int, int],
+        max_age_ms: int,
+        *,
+        on_state: OnState | None = None,
+        on_reset: OnReset | None = None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.state = LinkState.DISCONNECTED
+        self.detail = "not started"
+        self.stats = ConsumerStats()
+        self.ready = asyncio.Event()
+        """Set while every partition is assigned and positioned."""
+        self._config = config
+        self._options: dict[str, Any] = client_options(config)
+        self._topic = topic
+        self._group = group_id
+        self._next: dict[int, int] = dict(offsets)
+        self._placed: dict[int, int] = {}
+        self._max_age_ms = max_age_ms
+        self._on_state = on_state
+        self._on_reset = on_reset
+        self._now_ms = now_ms
+        self._random = random
+        self._queue: asyncio.Queue[list[Record] | _Reset] = asyncio.Queue(maxsize=16)
+        self._to_commit: dict[int, int] = {}
+        self._commit_due = asyncio.Event()
+        self._last_record = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to connect, and never gives up until `stop`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="redpanda-consumer")
+
+    async def records(self) -> AsyncIterator[list[Record]]:
+        """Records in the order of each partition, some at a time, for ever. One reader only."""
+        while True:
+            item = await self._queue.get()
+            if not isinstance(item, _Reset):
+                yield item
+            elif self._on_reset is not None:
+                self._on_reset(self._topic, item.partition, item.offset, item.why)
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Notes next offsets for the group's commit, which only serves those who watch the lag. Never fails."""
+        self._to_commit.update(offsets)
+        self._commit_due.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Stops reading. Never raises, and returns within `timeout` seconds whatever the broker does."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=timeout)
+        self.ready.clear()
+        self._set_state(LinkState.DISCONNECTED, "stopped")
+
+    async def _run(self) -> None:
+        backoff = Backoff(self._config.backoff)
+        while True:
+            born = time.monotonic()
+            self._set_state(LinkState.CONNECTING, self._config.bootstrap)
+            reader = Reader(self._options, self._topic)
+            try:
+                await self._session(reader)
+            except (KafkaError, OSError) as error:
+                self.ready.clear()
+                self._set_state(LinkState.DISCONNECTED, await self._diagnose(error))
+            finally:
+                self.ready.clear()
+                await reader.close()
+            backoff = backoff.ended(time.monotonic() - born)
+            await asyncio.sleep(backoff.delay(self._random()))
+
+    async def _diagnose(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError):
+            return describe(error)
+        try:
+            async with asyncio.timeout(self._config.request_timeout):
+                return await why_unreachable(self._options)
+        except TimeoutError:
+            return describe(error)
+
+    async def _session(self, reader: Reader) -> None:
+        """Reads until the broker fails, which it tells by raising."""
+        async with asyncio.timeout(self._config.request_timeout):
+            await reader.connect()
+        self._placed.clear()
+        pending: dict[int, asyncio.Task[list[Fetched]]] = {}
+        committer = asyncio.create_task(self._commit_loop(reader), name="redpanda-commit")
+        refreshed = -_REFRESH_SECONDS
+        try:
+            while True:
+                if not self._placed or time.monotonic() - refreshed >= _REFRESH_SECONDS:
+                    await self._place_new(reader)
+                    refreshed = time.monotonic()
+                if not self._placed:
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                again = await self._round(reader, pending)
+                if again:
+                    refreshed = -_REFRESH_SECONDS
+        finally:
+            tasks = [committer, *pending.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _place_new(self, reader: Reader) -> None:
+        """Finds the partitions, and where to begin those not read yet."""
+        async with asyncio.timeout(self._config.request_timeout):
+            known = await reader.partitions()
+            for gone in self._placed.keys() - known:
+                del self._placed[gone]
+            fresh = sorted(known - self._placed.keys())
+            since_ms = self._now_ms() - self._max_age_ms
+            bounds = await reader.bounds(fresh, since_ms) if fresh else {}
+        for partition in fresh:
+            await self._place(partition, Bounds(*bounds[partition]), self._next.get(partition))
+        if not known:
+            self.ready.clear()
+            self._set_state(LinkState.CONNECTING, f"there is no topic {self._topic}")
+        elif not self.ready.is_set():
+            self.stats.sessions += 1
+            self.ready.set()
+            self._set_state(LinkState.CONNECTED, self._config.bootstrap)
+
+    async def _place(self, partition: int, bounds: Bounds, stored: int | None) -> None:
+        start = choose(stored, bounds)
+        self._next[partition] = start.offset
+        self._placed[partition] = start.too_old_before
+        if start.why is not None:
+            self.stats.resets += 1
+            logger.bind(event="signals_repositioned", partition=partition, offset=start.offset, why=start.why).warning(
+                "Reading {}/{} from {}: {}", self._topic, partition, start.offset, start.why
+            )
+            await self._queue.put(_Reset(partition, start.offset, start.why))
+
+    async def _round(self, reader: Reader, pending: "dict[int, asyncio.Task[list[Fetched]]]") -> bool:
+        """Keeps one fetch at each node, takes in what has come. True: ask for the partitions again."""
+        by_node: dict[int, dict[int, int]] = {}
+        homeless = False
+        for partition in self._placed:
+            node = reader.leader(partition)
+            if node is None:
+                homeless = True
+            elif node not in pending:
+                by_node.setdefault(node, {})[partition] = self._next[partition]
+        wait_ms = self._wait_ms()
+        for node, positions in by_node.items():
+            work = self._fetch(reader, node, positions, wait_ms)
+            pending[node] = asyncio.create_task(work, name=f"redpanda-fetch-{node}")
+        if not pending:
+            await asyncio.sleep(_RETRY_SECONDS)
+            return True
+        done, _ = await asyncio.wait(pending.values(), timeout=_REFRESH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        again = homeless
+        for node in [node for node, task in pending.items() if task in done]:
+            for fetched in pending.pop(node).result():
+                again |= await self._take_in(fetched)
+        if again:
+            await asyncio.sleep(_RETRY_SECONDS)
+        return again
+
+    async def _fetch(self, reader: Reader, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
+        async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
+            return await reader.fetch(node, positions, wait_ms)
+
+    async def _take_in(self, fetched: Fetched) -> bool:
+        """Queues what came. True: the partition must be looked up again."""
+        partition = fetched.partition
+        if partition not in self._placed or fetched.position != self._next[partition]:
+            return False  # asked before the partition was placed anew, or moved to another node
+        if fetched.error:
+            # Out of range: placed anew like a partition never seen, by what the broker says of it then.
+            del self._placed[partition]
+            if fetched.error != OffsetOutOfRangeError.errno:
+                logger.bind(event="fetch_error", partition=partition, code=fetched.error).debug("Fetch error")
+            return True
+        records = fetched.records
+        self.stats.corrupt += fetched.corrupt
+        too_old_before = self._placed[partition]
+        if too_old_before and records:
+            records = self._young(records, too_old_before)
+        if fetched.next_offset >= too_old_before:
+            self._placed[partition] = 0
+        if records:
+            self.stats.records += len(records)
+            self._last_record = time.monotonic()
+            await self._queue.put(records)
+        self._next[partition] = fetched.next_offset
+        return False
+
+    def _young(self, records: list[Record], too_old_before: int) -> list[Record]:
+        since_ms = self._now_ms() - self._max_age_ms
+        young = [each for each in records if each.offset >= too_old_before or each.timestamp_ms >= since_ms]
+        self.stats.too_old += len(records) - len(young)
+        return young
+
+    def _wait_ms(self) -> int:
+        idle_ms = (time.monotonic() - self._last_record) * 1000
+        return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_WAIT_MS), _LONGEST_WAIT_MS))
+
+    async def _commit_loop(self, reader: Reader) -> None:
+        while True:
+            await self._commit_due.wait()
+            self._commit_due.clear()
+            offsets, self._to_commit = self._to_commit, {}
+            try:
+                async with asyncio.timeout(self._config.request_timeout):
+                    await reader.commit(self._group, offsets)
+            except (KafkaError, OSError) as error:
+                self.stats.commit_failures += 1
+                logger.bind(event="commit_failed").debug("Offsets not committed to the group: {}", describe(error))
+            await asyncio.sleep(1.0)  # a second's worth of offsets in one request is soon enough for a lag monitor
+
+    def _set_state(self, state: LinkState, detail: str) -> None:
+        if (state, detail) == (self.state, self.detail):
+            return
+        self.state, self.detail = state, detail
+        logger.bind(event="consumer_state", state=state.value, detail=detail).info("Signals {}: {}", state, detail)
+        if self._on_state is not None:
+            self._on_state(state, detail)

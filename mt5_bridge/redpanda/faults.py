@@ -1,0 +1,96 @@
+"""What went wrong with a broker, in words: which cause, and whether the credentials are to blame."""
+
+import logging
+import ssl
+from typing import Any
+
+from aiokafka import errors as kafka
+from aiokafka.conn import create_conn
+
+from mt5_bridge.core.errors import BrokerError
+
+_CREDENTIALS = (
+    kafka.AuthenticationFailedError,
+    kafka.SaslAuthenticationFailed,
+    kafka.UnsupportedSaslMechanismError,
+    kafka.IllegalSaslStateError,
+)
+_RIGHTS = (
+    kafka.TopicAuthorizationFailedError,
+    kafka.GroupAuthorizationFailedError,
+    kafka.ClusterAuthorizationFailedError,
+)
+_REFUSED = {
+    kafka.MessageSizeTooLargeError: "too_large",
+    kafka.RecordListTooLargeError: "too_large",
+    kafka.InvalidTimestampError: "timestamp",
+    kafka.TopicAuthorizationFailedError: "not_allowed",
+    kafka.InvalidTopicError: "topic",
+}
+
+
+class RecordRefused(BrokerError):
+    """The broker is there and does not want this record; sending it again unchanged cannot help.
+
+    Attributes:
+        reason: `too_large`, `timestamp`, `not_allowed` or `topic`.
+    """
+
+    retriable = False
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def refusal(error: BaseException) -> RecordRefused | None:
+    """The refusal that a broker's answer to a batch means; None when it is about something else."""
+    reason = _REFUSED.get(type(error))
+    return None if reason is None else RecordRefused(f"the broker refused the record: {describe(error)}", reason)
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person."""
+    if isinstance(error, _CREDENTIALS):
+        return f"the broker refused the credentials: {_text(error)}"
+    if isinstance(error, _RIGHTS):
+        return f"these credentials may not do that: {_text(error)}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the broker's certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {_text(error)}"
+    if isinstance(error, TimeoutError | kafka.RequestTimedOutError):
+        return "the broker does not answer"
+    return _text(error)
+
+
+async def why_unreachable(options: dict[str, Any]) -> str:
+    """Connects once to each address to learn what aiokafka's own "unable to bootstrap" hides.
+
+    Args:
+        options: those of `security.client_options`.
+    """
+    reasons: list[str] = []
+    for server in options["bootstrap_servers"]:
+        host, _, port = server.rpartition(":")
+        try:
+            connection = await create_conn(host.strip("[]"), int(port), **_connection_options(options))
+        except (OSError, kafka.KafkaError, ValueError) as error:
+            reasons.append(f"{server}: {describe(error)}")
+        else:
+            connection.close()
+            reasons.append(f"{server}: connected, but told no other address")
+    return "; ".join(reasons) or "no address given"
+
+
+def quiet_library(level: int = logging.CRITICAL) -> None:
+    """Silences aiokafka's own log: it writes dozens of lines a second while a broker is away, and we report it."""
+    logging.getLogger("aiokafka").setLevel(level)
+
+
+def _connection_options(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "bootstrap_servers"}
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,320 @@
+"""Publishing: batches per partition, acknowledged by all replicas, in order, in bounded time whatever the broker is."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiokafka.errors import KafkaError
+from loguru import logger
+
+from mt5_bridge.core.backoff import Backoff
+from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.batch import Headers, Record, weight
+from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
+from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal, why_unreachable
+from mt5_bridge.redpanda.lanes import Lane, Share, arrive, fail
+from mt5_bridge.redpanda.security import client_options
+from mt5_bridge.redpanda.session import ProducerSession
+
+_TRIES = 5
+_WATCH_SECONDS = 0.5
+_UNSURE_SECONDS = 2.0
+_IDLE_SECONDS = 5.0
+_DRAIN_SECONDS = 2.0
+
+
+@dataclass
+class ProducerStats:
+    """Counters since the start. `refused` are records the broker did not want, `failed` calls that raised."""
+
+    records: int = 0
+    batches: int = 0
+    refused: int = 0
+    failed: int = 0
+    sessions: int = 0
+    pending_bytes: int = 0
+
+
+class Producer:
+    """An idempotent producer that survives its broker.
+
+    `start` returns at once; a task of its own connects, watches, and builds anew. While there is no broker, publishing
+    fails at once with `BrokerError`: what was to be sent is still where it came from.
+
+    Args:
+        on_state: called with each change of the connection's state.
+        random: jitter of the backoff, uniform in [0, 1).
+    """
+
+    def __init__(
+        self, config: RedpandaConfig, *, on_state: OnState | None = None, random: Callable[[], float] = random.random
+    ) -> None:
+        self.state = LinkState.DISCONNECTED
+        self.detail = "not started"
+        self.stats = ProducerStats()
+        self._config = config
+        self._options = client_options(config)
+        self._on_state = on_state
+        self._random = random
+        self._connected = asyncio.Event()
+        self._session: ProducerSession | None = None
+        self._ended: asyncio.Future[str] | None = None
+        self._lanes: dict[tuple[str, int], Lane] = {}
+        self._open: set[asyncio.Future[None]] = set()
+        self._gate = asyncio.Lock()
+        self._freed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to connect, and never gives up until `stop`."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="redpanda-producer")
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a broker."""
+        return self._connected.is_set()
+
+    async def wait_connected(self) -> None:
+        """Returns when there is a broker."""
+        await self._connected.wait()
+
+    async def publish(self, topic: str, key: bytes | None, records: Sequence[Record], headers: Headers = ()) -> None:
+        """Sends records under one key; returns when the broker has them all.
+
+        Records of one key keep the order in which `publish` was called, through retries and new connections.
+
+        Args:
+            records: (timestamp in UTC ms since the epoch or None for now, value or None for a tombstone).
+            headers: carried by every record.
+
+        Raises:
+            RecordRefused: too large, a timestamp the broker refuses, a topic we may not write.
+            BrokerError: there is no broker, or it did not acknowledge in time; some records may have arrived.
+        """
+        if not records:
+            return
+        size = self._measure(key, records, headers)
+        session = self._session
+        if session is None:
+            self.stats.failed += 1
+            raise BrokerError(f"no broker: {self.detail}")
+        partition = await session.partition(topic, key, self._config.ack_timeout)
+        async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
+            while self.stats.pending_bytes and self.stats.pending_bytes + size > self._config.max_pending_bytes:
+                self._freed.clear()
+                await self._freed.wait()
+            if self._session is None:
+                self.stats.failed += 1
+                raise BrokerError(f"no broker: {self.detail}")
+            lane = self._lanes.setdefault((topic, partition), Lane(topic, partition))
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            lane.add(key, records, headers, future)
+            self._open.add(future)
+            self.stats.pending_bytes += size
+        self._drive(lane)
+        try:
+            await future
+        except BrokerError:
+            self.stats.failed += 1
+            raise
+        finally:
+            self._open.discard(future)
+            self.stats.pending_bytes -= size
+            self._freed.set()
+
+    async def publish_one(
+        self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, headers: Headers = ()
+    ) -> None:
+        """Sends one record; see `publish`."""
+        await self.publish(topic, key, [(timestamp_ms, value)], headers)
+
+    async def flush(self, timeout: float) -> bool:
+        """Waits for what was published before; False when that is not all settled within `timeout` seconds."""
+        if not self._open:
+            return True
+        _, late = await asyncio.wait(list(self._open), timeout=timeout)
+        return not late
+
+    async def stop(self, timeout: float) -> bool:
+        """Flushes, then closes. Never raises, takes at most `timeout` and about 3 s; what is left fails.
+
+        Returns:
+            True when everything was acknowledged.
+        """
+        flushed = await self.flush(timeout)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        self._fail_all("the producer was stopped")
+        self._set_state(LinkState.DISCONNECTED, "stopped")
+        return flushed
+
+    def _measure(self, key: bytes | None, records: Sequence[Record], headers: Headers) -> int:
+        lengths = [0 if value is None else len(value) for _, value in records]
+        each = weight(key, headers, None)
+        if each + max(lengths) > self._config.max_record_bytes:
+            self.stats.refused += 1
+            limit = self._config.max_record_bytes
+            raise RecordRefused(f"a record of {max(lengths)} bytes is over the limit of {limit}", "too_large")
+        return sum(lengths) + each * len(lengths)
+
+    async def _run(self) -> None:
+        backoff = Backoff(self._config.backoff)
+        while True:
+            self._set_state(LinkState.CONNECTING, self._config.bootstrap)
+            session = ProducerSession(self._options, self._config.max_batch_bytes)
+            born = time.monotonic()
+            try:
+                alive = await self._connect(session) and await self._serve(session)
+            finally:
+                await self._end(session)
+            backoff = backoff.ended(time.monotonic() - born)
+            if not alive:
+                self._fail_all(self.detail)
+            if not alive or backoff.failures > 1:
+                await asyncio.sleep(backoff.delay(self._random()))
+
+    async def _connect(self, session: ProducerSession) -> bool:
+        try:
+            await session.start(self._config.request_timeout)
+        except (KafkaError, OSError) as error:
+            reason = describe(error)
+            if not isinstance(error, TimeoutError):
+                reason = await self._diagnose(reason)
+            self._set_state(LinkState.DISCONNECTED, reason)
+            return False
+        self.stats.sessions += 1
+        return True
+
+    async def _diagnose(self, otherwise: str) -> str:
+        try:
+            async with asyncio.timeout(self._config.request_timeout):
+                return await why_unreachable(self._options)
+        except TimeoutError:
+            return otherwise
+
+    async def _serve(self, session: ProducerSession) -> bool:
+        """Serves until the session ends. True: its broker lives, and what waits may go through the next session."""
+        self._session = session
+        self._ended = asyncio.get_running_loop().create_future()
+        self._set_state(LinkState.CONNECTED, self._config.bootstrap)
+        for lane in self._lanes.values():
+            self._drive(lane)
+        death = await self._watch(session, self._ended)
+        self._session = None
+        await self._halt_lanes()
+        if death is None and await session.drain(_DRAIN_SECONDS):
+            return True
+        self._set_state(LinkState.DISCONNECTED, death or "the broker does not answer")
+        return False
+
+    async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str]") -> str | None:
+        """Returns how the broker died, or None when only the session must be made anew."""
+        asked = time.monotonic()
+        while True:
+            done, _ = await asyncio.wait([ended], timeout=_WATCH_SECONDS)
+            if done:
+                logger.bind(event="producer_rebuilt", reason=ended.result()).warning(
+                    "The producer is built anew: {}", ended.result()
+                )
+                return None
+            silent = session.silent_for()
+            if silent > self._config.ack_timeout:
+                return f"no acknowledgement for {silent:.0f} s"
+            if silent > _UNSURE_SECONDS:
+                self._set_state(LinkState.CONNECTING, "the broker does not answer")
+            elif silent == 0.0 and time.monotonic() - asked > _IDLE_SECONDS:
+                if not await session.alive(self._config.request_timeout):
+                    return "the broker does not answer"
+                asked = time.monotonic()
+            else:
+                self._set_state(LinkState.CONNECTED, self._config.bootstrap)
+
+    async def _end(self, session: ProducerSession) -> None:
+        self._session = None
+        await self._halt_lanes()
+        await session.bury()
+
+    async def _halt_lanes(self) -> None:
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _drive(self, lane: Lane) -> None:
+        if lane.task is None and lane.waiting and self._session is not None:
+            work = self._send_lane(lane, self._session)
+            lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
+
+    async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
+        try:
+            while True:
+                batch, shares = lane.take(self._config.max_batch_bytes)
+                if not shares:
+                    return
+                try:
+                    settled = partial(self._settled, session, lane, shares)
+                    await session.send(batch, lane.topic, lane.partition, settled)
+                except asyncio.CancelledError:
+                    lane.put_back(shares)
+                    raise
+                except (KafkaError, AssertionError) as error:  # aiokafka asserts that the partition still exists
+                    self._undelivered(session, lane, shares, error)
+                    return
+        finally:
+            lane.task = None
+
+    def _settled(
+        self, session: ProducerSession, lane: Lane, shares: list[Share], future: "asyncio.Future[Any]"
+    ) -> None:
+        error = BrokerError("given up") if future.cancelled() else future.exception()
+        if error is None:
+            self.stats.batches += 1
+            self.stats.records += sum(share.end - share.start for share in shares)
+            arrive(shares)
+        else:
+            self._undelivered(session, lane, shares, error)
+
+    def _undelivered(self, session: ProducerSession, lane: Lane, shares: list[Share], error: BaseException) -> None:
+        """A batch failed for good: its sequence numbers are lost, so the session is, too."""
+        refused = refusal(error)
+        if refused is not None and len(shares) == 1:
+            self.stats.refused += shares[0].end - shares[0].start
+            fail(shares, refused)
+        else:
+            for share in shares:
+                share.parcel.alone = share.parcel.alone or refused is not None
+                share.parcel.tries += 1
+                if share.parcel.tries >= _TRIES:
+                    fail([share], BrokerError(f"not published after {_TRIES} tries: {describe(error)}"))
+            lane.put_back(shares)
+        if session is self._session and self._ended is not None and not self._ended.done():
+            self._ended.set_result(describe(error))
+
+    def _fail_all(self, reason: str) -> None:
+        for future in self._open:
+            if not future.done():
+                future.set_exception(BrokerError(reason))
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+
+    def _set_state(self, state: LinkState, detail: str) -> None:
+        if (state, detail) == (self.state, self.detail):
+            return
+        changed = state is not self.state
+        self.state, self.detail = state, detail
+        if state is LinkState.CONNECTED:
+            self._connected.set()
+        else:
+            self._connected.clear()
+        if changed or state is LinkState.DISCONNECTED:
+            logger.bind(event="producer_state", state=state.value, detail=detail).info("Producer {}: {}", state, detail)
+        if self._on_state is not None:
+            self._on_state(state, detail)

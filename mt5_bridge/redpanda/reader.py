@@ -1,0 +1,173 @@
+"""The Kafka requests a consumer without a group needs: partitions, offsets, records, and the group's commit.
+
+aiokafka's own consumer is not used: its fetch wait is fixed, a refused group stops its reading, and its `stop` can hang
+or raise `CancelledError` on a dead broker. Its client, protocol and record decoding are.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException, KafkaError, LeaderNotAvailableError, NoError, for_code
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+
+_LATEST, _EARLIEST = -1, -2
+_MAX_BYTES = 1 << 20
+_CLOSE_SECONDS = 2.0
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A record as it was read. `value` None is a tombstone; `timestamp_ms` is UTC, -1 where there is none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    timestamp_ms: int
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """What a fetch brought of one partition.
+
+    Attributes:
+        position: the offset asked for.
+        next_offset: where to read on; beyond the last record where the broker left some out.
+        error: the partition's Kafka error code, 0 for none.
+        corrupt: one record could not be decoded and is skipped.
+    """
+
+    partition: int
+    position: int
+    records: list[Record]
+    next_offset: int
+    error: int = 0
+    corrupt: bool = False
+
+
+class Reader:
+    """Reads one topic over connections of its own.
+
+    Every method raises `aiokafka.errors.KafkaError` or `TimeoutError` when the broker does not do its part.
+    """
+
+    def __init__(self, options: dict[str, Any], topic: str) -> None:
+        self.topic = topic
+        self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
+        self._client.set_topics([topic])
+        self._coordinator: int | None = None
+
+    async def connect(self) -> None:
+        """Connects to the cluster."""
+        await self._client.bootstrap()
+
+    async def partitions(self) -> frozenset[int]:
+        """The topic's partitions as the broker tells them now; empty when there is no such topic."""
+        if not await self._client.force_metadata_update():
+            raise LeaderNotAvailableError("no broker tells the topic's partitions")
+        return frozenset(self._client.cluster.partitions_for_topic(self.topic) or ())
+
+    def leader(self, partition: int) -> int | None:
+        """The node that serves a partition, None while there is none."""
+        node = self._client.cluster.leader_for_partition(TopicPartition(self.topic, partition))
+        return None if node is None or node < 0 else int(node)
+
+    async def bounds(self, partitions: Iterable[int], since_ms: int) -> dict[int, tuple[int, int, int | None]]:
+        """First offset, end offset and first offset at or after a time, for each partition."""
+        wanted = list(partitions)
+        # The end before the time: what arrives in between is then found by one of them.
+        end = await self._offsets(wanted, _LATEST)
+        begin = await self._offsets(wanted, _EARLIEST)
+        by_time = await self._offsets(wanted, since_ms)
+        return {each: (begin[each], end[each], by_time[each] if by_time[each] >= 0 else None) for each in wanted}
+
+    async def fetch(self, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
+        """Asks a node for records of its partitions from those offsets on; it may wait so long for the first."""
+        wanted = [(partition, offset, _MAX_BYTES) for partition, offset in positions.items()]
+        request = FetchRequest(wait_ms, 1, 8 * _MAX_BYTES, READ_COMMITTED, [(self.topic, wanted)])
+        answer = await self._client.send(node, request)
+        return [
+            self._decode(answer.API_VERSION, row, positions[row[0]])
+            for _, partitions in answer.topics
+            for row in partitions
+        ]
+
+    async def commit(self, group: str, offsets: Mapping[int, int]) -> None:
+        """Tells the group's coordinator, for whoever watches the lag."""
+        if self._coordinator is None:
+            self._coordinator = await self._client.coordinator_lookup(CoordinationType.GROUP, group)
+        request = OffsetCommitRequest(
+            group,
+            OffsetCommitRequest.DEFAULT_GENERATION_ID,
+            "",
+            OffsetCommitRequest.DEFAULT_RETENTION_TIME,
+            [(self.topic, [(partition, offset, "") for partition, offset in offsets.items()])],
+        )
+        try:
+            answer = await self._client.send(self._coordinator, request, group=ConnectionGroup.COORDINATION)
+            for _, partitions in answer.topics:
+                for _, code in partitions:
+                    _check(code)
+        except KafkaError:
+            self._coordinator = None
+            raise
+
+    async def close(self) -> None:
+        """Closes the connections, in bounded time; never raises."""
+        closing = asyncio.create_task(self._client.close(), name="kafka-close")
+        done, late = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+        for task in late:
+            task.cancel()
+        for task in done:
+            task.exception()
+
+    async def _offsets(self, partitions: Sequence[int], at: int) -> dict[int, int]:
+        by_node: dict[int, list[tuple[int, int]]] = {}
+        for partition in partitions:
+            node = self.leader(partition)
+            if node is None:
+                raise LeaderNotAvailableError(f"partition {partition} of {self.topic} has no leader")
+            by_node.setdefault(node, []).append((partition, at))
+        found: dict[int, int] = {}
+        for node, wanted in by_node.items():
+            answer = await self._client.send(node, OffsetRequest(-1, READ_COMMITTED, [(self.topic, wanted)]))
+            for _, rows in answer.topics:
+                for partition, code, *rest in rows:
+                    _check(code)
+                    found[partition] = int(rest[-1])
+        return found
+
+    def _decode(self, version: int, row: Sequence[Any], position: int) -> Fetched:
+        partition, code, _highwater, *rest = row
+        if code:
+            return Fetched(partition, position, [], position, error=int(code))
+        aborted = rest[2] if version >= 11 else rest[-2] if version >= 4 else None
+        where = TopicPartition(self.topic, partition)
+        source = PartitionRecords(where, MemoryRecords(rest[-1]), aborted, position, None, None, True, READ_COMMITTED)
+        records: list[Record] = []
+        corrupt = False
+        try:
+            records.extend(
+                Record(self.topic, partition, each.offset, each.key, each.value, tuple(each.headers), each.timestamp)
+                for each in source
+            )
+        except CorruptRecordException:
+            corrupt = True
+        after = int(source.next_fetch_offset)
+        if corrupt and not records:
+            after += 1  # nothing tells how long the damage is; the next fetch shows
+        return Fetched(partition, position, records, after, corrupt=corrupt)
+
+
+def _check(code: int) -> None:
+    error = for_code(code)
+    if error is not NoError:
+        raise error()

@@ -1,0 +1,133 @@
+"""One life of an aiokafka producer: started, watched, and buried in bounded time when its broker dies."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+
+from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.batch import RecordBatch
+from mt5_bridge.redpanda.faults import describe
+
+_BURIAL_SECONDS = 2.0
+
+
+class ProducerSession:
+    """An idempotent producer that waits for every replica.
+
+    Args:
+        options: connection settings of `security.client_options`.
+        max_batch_bytes: the largest batch that will be given to `send`.
+    """
+
+    def __init__(self, options: dict[str, Any], max_batch_bytes: int) -> None:
+        self._producer = AIOKafkaProducer(
+            **options,
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=max_batch_bytes,
+            # A broker may be slow in getting a topic's leader elected; the default of 100 ms is right for that, and
+            # what a lost connection costs.
+            retry_backoff_ms=100,
+            metadata_max_age_ms=30_000,
+            connections_max_idle_ms=None,
+        )
+        self._partitioner = DefaultPartitioner()
+        self._partitions: dict[tuple[str, bytes | None, int], int] = {}
+        self._due: dict[asyncio.Future[Any], float] = {}
+        self._last_news = time.monotonic()
+
+    async def start(self, timeout: float) -> None:
+        """Connects.
+
+        Raises:
+            TimeoutError: the broker did not answer in time.
+            aiokafka.errors.KafkaError: it could not be reached or refused.
+        """
+        async with asyncio.timeout(timeout):
+            await self._producer.start()
+        self._last_news = time.monotonic()
+
+    async def partition(self, topic: str, key: bytes | None, timeout: float) -> int:
+        """The partition that Java's partitioner chooses for the key.
+
+        Raises:
+            BrokerError: the topic is not there, or may not be seen.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                known = await self._producer.partitions_for(topic)
+        except Exception as error:
+            raise BrokerError(f"topic {topic}: {describe(error)}") from error
+        choice = (topic, key, len(known))
+        partition = self._partitions.get(choice)
+        if partition is None:
+            if len(self._partitions) >= 10_000:
+                self._partitions.clear()
+            partition = int(self._partitioner(key, sorted(known), sorted(known)))
+            if key is not None:
+                self._partitions[choice] = partition
+        return partition
+
+    async def send(
+        self, batch: RecordBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
+    ) -> None:
+        """Hands a batch over, when the one before it of that partition is on its way.
+
+        Args:
+            done: called when the batch is acknowledged or has failed.
+        """
+        future = await self._producer.send_batch(batch, topic, partition=partition)
+        self._due[future] = time.monotonic()
+        future.add_done_callback(self._settled)
+        future.add_done_callback(done)
+
+    def silent_for(self) -> float:
+        """Seconds since the broker last acknowledged anything, while something is due; else 0."""
+        if not self._due:
+            return 0.0
+        return time.monotonic() - max(self._last_news, next(iter(self._due.values())))
+
+    async def alive(self, timeout: float) -> bool:
+        """Asks the broker for its metadata, which an idle connection needs to be known as dead."""
+        try:
+            async with asyncio.timeout(timeout):
+                return bool(await self._producer.client.force_metadata_update())
+        except TimeoutError:
+            return False
+
+    async def drain(self, timeout: float) -> bool:
+        """Waits until all that was sent is settled."""
+        if self._due:
+            await asyncio.wait(list(self._due), timeout=timeout)
+        return not self._due
+
+    async def bury(self) -> None:
+        """Closes the sockets, then sees the sender task end, so that nothing is sent any more. Never raises.
+
+        aiokafka's own `stop` waits for what an idempotent producer retries for ever.
+        """
+        producer: Any = self._producer
+        producer._closed = True  # stop() is replaced by this function
+        for future in self._due:
+            future.remove_done_callback(self._settled)
+        sender = producer._sender.sender_task
+        tasks = [asyncio.create_task(producer.client.close(), name="kafka-close")]
+        await asyncio.wait(tasks, timeout=_BURIAL_SECONDS)
+        if sender is not None:
+            tasks.append(sender)
+        while left := [task for task in tasks if not task.done()]:
+            # Again if need be: the sender answers the first by waiting for its requests.
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_BURIAL_SECONDS / 4)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+
+    def _settled(self, future: "asyncio.Future[Any]") -> None:
+        self._due.pop(future, None)
+        self._last_news = time.monotonic()

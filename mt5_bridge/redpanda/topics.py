@@ -1,0 +1,75 @@
+"""Making the topics the broker lacks."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
+from loguru import logger
+
+from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.config import RedpandaConfig
+from mt5_bridge.redpanda.faults import describe
+from mt5_bridge.redpanda.security import client_options
+
+
+class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic as it should be. `retention_ms` -1 keeps records for ever; `replicas` -1 takes the broker's default."""
+
+    name: str
+    partitions: int
+    retention_ms: int
+    replicas: int = -1
+
+
+async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, timeout: float = 15.0) -> list[str]:
+    """Creates those topics that do not exist; others are left as they are.
+
+    A broker that cannot create topics on demand is left to do it at first use.
+
+    Returns:
+        The names of the topics that were created.
+
+    Raises:
+        BrokerError: the broker is not there, or refuses.
+    """
+    client = AIOKafkaAdminClient(**client_options(config))
+    try:
+        async with asyncio.timeout(timeout):
+            await client.start()
+            known = set(await client.list_topics())
+            missing = [spec for spec in specs if spec.name not in known]
+            return await _create(client, missing) if missing else []
+    except (KafkaError, OSError) as error:
+        raise BrokerError(f"topics: {describe(error)}") from error
+    finally:
+        await asyncio.wait([asyncio.create_task(client.close())], timeout=1.0)
+
+
+async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
+    topics = [
+        NewTopic(
+            spec.name,
+            spec.partitions,
+            spec.replicas,
+            topic_configs={"retention.ms": str(spec.retention_ms)},
+        )
+        for spec in specs
+    ]
+    try:
+        answer = await client.create_topics(topics)
+    except IncompatibleBrokerVersion:
+        logger.bind(event="topics_not_created").warning(
+            "The broker creates no topics on demand; it is left to first use"
+        )
+        return []
+    created: list[str] = []
+    for name, code, *rest in answer.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            created.append(name)
+        elif error is not TopicAlreadyExistsError:  # another bridge was quicker
+            raise BrokerError(f"topic {name}: {describe(error(*rest[:1]))}")
+    return created
