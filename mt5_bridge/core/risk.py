@@ -61,7 +61,7 @@ def rebuild(
 
     Args:
         date: ISO date of the day.
-        deals: all deals of the day.
+        deals: all deals of the day; older ones among them are left out.
         balance: the account's, at the same moment as the deals.
         equity: the account's, at that moment.
         before: the day as last known, this one or an earlier one.
@@ -73,6 +73,7 @@ def rebuild(
     if before is not None and before.date == date:
         known = msgspec.structs.replace(before, start_balance=None, start_msc=start_msc or before.start_msc)
         return observe(known, deals=deals, equity=equity, balance=balance, credit=credit)
+    deals = [deal for deal in deals if deal.time_msc >= start_msc]
     moved = sum(deal.net for deal in deals)
     deposits = deposits_in(deals)
     funds = balance + credit
@@ -103,11 +104,12 @@ def observe(
 
     Args:
         day: the figures so far.
-        deals: all deals of the day.
+        deals: all deals of the day; older ones among them are left out.
         equity: the account's, at the moment of the deals.
         balance: the account's, at that moment; None: taken to agree.
         credit: the account's, at that moment.
     """
+    deals = [deal for deal in deals if deal.time_msc >= day.start_msc]
     trades = max(day.trades, opening_trades(deals))
     funds = start = None
     if balance is not None:

@@ -106,6 +106,13 @@ def test_a_new_day_keeps_the_peak_and_takes_unseen_deposits_out_of_it() -> None:
     assert (grown.peak_equity, grown.deposits, grown.trades) == (20_000.0, 0.0, 0)
 
 
+def test_deals_of_the_day_before_do_not_count() -> None:
+    late = [a_deal(1, time_msc=4), a_deal(2, type=BALANCE, profit=70.0, time_msc=4), a_deal(3, time_msc=5)]
+    day = rebuilt(late, balance=10_000.0, equity=10_000.0, start_msc=5)
+    assert (day.trades, day.deposits, day.start_equity) == (1, 0.0, 10_000.0)
+    assert risk.observe(day, deals=late, equity=10_000.0, balance=10_000.0) == day
+
+
 def test_deposits_and_withdrawals_are_neither_profit_nor_loss() -> None:
     day = rebuilt([], balance=10_000.0, equity=10_000.0)
     withdrawn = [a_deal(1, type=BALANCE, profit=-6_000.0)]
