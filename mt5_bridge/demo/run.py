@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import io
 import os
 import secrets
 import shlex
@@ -85,6 +86,9 @@ def run_demo(argv: list[str] | None = None, *, bridge: Sequence[str] = _BRIDGE) 
         plain=given.plain,
         bridge=tuple(bridge),
     )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a pipe on Windows may not know every character
     return asyncio.run(_run(options))
 
 

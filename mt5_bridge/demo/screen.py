@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _LINE_EVERY = 1.0
 _GOOD = {"filled", "partial", "placed", "modified", "closed", "cancelled", "simulated"}
 _STYLES = {"denied": "yellow", "rejected": "red", "unknown": "red", "dead letter": "magenta", "waiting": "dim"}
+_MONEY = ("balance", "equity", "profit", "margin", "free_margin")
 _FIXED_ROWS = 12
 """Rows of the picture that are always there: title, states, account, rules, headings, hint."""
 
@@ -101,8 +102,8 @@ def picture(scene: Scene, width: int, height: int) -> "RenderableType":
     from rich.console import Group
 
     seen = scene.seen
-    quotes = max(1, len(seen.quotes))
-    room = max(2, height - _FIXED_ROWS - quotes - (len(scene.hint) // max(1, width - 2)))
+    quotes = max(len(_MONEY), len(seen.quotes))
+    room = max(2, height - _FIXED_ROWS - quotes - len(scene.hint) // max(1, width - 2))
     positions = min(max(1, len(seen.positions)), max(1, room // 3))
     return Group(
         _title(scene, width),
@@ -110,20 +111,20 @@ def picture(scene: Scene, width: int, height: int) -> "RenderableType":
         _channels(seen),
         _rule("Quotes", "Account"),
         _quotes_and_account(seen),
-        _rule(f"Signals: {seen.sent} sent", _fates(seen)),
+        _rule(f"Signals: {seen.sent} sent (✗ bad on purpose)", _fates(seen)),
         _signals(seen.signals[: room - positions], width),
         _rule(f"Positions: {len(seen.positions)}"),
         _positions(seen.positions[-positions:]),
         _rule("Emergency stop: from a second shell"),
-        _text(f" {scene.hint}", "bold"),
+        _text(f" {scene.hint}", "bold", wrap=True),
         _text(" Ctrl+C ends the demo and everything it started.", "dim"),
     )
 
 
-def _text(text: str, style: str = "") -> "Text":
+def _text(text: str, style: str = "", *, wrap: bool = False) -> "Text":
     from rich.text import Text
 
-    return Text(text, style=style, no_wrap=False)
+    return Text(text, style=style, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
 
 
 def _pair(left: "Text", right: "Text") -> "Table":
@@ -171,7 +172,6 @@ def _channels(seen: Snapshot) -> "Text":
     terminal = channels.get("terminal")
     terminal = terminal.get("state") if isinstance(terminal, dict) else terminal
     _light(text, terminal in ("connected", True), "Terminal")
-    text.no_wrap = True
     return text
 
 
@@ -209,7 +209,7 @@ def _quotes_and_account(seen: Snapshot) -> "Table":
     if not seen.quotes:
         quotes.add_row(_text("waiting for the first tick …", "dim"))
     account = _plain_table(("", "left"), (str((seen.account or {}).get("currency", "")), "right"))
-    for field in ("balance", "equity", "profit", "margin", "free_margin"):
+    for field in _MONEY:
         account.add_row(field.replace("_", " "), _money(seen.account, field))
     both = Table.grid(expand=True)
     both.add_column(ratio=1)
@@ -219,7 +219,7 @@ def _quotes_and_account(seen: Snapshot) -> "Table":
 
 
 def _fates(seen: Snapshot) -> str:
-    return "  ".join(f"{count} {fate}" for fate, count in sorted(seen.fates.items(), key=lambda item: -item[1])[:5])
+    return "  ".join(f"{count} {fate}" for fate, count in sorted(seen.fates.items(), key=lambda item: -item[1])[:4])
 
 
 def _signals(signals: Sequence[SignalLine], width: int) -> "Table":
@@ -236,8 +236,7 @@ def _signals(signals: Sequence[SignalLine], width: int) -> "Table":
         elif signal.price:
             told += f" at {signal.price:g}"
         style = "green" if signal.fate in _GOOD else _STYLES.get(signal.fate, "dim")
-        latency = _ms(signal.latency_ms if signal.latency_ms is not None else signal.round_trip_ms)
-        table.add_row(iso(signal.at_msc)[11:19], intent, _text(told, style), latency)
+        table.add_row(iso(signal.at_msc)[11:19], intent, _text(told, style), _ms(signal.latency_ms))
     return table
 
 

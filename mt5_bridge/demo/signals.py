@@ -121,7 +121,7 @@ def _on_something_open(kind: str, fields: dict[str, Any], volume: float, seen: S
     if not candidates:
         return None
     target = candidates[0]
-    fields |= {"symbol": target.symbol, "action": kind.upper(), "target_signal_id": target.signal_id}
+    fields = fields | {"symbol": target.symbol, "action": kind.upper(), "target_signal_id": target.signal_id}
     if kind == "modify":
         price = seen.prices.get(target.symbol)
         if price is None:
