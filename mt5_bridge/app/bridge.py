@@ -56,7 +56,6 @@ DEVIATION_POINTS = 20
 CLOCK_MEMO = "clock"
 _TOPIC_RETRY_S = 2.0
 _FLUSH_S = 1.0
-_FLUSH_POLL_S = 0.02
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
 
@@ -138,10 +137,10 @@ class Bridge:
             )
         self.producer: Producer | None = None
         if self.hybrid:
-            from mt5_bridge.redpanda.producer import Producer  # standard mode must not pay for a Kafka client
+            from mt5_bridge.redpanda import producer  # standard mode must not pay for a Kafka client
 
             self._states["redpanda"] = "disconnected"
-            self.producer = Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
+            self.producer = producer.Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
         self._assemble(headers)
         await self._restore()
         await self.local.open()
@@ -562,14 +561,9 @@ class Bridge:
         """Give what is announced a moment to leave; what does not is in the journal for the next start."""
         try:
             async with asyncio.timeout(_FLUSH_S):
-                while await self._undelivered():
-                    await asyncio.sleep(_FLUSH_POLL_S)
+                await self.outbox.drained(self._reachable())
         except (TimeoutError, JournalError):
             return
-
-    async def _undelivered(self) -> int:
-        depth = await self.journal.outbox_depth()
-        return sum(depth.get(name, 0) for name in self._reachable())
 
     def _reachable(self) -> list[str]:
         names = {"redpanda": REDPANDA, "backend": WEBSOCKET}

@@ -109,6 +109,7 @@ class Outbox:
         self._dlq_topic = dlq_topic
         self._wake: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
         self._cursor = dict.fromkeys(channels, 0)
+        self._moved = asyncio.Event()
         self._latest: dict[str, tuple[str, int, bytes]] = {}
         self._latest_wake = asyncio.Event()
 
@@ -192,6 +193,19 @@ class Outbox:
         for event in self._wake.values():
             event.set()
 
+    async def drained(self, channels: Sequence[str]) -> None:
+        """Return when nothing waits for these channels.
+
+        Raises:
+            JournalError: the journal cannot be asked.
+        """
+        while True:
+            self._moved.clear()
+            depth = await self._journal.outbox_depth()
+            if not any(depth.get(channel, 0) for channel in channels):
+                return
+            await self._moved.wait()
+
     async def run_redpanda(self, producer: Publisher) -> None:
         """Deliver to the event topic, for ever."""
 
@@ -261,6 +275,7 @@ class Outbox:
                 if done:
                     self._cursor[channel] = done[-1]
                     await self._journal.commit(changes.OutboxDone(channel=channel, ids=tuple(done)))
+                    self._moved.set()
             except BridgeError as error:
                 logger.bind(event="outbox_delivery_failed", channel=channel).warning(
                     "Delivery to {channel} failed: {error}", channel=channel, error=error
