@@ -1,16 +1,39 @@
-"""Real processes to measure on: the embedded broker, and a figure or two about any process."""
+"""Real processes to measure on: broker, daemon and a backend, and a figure or two about any process."""
 
+import asyncio
 import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from websockets.asyncio.server import ServerConnection, serve
+
+from mt5_bridge.client import BridgeConnection, Frame
 
 ROOT = Path(__file__).resolve().parents[1]
+SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "USDCHF", "NZDUSD", "EURJPY")
+START_S = 60.0
+
+_UNLIMITED = {
+    "TRADING_ENABLED": "true",
+    "MAX_DAILY_TRADES": "1000000",
+    "MAX_DAILY_LOSS_PCT": "off",
+    "MAX_ORDERS_PER_SECOND": "10000",
+    "MAX_RISK_PERCENT": "100",
+    "SIGNAL_MAX_AGE_MS": "60000",
+    "PAPER_BALANCE": "1000000000",
+}
+"""No rule may stand in the way of what is measured; each is still judged."""
 
 
 @contextlib.contextmanager
@@ -32,6 +55,7 @@ def program(
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         stdin=subprocess.PIPE,
         stdout=stdout,
+        stderr=subprocess.STDOUT if stdout != subprocess.PIPE else None,
         text=True,
     )
     try:
@@ -46,6 +70,156 @@ def program(
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
+
+
+@dataclass
+class Daemon:
+    """A running bridge on the benchmark's terminal."""
+
+    process: "subprocess.Popen[str]"
+    folder: Path
+    started: float
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def hosts(self) -> list[int]:
+        """Its terminal hosts' process ids."""
+        return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+
+    def log_end(self) -> str:
+        """The last lines it wrote, for a benchmark that fails."""
+        return (self.folder / "console.log").read_text(encoding="utf-8", errors="replace")[-3000:]
+
+    @property
+    def hang(self) -> Path:
+        """As long as this file exists, the terminal does not answer `positions_get`."""
+        return self.folder / "hang"
+
+    def notes(self) -> dict[int, int]:
+        """When `order_send` was first called for each magic: UTC ns."""
+        found: dict[int, int] = {}
+        for line in (self.folder / "notes").read_text().splitlines():
+            at, magic, _ = line.split()
+            found.setdefault(int(magic), int(at))
+        return found
+
+
+@contextlib.contextmanager
+def daemon(
+    bootstrap: str, settings: Mapping[str, str] | None = None, *, ticks_per_s: float | None = None
+) -> Iterator[Daemon]:
+    """A bridge in hybrid mode in a folder of its own, with `order_send` noted down.
+
+    Args:
+        bootstrap: the broker.
+        settings: more of the daemon's settings.
+        ticks_per_s: a market with so many ticks over all symbols, evenly spread; None: the paper terminal's walks.
+    """
+    with tempfile.TemporaryDirectory(prefix="mt5-bench-") as name:
+        folder = Path(name)
+        env = {
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks/terminal")]),
+            "TERMINAL": "mt5",
+            "DATA_DIR": str(folder / "data"),
+            "BRIDGE_ID": "benchmark",
+            "MT5_SERVER_TIMEZONE": "UTC",
+            "PAPER_SERVER_OFFSET": "0",
+            "REDPANDA_BOOTSTRAP_SERVERS": bootstrap,
+            "SYMBOLS": ",".join(SYMBOLS),
+            "LOG_LEVEL": "WARNING",
+            "BENCH_NOTES": str(folder / "notes"),
+            "BENCH_HANG": str(folder / "hang"),
+            **_UNLIMITED,
+            **(_market(folder, ticks_per_s / len(SYMBOLS)) if ticks_per_s else {}),
+            **(settings or {}),
+        }
+        with (folder / "console.log").open("wb") as console:
+            began = time.perf_counter()
+            with program(
+                "-m", "mt5_bridge", "run", "--mode", "hybrid", env=env, cwd=folder, stdout=console.fileno()
+            ) as process:
+                yield Daemon(process, folder, began)
+
+
+def _market(folder: Path, per_symbol: float) -> dict[str, str]:
+    """Tick files of half a minute, which the paper terminal repeats."""
+    files = []
+    start = datetime(2026, 1, 5, 10, tzinfo=UTC)
+    for symbol in SYMBOLS:
+        price = 110.0 if symbol.endswith("JPY") else 1.1
+        tick = 0.001 if symbol.endswith("JPY") else 0.00001
+        rows = ["timestamp,bid,ask"]
+        for number in range(int(30 * per_symbol)):
+            bid = price + tick * (number * 7 % 40)
+            at = start + timedelta(seconds=number / per_symbol)
+            rows.append(f"{at.isoformat(sep=' ', timespec='microseconds')},{bid:.5f},{bid + 12 * tick:.5f}")
+        path = folder / f"{symbol.lower()}-ticks.csv"
+        path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        files.append(str(path))
+    return {"PAPER_TICKS": ",".join(files)}
+
+
+@dataclass
+class Backend:
+    """A backend that one bridge is connected to."""
+
+    url: str = ""
+    bridge: BridgeConnection | None = None
+    socket: ServerConnection | None = None
+    on_frame: Callable[[Frame], None] = field(default=lambda frame: None)
+
+    async def connected(self) -> BridgeConnection:
+        """The bridge, once it has said hello."""
+        async with asyncio.timeout(START_S):
+            while self.bridge is None or self.bridge.hello is None:
+                await asyncio.sleep(0.01)
+        return self.bridge
+
+
+@contextlib.asynccontextmanager
+async def backend() -> AsyncIterator[Backend]:
+    """A WebSocket server on loopback that takes one bridge."""
+    side = Backend()
+
+    async def handle(socket: ServerConnection) -> None:
+        side.socket, side.bridge = socket, BridgeConnection(socket, lambda frame: side.on_frame(frame))
+        await side.bridge.run()
+
+    async with serve(handle, "127.0.0.1", 0, compression=None) as server:
+        side.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/ws"
+        yield side
+
+
+@contextlib.asynccontextmanager
+async def consumer(bootstrap: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Reads a topic from its beginning, with little delay; waits until the topic exists."""
+    reader = AIOKafkaConsumer(
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=2, metadata_max_age_ms=500
+    )
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+@contextlib.asynccontextmanager
+async def signal_sender(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer of signals as a backend would have one."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    await producer.start()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+def signal(name: str, symbol: str, action: str, **more: Any) -> bytes:
+    """A `trading_signal` as a record's value."""
+    data = {"signal_id": name, "symbol": symbol, "action": action, **more}
+    return json.dumps({"type": "trading_signal", "data": data}).encode()
 
 
 def rss_mib(pid: int) -> float:

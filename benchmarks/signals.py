@@ -1,0 +1,100 @@
+"""From a signal at the broker to `order_send`, with the intent durable in between."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks import rig
+from benchmarks.figures import Figure, Section, percentile
+
+RATE = 100
+METHOD = """\
+A daemon on the paper terminal and the embedded broker; BUY and CLOSE by turns on eight symbols, each executed. The
+latency runs from the moment the sender hands the signal to its producer (a plain `aiokafka` one) to the moment
+`order_send` is called in the terminal host, both on this machine's clock: the sender's own way to the broker is in
+it. The sustained rate is that of final results on `mt5_events` when signals come as fast as they are taken."""
+
+
+async def run(scale: float) -> Section:
+    """Measure. `scale` 1.0 is 2,000 signals at 100/s and 10,000 at full rate."""
+    with rig.broker() as bootstrap, rig.daemon(bootstrap) as daemon:
+        async with rig.signal_sender(bootstrap) as sender, _results(bootstrap) as results:
+            await _ready(sender, results)
+            sent = await _send(sender, "paced", max(100, int(2000 * scale)), RATE)
+            done = await _collect(results, set(sent))
+            called = daemon.notes()
+            waits = [
+                (called[result["magic"]] - sent[name]) / 1e6
+                for name, result in done.items()
+                if result["status"] == "filled" and result.get("magic") in called
+            ]
+            began = time.perf_counter()
+            flood = await _send(sender, "flood", max(400, int(10_000 * scale)), None)
+            answered = await _collect(results, set(flood))
+            took = time.perf_counter() - began
+    executed = sum(result["status"] in ("filled", "closed") for result in answered.values())
+    return Section(
+        "Signal → order_send",
+        METHOD,
+        (
+            Figure("p50 at 100 signals/s", percentile(waits, 50), "ms", 3),
+            Figure("p99 at 100 signals/s", percentile(waits, 99), "ms", 10),
+            Figure("signals measured", len(waits), "signals"),
+            Figure("sustained, executed", executed / took, "signals/s", 1000, at_least=True),
+        ),
+    )
+
+
+@asynccontextmanager
+async def _results(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    async with rig.consumer(bootstrap, "mt5_events") as reader:
+        yield reader
+
+
+async def _ready(sender: AIOKafkaProducer, results: AIOKafkaConsumer) -> None:
+    """Until a signal is executed: the daemon has started, reconciled, and every symbol has a quote."""
+    async with asyncio.timeout(rig.START_S):
+        for attempt in range(1000):
+            names = {f"ready-{attempt}-{symbol}": symbol for symbol in rig.SYMBOLS}
+            for name, symbol in names.items():
+                await sender.send("trading_signals", rig.signal(name, symbol, "CLOSE"), key=symbol.encode())
+            done = await _collect(results, set(names))
+            if all(result["reason"] in (None, "not_found") for result in done.values()):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def _send(sender: AIOKafkaProducer, label: str, count: int, rate: int | None) -> dict[str, int]:
+    """Send signals at a pace; when each left, by its id."""
+    left: dict[str, int] = {}
+    began = time.perf_counter()
+    for number in range(count):
+        if rate is not None:
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
+        buy = number // len(rig.SYMBOLS) % 2 == 0
+        name = f"{label}-{number}"
+        more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
+        value = rig.signal(name, symbol, "BUY" if buy else "CLOSE", **more)
+        left[name] = time.time_ns()
+        await sender.send("trading_signals", value, key=symbol.encode())
+    return left
+
+
+async def _collect(results: AIOKafkaConsumer, names: set[str]) -> dict[str, dict[str, Any]]:
+    """The final results of the signals named."""
+    found: dict[str, dict[str, Any]] = {}
+    async with asyncio.timeout(120):
+        while len(found) < len(names):
+            for records in (await results.getmany(timeout_ms=100)).values():
+                for record in records:
+                    message = json.loads(record.value)
+                    data = message["data"]
+                    if message["type"] == "order_result" and data["signal_id"] in names and data["status"] != "unknown":
+                        found[data["signal_id"]] = data
+    return found
