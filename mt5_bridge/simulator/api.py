@@ -296,9 +296,14 @@ class MarketControl:
         self._functions = functions
 
     @property
+    def terminal(self) -> Terminal:
+        """The terminal program."""
+        return self._functions.terminal
+
+    @property
     def market(self) -> Market:
         """The market itself."""
-        return self._functions.terminal.market
+        return self.terminal.market
 
     @property
     def specs(self) -> dict[str, SymbolSpec]:

@@ -8,7 +8,7 @@ import enum
 import inspect
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +89,9 @@ def test_functions_do_not_bind_to_a_class(name: str, module: Any) -> None:
 def test_struct(name: str) -> None:
     kind = getattr(mt5, name)
     fields = STRUCTS[name]["fields"]
-    value = kind(range(len(fields)))
+    value: Any = kind(range(len(fields)))
     assert kind.__match_args__ == tuple(fields)
-    assert isinstance(value, tuple)
+    assert tuple in kind.__mro__
     assert value == tuple(range(len(fields)))
     assert value._asdict() == dict(zip(fields, range(len(fields)), strict=True))
     assert [getattr(value, field) for field in fields] == list(value)
@@ -165,14 +165,15 @@ def test_fields_have_the_wheels_types(connected: Any) -> None:
 
 
 def test_unsold_symbols_and_bad_handles_fail_as_listed(connected: Any) -> None:
-    for call in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: connected.symbol_info("NOPE"),
         lambda: connected.symbol_info_tick("NOPE"),
         lambda: connected.symbol_info_tick("GBPUSD"),
         lambda: connected.order_send({"action": 1, "symbol": "NOPE", "volume": 0.1}),
         lambda: connected.copy_ticks_from("NOPE", 0, 1, -1),
         lambda: connected.market_book_get("EURUSD"),
-    ):
+    )
+    for call in calls:
         assert call() is None
         assert connected.last_error()[0] == mt5.RES_E_NOT_FOUND
     assert connected.symbol_select("NOPE") is False

@@ -18,7 +18,7 @@ from mt5_bridge.simulator.catalogue import catalogue
 from mt5_bridge.simulator.clock import ManualClock, SystemClock
 from mt5_bridge.simulator.config import parse
 from mt5_bridge.simulator.market import Market
-from mt5_bridge.simulator.sources import MONDAY_MSC, WEEK_MSC, RecordedSource, Retiming, WalkSource
+from mt5_bridge.simulator.sources import MONDAY_MSC, WEEK_MSC, RecordedSource, Retiming, Source, WalkSource
 
 Start = Callable[..., MarketControl]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -64,7 +64,7 @@ def test_a_walk_stays_sane_over_years() -> None:
 @given(msc=st.integers(-(10**8), 10**10), speed=st.sampled_from(["1", "10", "0.5", "7/3", "1000"]))
 def test_index_and_times_agree(msc: int, speed: str) -> None:
     retiming = Retiming(5_000, Fraction(speed))
-    sources = [
+    sources: list[Source] = [
         WalkSource(catalogue()["EURUSD"], 1, retiming),
         RecordedSource(tickfile.read([tickfile.shipped()["USDJPY"]]).ticks, retiming, loop=True),
     ]
@@ -84,7 +84,10 @@ def test_market_time_stands_still_at_weekends(start: int, market: int) -> None:
 
 
 def test_a_recording_starts_with_its_first_tick_and_keeps_its_intervals(tmp_path: Path) -> None:
-    rows = "timestamp,bid,ask\n2013-01-01 22:00:00.295000+00:00,86.655,86.728\n2013-01-01 22:00:01.295000+00:00,86.657,86.728\n2013-01-01 22:00:01.295000+00:00,86.655,86.728\n"
+    rows = "timestamp,bid,ask\n" + "".join(
+        f"2013-01-01 22:00:0{second}.295000+00:00,{bid},86.728\n"
+        for second, bid in ((0, 86.655), (1, 86.657), (1, 86.655))
+    )
     market, clock = make(PAPER_TICKS=str(write(tmp_path, "usdjpy-x.csv", rows)), PAPER_SPEED="2")
     first = market.quote("USDJPY")
     assert first is not None

@@ -101,28 +101,41 @@ def test_an_account_outlives_the_process(tmp_path: Path) -> None:
     assert newer > max(ticket, waiting)
 
 
-def test_what_the_market_did_meanwhile_is_found_on_return(tmp_path: Path) -> None:
-    def run(stops: int) -> Any:
-        folder = tmp_path / str(stops)
-        market = begin(folder, seed=5)
-        mt5.symbol_select("GBPUSD")
-        start = market.now()
-        ask = mt5.symbol_info_tick("GBPUSD").ask
-        request = {**BUY, "symbol": "GBPUSD", "volume": 0.5, "sl": round(ask - 0.002, 5), "tp": round(ask + 0.0015, 5)}
-        assert mt5.order_send(request).retcode == mt5.TRADE_RETCODE_DONE
-        for step in range(1, stops + 1):
-            if stops > 1:
-                market.advance(86_400 / stops)
-            else:
-                clock = ManualClock(start + 86_400_000)
-                mt5.install(clock=clock, seed=5, DATA_DIR=str(folder))
-                assert mt5.initialize()
-            assert step
-        return mt5.history_deals_get(*ALWAYS)
+def _a_day_of_trading(folder: Path, looks: int, settings: dict[str, Any], request: dict[str, Any]) -> Any:
+    """One position held for a day in which somebody looks so often; a single look means a restart at the end.
 
-    watched, away = run(200), run(1)
+    Prices of the request are distances from the first ask.
+    """
+    market = begin(folder, **settings)
+    mt5.symbol_select("GBPUSD")
+    ask = mt5.symbol_info_tick("GBPUSD").ask
+    prices = {name: ask + request[name] for name in ("price", "sl", "tp") if name in request}
+    assert mt5.order_send({**BUY, "symbol": "GBPUSD", **request, **prices}).retcode == mt5.TRADE_RETCODE_DONE
+    if looks == 1:
+        mt5.install(clock=ManualClock(market.now() + 86_400_000), DATA_DIR=str(folder), **settings)
+        assert mt5.initialize()
+    else:
+        for _ in range(looks):
+            market.advance(86_400 / looks)
+    return mt5.history_deals_get(*ALWAYS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "reason"),
+    [
+        ({"seed": 5}, {"volume": 0.5, "sl": -0.003, "tp": 0.01}, mt5.DEAL_REASON_SL),
+        ({"seed": 6}, {"action": 5, "type": 4, "price": 0.002, "tp": 0.006}, mt5.DEAL_REASON_TP),
+        ({"seed": 6, "leverage": 500, "balance": 210}, {"volume": 0.5, "type": 1}, mt5.DEAL_REASON_SO),
+    ],
+)
+def test_what_the_market_did_meanwhile_is_found_on_return(
+    tmp_path: Path, settings: dict[str, Any], request_: dict[str, Any], reason: int
+) -> None:
+    watched = _a_day_of_trading(tmp_path / "watched", 200, settings, request_)
+    away = _a_day_of_trading(tmp_path / "away", 1, settings, request_)
     assert watched == away
     assert len(watched) == 3
+    assert watched[-1].reason == reason
 
 
 def test_the_same_calls_give_the_same_books() -> None:
