@@ -14,6 +14,7 @@ from loguru import logger
 from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import describe, why_unreachable
+from mt5_bridge.redpanda.finish import finish
 from mt5_bridge.redpanda.position import Bounds, choose
 from mt5_bridge.redpanda.reader import Fetched, Reader, Record
 from mt5_bridge.redpanda.security import client_options
@@ -139,7 +140,7 @@ class SignalConsumer:
                 self._set_state(LinkState.DISCONNECTED, await self._diagnose(error))
             finally:
                 self.ready.clear()
-                await reader.close()
+                await finish(reader.close(), "redpanda-consumer-end")
             backoff = backoff.ended(time.monotonic() - born)
             await asyncio.sleep(backoff.delay(self._random()))
 

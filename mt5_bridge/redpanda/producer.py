@@ -16,6 +16,7 @@ from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.batch import Headers, Record, weight
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal, why_unreachable
+from mt5_bridge.redpanda.finish import finish
 from mt5_bridge.redpanda.lanes import Lane, Share, arrive, fail
 from mt5_bridge.redpanda.security import client_options
 from mt5_bridge.redpanda.session import ProducerSession
@@ -67,6 +68,9 @@ class Producer:
         self._open: set[asyncio.Future[None]] = set()
         self._gate = asyncio.Lock()
         self._freed = asyncio.Event()
+        self._settled_down = asyncio.Event()
+        """Clear while a session is replaced although its broker lives."""
+        self._settled_down.set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -99,18 +103,13 @@ class Producer:
         if not records:
             return
         size = self._measure(key, records, headers)
-        session = self._session
-        if session is None:
-            self.stats.failed += 1
-            raise BrokerError(f"no broker: {self.detail}")
+        session = await self._current()
         partition = await session.partition(topic, key, self._config.ack_timeout)
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
             while self.stats.pending_bytes and self.stats.pending_bytes + size > self._config.max_pending_bytes:
                 self._freed.clear()
                 await self._freed.wait()
-            if self._session is None:
-                self.stats.failed += 1
-                raise BrokerError(f"no broker: {self.detail}")
+            await self._current()
             lane = self._lanes.setdefault((topic, partition), Lane(topic, partition))
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             lane.add(key, records, headers, future)
@@ -155,6 +154,15 @@ class Producer:
         self._set_state(LinkState.DISCONNECTED, "stopped")
         return flushed
 
+    async def _current(self) -> ProducerSession:
+        """The session, or the next one while a living broker is given a new one."""
+        while self._session is None and not self._settled_down.is_set():
+            await self._settled_down.wait()
+        if self._session is None:
+            self.stats.failed += 1
+            raise BrokerError(f"no broker: {self.detail}")
+        return self._session
+
     def _measure(self, key: bytes | None, records: Sequence[Record], headers: Headers) -> int:
         lengths = [0 if value is None else len(value) for _, value in records]
         each = weight(key, headers, None)
@@ -167,13 +175,14 @@ class Producer:
     async def _run(self) -> None:
         backoff = Backoff(self._config.backoff)
         while True:
-            self._set_state(LinkState.CONNECTING, self._config.bootstrap)
+            if self._settled_down.is_set():
+                self._set_state(LinkState.CONNECTING, self._config.bootstrap)
             session = ProducerSession(self._options, self._config.max_batch_bytes)
             born = time.monotonic()
             try:
                 alive = await self._connect(session) and await self._serve(session)
             finally:
-                await self._end(session)
+                await finish(self._end(session), "redpanda-producer-end")
             backoff = backoff.ended(time.monotonic() - born)
             if not alive:
                 self._fail_all(self.detail)
@@ -202,12 +211,15 @@ class Producer:
     async def _serve(self, session: ProducerSession) -> bool:
         """Serves until the session ends. True: its broker lives, and what waits may go through the next session."""
         self._session = session
+        self._settled_down.set()
         self._ended = asyncio.get_running_loop().create_future()
         self._set_state(LinkState.CONNECTED, self._config.bootstrap)
         for lane in self._lanes.values():
             self._drive(lane)
         death = await self._watch(session, self._ended)
         self._session = None
+        if death is None:
+            self._settled_down.clear()
         await self._halt_lanes()
         if death is None and await session.drain(_DRAIN_SECONDS):
             return True
@@ -299,6 +311,7 @@ class Producer:
             self._ended.set_result(describe(error))
 
     def _fail_all(self, reason: str) -> None:
+        self._settled_down.set()
         for future in self._open:
             if not future.done():
                 future.set_exception(BrokerError(reason))

@@ -1,0 +1,288 @@
+"""The consumer against the embedded broker: where it begins, what it survives, how soon it hears."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from support.broker import BrokerProcess, MockBroker
+from support.eventually import eventually
+from support.proxy import FaultyProxy
+
+from mt5_bridge.core.backoff import BackoffPolicy
+from mt5_bridge.redpanda import LinkState, Record, RedpandaConfig, SignalConsumer
+
+QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
+MAX_AGE_MS = 5_000
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Listener:
+    """A consumer, and what it heard."""
+
+    def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
+        self.heard: list[Record] = []
+        self.resets: list[tuple[int, int, str]] = []
+        config = RedpandaConfig(bootstrap=bootstrap, backoff=QUICK, request_timeout=2.0)
+        self.consumer = SignalConsumer(
+            config,
+            topic,
+            "group",
+            offsets,
+            MAX_AGE_MS,
+            on_reset=lambda _, partition, offset, why: self.resets.append((partition, offset, why)),
+        )
+
+    async def listen(self) -> None:
+        async for records in self.consumer.records():
+            self.heard.extend(records)
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.heard]
+
+
+@asynccontextmanager
+async def listening(bootstrap: str, topic: str, offsets: Mapping[int, int] | None = None) -> AsyncIterator[Listener]:
+    listener = Listener(bootstrap, topic, offsets or {})
+    listener.consumer.start()
+    task = asyncio.create_task(listener.listen())
+    try:
+        yield listener
+    finally:
+        task.cancel()
+        async with asyncio.timeout(5.0):
+            await asyncio.gather(task, return_exceptions=True)
+            await listener.consumer.stop(4.0)
+
+
+async def send(
+    bootstrap: str, topic: str, *values: bytes, partition: int | None = 0, timestamp_ms: int | None = None
+) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        for value in values:
+            headers = [("signature", b"s")]
+            await producer.send_and_wait(
+                topic, value, b"key", partition=partition, timestamp_ms=timestamp_ms, headers=headers
+            )
+    finally:
+        await producer.stop()
+
+
+async def test_what_is_sent_is_heard_as_it_was_sent(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    stamp = now_ms()
+    async with listening(bootstrap, topic) as listener:
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        await send(bootstrap, topic, b"one", partition=0, timestamp_ms=stamp)
+        await eventually(lambda: listener.heard)
+        record = listener.heard[0]
+        assert record == Record(topic, 0, 0, b"key", b"one", (("signature", b"s"),), stamp)
+        assert listener.consumer.state is LinkState.CONNECTED
+
+
+async def test_every_partition_is_read_in_order(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    async with listening(bootstrap, topic) as listener:
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        for partition in range(3):
+            await send(bootstrap, topic, *[b"%d-%d" % (partition, i) for i in range(10)], partition=partition)
+        await eventually(lambda: len(listener.heard) == 30)
+        for partition in range(3):
+            mine = [record for record in listener.heard if record.partition == partition]
+            assert [record.offset for record in mine] == list(range(10))
+            assert [record.value for record in mine] == [b"%d-%d" % (partition, i) for i in range(10)]
+
+
+async def test_reading_begins_at_the_journals_offset(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    await send(mock_broker.bootstrap, "s", b"0", b"1", b"2", b"3", timestamp_ms=1)
+    async with listening(mock_broker.bootstrap, "s", {0: 2}) as listener:
+        await eventually(lambda: len(listener.heard) == 2)
+        assert listener.values == [b"2", b"3"]  # however old: the journal knows what it has not seen
+        assert not listener.resets
+
+
+async def test_without_an_offset_only_young_records_are_heard(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    await send(mock_broker.bootstrap, "s", b"old", timestamp_ms=now_ms() - 60_000)
+    await send(mock_broker.bootstrap, "s", b"young", timestamp_ms=now_ms() - 100)
+    async with listening(mock_broker.bootstrap, "s") as listener:
+        await eventually(lambda: listener.heard)
+        # Sent when reading has begun: its age is the caller's business.
+        await send(mock_broker.bootstrap, "s", b"late", timestamp_ms=now_ms() - 60_000)
+        await eventually(lambda: len(listener.heard) == 2)
+        assert listener.values == [b"young", b"late"]
+        assert [why for _, _, why in listener.resets] == ["first_time"]
+        assert listener.consumer.stats.too_old == 1
+
+
+async def test_a_topic_made_anew_is_read_from_its_young_records(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    await send(mock_broker.bootstrap, "s", b"new")
+    async with listening(mock_broker.bootstrap, "s", {0: 500}) as listener:
+        await eventually(lambda: listener.heard)
+        assert listener.values == [b"new"]
+        assert listener.resets == [(0, 0, "topic_made_anew")]
+
+
+async def test_a_topic_deleted_and_made_again_while_reading(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await send(mock_broker.bootstrap, "s", b"0", b"1", b"2")
+        await eventually(lambda: len(listener.heard) == 3)
+        mock_broker.delete_topic("s")
+        mock_broker.create_topic("s", 1)
+        await send(mock_broker.bootstrap, "s", b"again")
+        await eventually(lambda: len(listener.heard) == 4, 10.0)
+        assert listener.values[-1] == b"again"
+        assert [why for _, _, why in listener.resets] == ["topic_made_anew"]
+
+
+async def test_poison_is_only_bytes(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    poison = [b"", b"\x00\xff", b"{" * 50_000, b"not json"]
+    async with listening(bootstrap, topic) as listener:
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        await send(bootstrap, topic, *poison, b"fine")
+        await eventually(lambda: len(listener.heard) == 5)
+        assert listener.values == [*poison, b"fine"]
+
+
+async def test_a_signal_is_heard_within_milliseconds_when_signals_are_frequent(
+    bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        async with listening(bootstrap, topic) as listener:
+            await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+            delays: list[float] = []
+            for count in range(1, 51):
+                await producer.send_and_wait(topic, b"x", partition=0)
+                sent = time.perf_counter()
+                await eventually(lambda count=count: len(listener.heard) == count)  # type: ignore[misc]
+                delays.append(time.perf_counter() - sent)
+            assert sorted(delays)[25] < 0.05  # the figure itself is measured by the benchmarks
+    finally:
+        await producer.stop()
+
+
+async def test_the_broker_may_come_later(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    mock_broker.down()
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await eventually(
+            lambda: (
+                listener.consumer.state is LinkState.DISCONNECTED and mock_broker.bootstrap in listener.consumer.detail
+            )
+        )
+        mock_broker.up()
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        await send(mock_broker.bootstrap, "s", b"1")
+        await eventually(lambda: listener.heard)
+
+
+async def test_an_outage_loses_and_repeats_nothing(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await send(mock_broker.bootstrap, "s", b"0", b"1")
+        await eventually(lambda: len(listener.heard) == 2)
+        mock_broker.down()
+        await eventually(lambda: not listener.consumer.ready.is_set())
+        mock_broker.up()
+        await send(mock_broker.bootstrap, "s", b"2")
+        await eventually(lambda: len(listener.heard) == 3)
+        assert listener.values == [b"0", b"1", b"2"]
+        assert not listener.resets
+
+
+async def test_a_hanging_broker_is_noticed_and_does_not_hold_up_the_stop(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    async with (
+        await FaultyProxy.in_front_of_broker(mock_broker.port) as proxy,
+        listening(proxy.bootstrap, "s", {0: 0}) as listener,
+    ):
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        proxy.hang()
+        await eventually(lambda: not listener.consumer.ready.is_set(), 5.0)
+
+
+async def test_a_killed_broker_that_lost_everything_is_read_from_its_new_beginning() -> None:
+    with BrokerProcess() as broker:
+        async with listening(broker.bootstrap, "s", {0: 0}) as listener:
+            await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+            await send(broker.bootstrap, "s", b"0", b"1", partition=0)
+            await eventually(lambda: len(listener.heard) == 2)
+            broker.kill()
+            await eventually(lambda: not listener.consumer.ready.is_set())
+            broker.start()
+            await send(broker.bootstrap, "s", b"2", partition=0)
+            await eventually(lambda: len(listener.heard) == 3, 10.0)
+            assert (0, 0, "topic_made_anew") in listener.resets
+
+
+async def test_offsets_reach_the_group_for_lag_monitoring(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    async with listening(bootstrap, topic) as listener:
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        await send(bootstrap, topic, b"0", b"1")
+        await eventually(lambda: len(listener.heard) == 2)
+        listener.consumer.commit({0: 2})
+        watcher = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id="group", enable_auto_commit=False)
+        await watcher.start()
+        try:
+            watcher.assign([TopicPartition(topic, 0)])
+
+            async def committed() -> bool:
+                return await watcher.committed(TopicPartition(topic, 0)) == 2
+
+            await eventually(committed)
+        finally:
+            await watcher.stop()
+        assert listener.consumer.stats.commit_failures == 0
+
+
+FIND_COORDINATOR, NOT_COORDINATOR = 10, 16
+
+
+async def test_a_refused_commit_is_counted_and_stops_nothing(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        mock_broker.fail_next(FIND_COORDINATOR, NOT_COORDINATOR)
+        listener.consumer.commit({0: 1})
+        await eventually(lambda: listener.consumer.stats.commit_failures == 1)
+        await send(mock_broker.bootstrap, "s", b"0")
+        await eventually(lambda: listener.heard)
+
+
+FETCH, NOT_LEADER = 1, 6
+
+
+async def test_a_failed_fetch_is_tried_again_from_the_same_place(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await send(mock_broker.bootstrap, "s", b"0")
+        await eventually(lambda: listener.heard)
+        mock_broker.fail_next(FETCH, NOT_LEADER, NOT_LEADER)
+        await send(mock_broker.bootstrap, "s", b"1")
+        await eventually(lambda: len(listener.heard) == 2)
+        assert listener.values == [b"0", b"1"]
+        assert not listener.resets
+
+
+async def test_stop_before_start_and_twice() -> None:
+    listener = Listener("127.0.0.1:9", "s", {})
+    await listener.consumer.stop(1.0)
+    listener.consumer.start()
+    await listener.consumer.stop(1.0)
+    await listener.consumer.stop(1.0)
+    assert listener.consumer.state is LinkState.DISCONNECTED

@@ -1,0 +1,362 @@
+"""The producer against the embedded broker: what arrives, in which order, and what happens when the broker does not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from support.broker import BrokerProcess, MockBroker
+from support.eventually import eventually
+from support.proxy import FaultyProxy
+
+from mt5_bridge.core.backoff import BackoffPolicy
+from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda import LinkState, Producer, RecordRefused, RedpandaConfig
+
+QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
+HEADERS = (("schema", b"tick_data/1"), ("bridge", b"pc"), ("account", b"1"))
+
+
+def quick(bootstrap: str, **changes: float) -> RedpandaConfig:
+    return RedpandaConfig(
+        bootstrap=bootstrap,
+        backoff=QUICK,
+        request_timeout=changes.pop("request_timeout", 2.0),
+        ack_timeout=changes.pop("ack_timeout", 1.5),
+        **{name: int(value) for name, value in changes.items()},
+    )
+
+
+@pytest.fixture
+async def producer(bootstrap: str) -> AsyncIterator[Producer]:
+    made = Producer(quick(bootstrap))
+    made.start()
+    yield made
+    await made.stop(1.0)
+
+
+async def read_all(bootstrap: str, topic: str, count: int) -> list[tuple[int, bytes | None, bytes | None, int]]:
+    """Everything on the topic once it holds `count` records: (partition, key, value, timestamp)."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=20)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, each) for each in consumer.partitions_for_topic(topic) or ()]
+        if not partitions:
+            await consumer._client.force_metadata_update()
+            partitions = [TopicPartition(topic, each) for each in await _partitions(bootstrap, topic)]
+        consumer.assign(partitions)
+        found: list[tuple[int, bytes | None, bytes | None, int]] = []
+
+        async def more() -> bool:
+            for rows in (await consumer.getmany(timeout_ms=100)).values():
+                found.extend((row.partition, row.key, row.value, row.timestamp) for row in rows)
+            return len(found) >= count
+
+        await eventually(more, 10.0, f"{count} records on {topic}")
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(bootstrap: str, topic: str) -> set[int]:
+    client = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await client.start()
+    try:
+        return set(await client.partitions_for(topic))
+    finally:
+        await client.stop()
+
+
+async def test_all_of_a_publish_arrives_in_order_with_its_times(
+    producer: Producer, bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    await producer.wait_connected()
+    records = [(1_700_000_000_000 + i, b"%d" % i) for i in range(5_000)]
+    await producer.publish(topic, b"EURUSD", records, HEADERS)
+    found = await read_all(bootstrap, topic, 5_000)
+    assert [row[2] for row in found] == [value for _, value in records]
+    assert [row[3] for row in found] == [time_ms for time_ms, _ in records]
+    assert {row[0] for row in found} == {found[0][0]}
+    assert producer.stats.records == 5_000
+
+
+async def test_headers_and_tombstones_arrive(producer: Producer, bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    await producer.wait_connected()
+    await producer.publish_one(topic, b"k", None, 5, HEADERS)
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        row = await consumer.getone()
+    finally:
+        await consumer.stop()
+    assert (row.key, row.value, row.timestamp, tuple(row.headers)) == (b"k", None, 5, HEADERS)
+
+
+async def test_a_key_goes_where_java_puts_it(producer: Producer, bootstrap: str, new_topic: Callable[[], str]) -> None:
+    # Values of murmur2 from Kafka's own UtilsTest, modulo 4 partitions.
+    murmur2 = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536}
+    topic = new_topic()
+    await producer.wait_connected()
+    for key in murmur2:
+        await producer.publish_one(topic, key, b"v")
+    count = len(await _partitions(bootstrap, topic))
+    found = await read_all(bootstrap, topic, 3)
+    assert {row[1]: row[0] for row in found} == {key: (value & 0x7FFFFFFF) % count for key, value in murmur2.items()}
+
+
+async def test_concurrent_publishes_of_a_key_keep_their_order(
+    producer: Producer, bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    await producer.wait_connected()
+    await asyncio.gather(
+        *[producer.publish(topic, b"k", [(None, b"%d-%d" % (i, j)) for j in range(20)]) for i in range(100)]
+    )
+    found = await read_all(bootstrap, topic, 2_000)
+    assert [row[2] for row in found] == [b"%d-%d" % (i, j) for i in range(100) for j in range(20)]
+    assert producer.stats.batches < 100  # they shared batches
+
+
+async def test_pending_bytes_are_bounded_and_order_kept(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(bootstrap, max_pending_bytes=20_000, max_batch_bytes=5_000))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        sends = [asyncio.ensure_future(producer.publish_one(topic, b"k", b"%04d" % i + b"." * 996)) for i in range(60)]
+        pending: list[int] = []
+        for each in sends:
+            each.add_done_callback(lambda _: pending.append(producer.stats.pending_bytes))
+        await asyncio.gather(*sends)
+        assert 0 < max(pending) <= 20_000
+        found = await read_all(bootstrap, topic, 60)
+        assert [(row[2] or b"")[:4] for row in found] == [b"%04d" % i for i in range(60)]
+        assert producer.stats.pending_bytes == 0
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_large_record_travels_alone_and_a_huge_one_is_refused(
+    bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(bootstrap, max_batch_bytes=2_000, max_record_bytes=100_000))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        large = b"x" * 50_000
+        await asyncio.gather(*[producer.publish_one(topic, b"k", each) for each in (b"1", large, b"2")])
+        assert [row[2] for row in await read_all(bootstrap, topic, 3)] == [b"1", large, b"2"]
+        with pytest.raises(RecordRefused) as refused:
+            await producer.publish_one(topic, b"k", b"x" * 100_000)
+        assert refused.value.reason == "too_large"
+        assert not refused.value.retriable
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_without_a_broker_publishing_fails_at_once_and_stop_is_quick() -> None:
+    producer = Producer(quick("127.0.0.1:9"))
+    states: list[LinkState] = []
+    producer._on_state = lambda state, _: states.append(state)
+    producer.start()
+    with pytest.raises(BrokerError):
+        await producer.publish_one("t", b"k", b"v")
+    await eventually(lambda: LinkState.DISCONNECTED in states, 5.0)
+    assert "127.0.0.1:9" in producer.detail
+    async with asyncio.timeout(5.0):
+        await producer.stop(0.5)
+    assert await producer.flush(0.1)
+
+
+async def test_a_short_outage_is_bridged(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=10.0))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.down()
+        later = [asyncio.ensure_future(producer.publish_one(topic, b"k", b"%d" % i)) for i in range(1, 4)]
+        done, _ = await asyncio.wait(later, timeout=0.5)
+        assert not done
+        mock_broker.up()
+        await asyncio.wait_for(asyncio.gather(*later), 5.0)
+        found = await read_all(mock_broker.bootstrap, topic, 4)
+        assert [row[2] for row in found] == [b"0", b"1", b"2", b"3"]
+        assert producer.stats.sessions == 1
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_long_outage_fails_what_waits_and_builds_the_producer_anew(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.5))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.down()
+        with pytest.raises(BrokerError):
+            await asyncio.wait_for(producer.publish_one(topic, b"k", b"lost"), 10.0)
+        assert producer.state is not LinkState.CONNECTED
+        assert producer.stats.pending_bytes == 0
+        mock_broker.up()
+        await asyncio.wait_for(producer.wait_connected(), 5.0)
+        await producer.publish_one(topic, b"k", b"1")
+        found = await read_all(mock_broker.bootstrap, topic, 2)
+        assert [row[2] for row in found] == [b"0", b"1"]
+        assert producer.stats.sessions == 2
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_broker_that_hangs_is_noticed(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    async with await FaultyProxy.in_front_of_broker(mock_broker.port) as proxy:
+        producer = Producer(quick(proxy.bootstrap, ack_timeout=0.5, request_timeout=1.0))
+        producer.start()
+        topic = new_topic()
+        try:
+            await producer.wait_connected()
+            await producer.publish_one(topic, b"k", b"0")
+            proxy.hang()
+            with pytest.raises(BrokerError):
+                await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 10.0)
+            proxy.heal()
+            await asyncio.wait_for(producer.wait_connected(), 10.0)
+            await producer.publish_one(topic, b"k", b"2")
+        finally:
+            async with asyncio.timeout(6.0):
+                await producer.stop(1.0)
+
+
+async def test_stop_is_bounded_while_the_broker_is_dead(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=60.0))
+    producer.start()
+    await producer.wait_connected()
+    topic = new_topic()
+    await producer.publish_one(topic, b"k", b"0")
+    mock_broker.down()
+    send = asyncio.ensure_future(producer.publish_one(topic, b"k", b"1"))
+    await eventually(lambda: producer.stats.pending_bytes > 0)
+    async with asyncio.timeout(6.0):
+        assert await producer.stop(0.3) is False
+    with pytest.raises(BrokerError):
+        await send
+
+
+async def test_a_killed_broker_comes_back_on_the_same_port(new_topic: Callable[[], str]) -> None:
+    with BrokerProcess() as broker:
+        producer = Producer(quick(broker.bootstrap))
+        producer.start()
+        topic = new_topic()
+        try:
+            await producer.wait_connected()
+            await producer.publish_one(topic, b"k", b"0")
+            broker.kill()
+            with pytest.raises(BrokerError):
+                await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 10.0)
+            broker.start()
+            await asyncio.wait_for(producer.wait_connected(), 10.0)
+            await producer.publish_one(topic, b"k", b"2")
+            assert [row[2] for row in await read_all(broker.bootstrap, topic, 1)] == [b"2"]
+        finally:
+            await producer.stop(1.0)
+
+
+PRODUCE = 0
+MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER = 10, 32, 45
+
+
+async def test_a_refused_record_fails_alone(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
+        with pytest.raises(RecordRefused) as refused:
+            await producer.publish_one(topic, b"k", b"bad")
+        assert refused.value.reason == "timestamp"
+        await asyncio.wait_for(producer.wait_connected(), 5.0)
+        await producer.publish_one(topic, b"k", b"1")
+        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_those_who_travelled_with_a_refused_record_arrive(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"first")
+        # The shared batch is refused, then the first of its parcels; the others are fine.
+        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP, INVALID_TIMESTAMP)
+        answers = await asyncio.wait_for(
+            asyncio.gather(*[producer.publish_one(topic, b"k", b"%d" % i) for i in range(4)], return_exceptions=True),
+            10.0,
+        )
+        assert isinstance(answers[0], RecordRefused)
+        assert answers[1:] == [None, None, None]
+        found = await read_all(mock_broker.bootstrap, topic, 4)
+        assert [row[2] for row in found] == [b"first", b"1", b"2", b"3"]
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_lost_sequence_is_mended_by_a_new_session(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.fail_next(PRODUCE, OUT_OF_ORDER)
+        await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 10.0)
+        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
+        assert producer.stats.sessions == 2
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_what_fails_again_and_again_is_given_up(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        mock_broker.fail_next(PRODUCE, *[OUT_OF_ORDER] * 10)
+        with pytest.raises(BrokerError, match="tries"):
+            await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 20.0)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_cancelled_publish_leaves_nothing_behind(
+    producer: Producer, bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    await producer.wait_connected()
+    send = asyncio.ensure_future(producer.publish_one(topic, b"k", b"1"))
+    await asyncio.sleep(0)
+    send.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await send
+    await producer.publish_one(topic, b"k", b"2")
+    assert producer.stats.pending_bytes == 0
+
+
+async def test_nothing_to_publish_is_published_at_once(producer: Producer) -> None:
+    await producer.publish("t", b"k", [])
+    assert producer.stats.records == 0
