@@ -24,7 +24,7 @@ from mt5_bridge.settings import Settings, prepare_data_dir
 if TYPE_CHECKING:
     from loguru import Message
 
-__all__ = ["LogStats", "Logs", "Redactor", "setup"]
+__all__ = ["LogStats", "Logs", "Redactor", "open_log"]
 
 FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<8} {message}"
 HUMAN_BYTES = 10 * 2**20
@@ -169,7 +169,7 @@ class Logs:
         self._screen.write([(line.level, line.human) for line in lines], dropped)
 
 
-def setup(settings: Settings, *, console: int | None = 2) -> Logs:
+def open_log(settings: Settings, *, console: int | None = 2) -> Logs:
     """Starts logging as the settings say, instead of loguru's own default sink.
 
     Args:

@@ -1,7 +1,7 @@
 """Settings: the only reader of environment, `.env` and YAML."""
 
 from mt5_bridge.core.errors import SettingsError
-from mt5_bridge.settings.loading import KEYRING_SERVICE, KEYRING_WORD, Loaded, load
+from mt5_bridge.settings.loading import KEYRING_SERVICE, KEYRING_WORD, Loaded, find_data_dir, load
 from mt5_bridge.settings.model import Settings
 from mt5_bridge.settings.names import SPECS, Spec
 from mt5_bridge.settings.places import prepare_data_dir, user_data_dir
@@ -16,6 +16,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Spec",
+    "find_data_dir",
     "load",
     "prepare_data_dir",
     "user_data_dir",

@@ -73,6 +73,26 @@ def load(
     return Loaded(settings=settings, sources=origins, warnings=warnings)
 
 
+def find_data_dir(
+    cli: Mapping[str, Any] | None = None, env: Mapping[str, str] = os.environ, cwd: Path | None = None
+) -> Path:
+    """The bridge's folder, whatever else is wrong: a local stop must not wait for a typing error elsewhere.
+
+    Raises:
+        SettingsError: DATA_DIR itself is wrong.
+    """
+    folder = (cwd or Path.cwd()).absolute()
+    spec = SPECS["DATA_DIR"]
+    found = [source.entries[spec.name] for source in _read_all(cli or {}, env, folder) if spec.name in source.entries]
+    if not found:
+        return Settings().data_dir
+    try:
+        path: Path = _value(spec, found[-1], folder, from_keyring)
+    except FaultError as error:
+        raise SettingsError(_line(spec, found[-1], error)) from error
+    return path
+
+
 def _read_all(cli: Mapping[str, Any], env: Mapping[str, str], folder: Path) -> list[Source]:
     """The sources, weakest first. ENVIRONMENT, which names the second YAML file, may stand in any other."""
     named = from_pairs("command line", cli)

@@ -10,7 +10,7 @@ from mt5_bridge.core.errors import SettingsError
 
 FOLDER = "mt5-bridge"
 
-JOURNAL = "journal.sqlite3"
+JOURNAL = "journal.db"
 LATCH = "halt.latch"
 CONTROL = "control.json"
 STOP_FILE = "EMERGENCY_STOP"

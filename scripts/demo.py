@@ -1,0 +1,11 @@
+"""The demo on a fresh machine: makes .venv from the lock file, then runs `mt5-bridge demo` with the same arguments."""
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - this must be readable for the Python that is too old
+    sys.exit("MT5 Bridge needs Python 3.11 or later; this is %d.%d." % sys.version_info[:2])  # noqa: UP031 - likewise
+
+from setup_env import run
+
+if __name__ == "__main__":
+    sys.exit(run("demo", ["-m", "mt5_bridge", "demo"] + sys.argv[1:]))  # noqa: RUF005 - likewise
