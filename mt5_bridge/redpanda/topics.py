@@ -16,12 +16,13 @@ from mt5_bridge.redpanda.security import client_options
 
 
 class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A topic as it should be. `retention_ms` -1 keeps records for ever; `replicas` -1 takes the broker's default."""
+    """A topic as it should be. `retention_ms` -1 keeps records for ever; `replicas` None: 3 where there are as many
+    brokers, else 1."""
 
     name: str
     partitions: int
     retention_ms: int
-    replicas: int = -1
+    replicas: int | None = None
 
 
 async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, timeout: float = 15.0) -> list[str]:
@@ -49,11 +50,13 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, t
 
 
 async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
+    # "The broker's default" (-1) cannot be asked for in the protocol version that the client speaks.
+    usual = 3 if len((await client.describe_cluster())["brokers"]) >= 3 else 1
     topics = [
         NewTopic(
             spec.name,
             spec.partitions,
-            spec.replicas,
+            spec.replicas or usual,
             topic_configs={"retention.ms": str(spec.retention_ms)},
         )
         for spec in specs
