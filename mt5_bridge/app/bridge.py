@@ -383,11 +383,14 @@ class Bridge:
 
         if not self.settings.redpanda_create_topics:
             return
+        told = ""
         while True:
             try:
                 await ensure_topics(rooms.redpanda_config(self.settings), rooms.topic_specs(self.settings))
-            except BrokerError as error:
-                logger.bind(event="topics_missing").debug("Topics cannot be made yet: {error}", error=error)
+            except (BrokerError, TimeoutError) as error:
+                if str(error) != told:
+                    told = str(error)
+                    logger.bind(event="topics_missing").warning("Topics cannot be made yet: {e}", e=told or "timeout")
                 await asyncio.sleep(_TOPIC_RETRY_S)
             else:
                 return
