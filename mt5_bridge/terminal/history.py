@@ -40,6 +40,11 @@ class HistoryHost:
         """Its host runs."""
         return self._client.alive
 
+    @property
+    def pid(self) -> int | None:
+        """Its process id, for the watch."""
+        return self._client.pid
+
     def forget_refusal(self) -> None:
         """The live session logged in anew: trying again is allowed."""
         self._refused = None

@@ -124,10 +124,10 @@ def take_stdio() -> tuple[BinaryIO, _Sink]:
 
         msvcrt.setmode(requests_fd, os.O_BINARY)
         msvcrt.setmode(replies_fd, os.O_BINARY)
-    return os.fdopen(requests_fd, "rb", buffering=0), _Whole(replies_fd)
+    return os.fdopen(requests_fd, "rb", buffering=0), Whole(replies_fd)
 
 
-class _Whole:
+class Whole:
     """Writes all of a frame, however little the pipe takes at a time."""
 
     def __init__(self, fd: int) -> None:

@@ -66,6 +66,7 @@ READ_S = 5.0
 SEND_S = 30.0
 HISTORY_S = 60.0
 NOT_FOUND = -4
+PAPER_OFFSET_S = "7200"
 
 
 class MT5SessionManager:
@@ -101,7 +102,7 @@ class MT5SessionManager:
         self.config = config or TerminalConfig(
             backend=backend, login=login, password=password, server=server, path=path
         )
-        self.clock = clock or BrokerClock(timezone=self.config.server_timezone)
+        self.clock = clock or _clock_for(self.config)
         self._now_ms = now_ms
         self._link = Link(self.config, now_ms=now_ms, monotonic=monotonic, random=random)
         self._history = HistoryHost(self.config, self._link.stats, lambda: self.state is TerminalState.CONNECTED)
@@ -141,9 +142,19 @@ class MT5SessionManager:
         return self._link.client.in_flight
 
     @property
+    def login(self) -> int | None:
+        """The account held on to: the configured one, else the one that answered first; None before."""
+        return self._link.login
+
+    @property
     def host_pid(self) -> int | None:
         """The live host's process id, for the watch."""
         return self._link.client.pid
+
+    @property
+    def history_pid(self) -> int | None:
+        """The history host's process id while it runs."""
+        return self._history.pid
 
     @property
     def breaker(self) -> CircuitBreaker:
@@ -513,3 +524,11 @@ class MT5SessionManager:
     async def _old(self, op: str, *args: Any, result: Any, timeout: float) -> Any:
         call = self._history.call if self.config.history_host else self._link.call
         return await call(op, *args, result=result, priority=LOW, timeout=timeout)
+
+
+def _clock_for(config: TerminalConfig) -> BrokerClock:
+    """The paper terminal's offset is a setting, so its first tick need not wait for two more to tell the time."""
+    if config.backend != "paper" or config.server_timezone is not None:
+        return BrokerClock(timezone=config.server_timezone)
+    text = config.settings.get("PAPER_SERVER_OFFSET") or PAPER_OFFSET_S
+    return BrokerClock(offset_ms=round(float(text) * 1000))

@@ -167,7 +167,7 @@ def test_a_failure_says_whether_order_send_was_called(fault: dict[str, str], sen
 
 
 def test_a_poll_crosses_the_pipe() -> None:
-    poll = ask(Host(fresh_fake()), "poll", [("EURUSD", None, 0), ("NOSUCH", 0, 0)], 4.0, 100, 0, kind=RawPoll)
+    poll = ask(Host(fresh_fake()), "poll", [("EURUSD", None, 0), ("NOSUCH", 0, 0)], 1e6, 100, 0, kind=RawPoll)
     assert poll.blocks[0].count == 2
     assert math.isclose(poll.quotes["EURUSD"].bid, 1.10029)
     assert "NOSUCH" in poll.faults

@@ -42,7 +42,7 @@ def numbered(times: Sequence[int]) -> list[tuple[int, int]]:
 
 def test_a_symbol_without_cursor_begins_behind_its_last_tick() -> None:
     blocks, quotes, unfinished, faults = reader(with_times([BASE, BASE, BASE + 1, BASE + 1])).poll(
-        [RawCursor("EURUSD", None)], 4.0, 100, 0
+        [RawCursor("EURUSD", None)], 1e6, 100, 0
     )
     assert blocks == [RawBlock("EURUSD", b"", 0, False, BASE + 1, 2)]
     assert quotes["EURUSD"].time_msc == BASE + 1
@@ -59,28 +59,28 @@ def test_a_backfill_begins_earlier_and_is_unfinished() -> None:
 def test_a_symbol_without_tick_waits_for_the_first() -> None:
     module = with_times([])
     ticks = reader(module)
-    assert ticks.poll([RawCursor("EURUSD", None)], 4.0, 100, 0) == ([], {}, [], {})
+    assert ticks.poll([RawCursor("EURUSD", None)], 1e6, 100, 0) == ([], {}, [], {})
     module._ticks["EURUSD"].append((BASE, 1.1, 1.2))
-    assert ticks.poll([RawCursor("EURUSD", None)], 4.0, 100, 0)[0]
+    assert ticks.poll([RawCursor("EURUSD", None)], 1e6, 100, 0)[0]
 
 
 def test_only_what_is_new_is_read_and_quiet_symbols_are_not_copied() -> None:
     module = with_times([BASE, BASE + 1])
     ticks = reader(module)
-    (block,), quotes, _, _ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 4.0, 100, 0)
+    (block,), quotes, _, _ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)
     assert read(block) == [(BASE + 1, 0)]
     assert "EURUSD" in quotes
     copies = module._calls["copy_ticks_from"]
-    assert ticks.poll([RawCursor("EURUSD", BASE + 1, 1)], 4.0, 100, 0) == ([], {}, [], {})
+    assert ticks.poll([RawCursor("EURUSD", BASE + 1, 1)], 1e6, 100, 0) == ([], {}, [], {})
     assert module._calls["copy_ticks_from"] == copies
 
 
 def test_another_tick_in_the_same_ms_is_seen() -> None:
     module = with_times([BASE])
     ticks = reader(module)
-    ticks.poll([RawCursor("EURUSD", BASE, 1)], 4.0, 100, 0)
+    ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)
     module._ticks["EURUSD"].append((BASE, 1.3, 1.4))
-    (block,), *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 4.0, 100, 0)
+    (block,), *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)
     assert read(block) == [(BASE, 1)]
     assert (block.time_msc, block.count) == (BASE, 2)
 
@@ -94,9 +94,9 @@ def test_history_that_lags_behind_the_quote_is_asked_again() -> None:
     quote = module.symbol_info_tick("EURUSD")
     module._ticks["EURUSD"] = shown
     module.symbol_info_tick = lambda name: quote
-    assert ticks.poll([RawCursor("EURUSD", BASE, 1)], 4.0, 100, 0)[0] == []
+    assert ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)[0] == []
     module._ticks["EURUSD"].append(hidden)
-    (block,), *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 4.0, 100, 0)
+    (block,), *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)
     assert read(block) == [(BASE + 5, 0)]
 
 
@@ -143,7 +143,7 @@ def test_polling_while_ticks_come_loses_and_doubles_nothing(events: list[tuple[s
         elif event == "restart":
             ticks = reader(module)
         else:
-            blocks, *_ = ticks.poll([cursor], 4.0, 1000, 0)
+            blocks, *_ = ticks.poll([cursor], 1e6, 1000, 0)
             for block in blocks:
                 found += read(block)
                 cursor = RawCursor("EURUSD", block.time_msc, block.count)
@@ -181,14 +181,14 @@ def test_pages_grow_while_there_is_much_to_read() -> None:
 
 
 def test_what_ails_one_symbol_does_not_stop_the_others() -> None:
-    blocks, _, _, faults = reader(fresh_fake()).poll([RawCursor("NOSUCH", 0), RawCursor("EURUSD", 0)], 4.0, 100, 0)
+    blocks, _, _, faults = reader(fresh_fake()).poll([RawCursor("NOSUCH", 0), RawCursor("EURUSD", 0)], 1e6, 100, 0)
     assert [b.symbol for b in blocks] == ["EURUSD"]
     assert "Not found" in faults["NOSUCH"]
 
 
 def test_a_broken_pipe_ends_the_poll() -> None:
     with pytest.raises(HostError) as caught:
-        reader(fresh_fake(FAULT_copy_ticks_from="-10001")).poll([RawCursor("EURUSD", 0)], 4.0, 100, 0)
+        reader(fresh_fake(FAULT_copy_ticks_from="-10001")).poll([RawCursor("EURUSD", 0)], 1e6, 100, 0)
     assert caught.value.failure.code == -10001
 
 

@@ -1,0 +1,213 @@
+"""The host's own main, partly in this process, partly as the real child whose parent goes away."""
+
+import io
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from support.fresh_fake import FAKE_PATH
+
+from mt5_bridge.terminal import host
+from mt5_bridge.terminal.frames import FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.host_ops import Host
+from mt5_bridge.terminal.process import child_environment
+from mt5_bridge.terminal.raw import ConnectArgs, OpenArgs
+
+OPEN = OpenArgs("fake_mt5", "live", {"FAULT_positions_get": "hang"})
+CONNECT = ConnectArgs(None, None, None, None, 1000, False)
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.frames = FrameReader()
+        self.replies: list[Reply] = []
+
+    def write(self, data: bytes) -> int:
+        for payload in self.frames.feed(data):
+            self.replies.append(msgspec.msgpack.decode(payload, type=Reply))
+        return len(data)
+
+
+def served(*requests: tuple[str, Any]) -> list[Reply]:
+    """What a server in this process answers before its parent goes."""
+    sink = Sink()
+    server = host.Server(sink)
+    frames = FrameReader()
+    for number, (op, args) in enumerate(requests):
+        for payload in frames.feed(pack(Request(number, op, args))):
+            server.inbox.put(payload)
+    server.inbox.put(None)
+    server.run()
+    return sink.replies
+
+
+@pytest.fixture
+def fake_importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(FAKE_PATH)
+    yield
+    sys.modules.pop("fake_mt5", None)
+
+
+@pytest.mark.usefixtures("fake_importable")
+def test_the_first_frame_opens_the_terminal() -> None:
+    replies = served(
+        ("account", []), ("open", [OpenArgs("fake_mt5", "live", {})]), ("connect", [CONNECT]), ("account", [])
+    )
+    assert replies[0].failure is not None
+    assert "open" in replies[0].failure.text
+    assert msgspec.msgpack.decode(replies[1].result) == os.getpid()
+    assert [r.failure for r in replies[2:]] == [None, None]
+    assert replies[3].result == replies[2].result
+
+
+@pytest.mark.usefixtures("fake_importable")
+def test_failures_are_answered_and_the_next_request_is_served() -> None:
+    replies = served(
+        ("open", [OpenArgs("no_such_module", "live", {})]),
+        ("open", [OpenArgs("fake_mt5", "live", {"REFUSE": "PAPER_SEED: wrong"})]),
+        ("open", [OpenArgs("fake_mt5", "live", {"FAULT_positions_get": "raise"})]),
+        ("positions", [None, None]),
+        ("symbol", ["NOSUCH"]),
+        ("symbol", []),
+    )
+    failures = [r.failure for r in replies]
+    assert [f and f.kind for f in failures] == ["import", "settings", None, "bug", "terminal", "bug"]
+    assert "PAPER_SEED" in str(failures[1])
+
+
+def test_a_module_without_settings_is_opened_as_it_is() -> None:
+    assert isinstance(host.open_terminal(OpenArgs("types", "live", {})), Host)
+
+
+def test_requests_are_read_until_the_parent_goes() -> None:
+    reading, writing = os.pipe()
+    inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    ended = threading.Event()
+    ended.set()
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        os.write(writing, pack("one") + pack("two"))
+        os.close(writing)
+        host.read_requests(pipe, inbox, ended)
+    assert [inbox.get(), inbox.get(), inbox.get()] == [b"\xa3one", b"\xa3two", None]
+
+
+def test_whole_frames_pass_a_narrow_pipe() -> None:
+    reading, writing = os.pipe()
+    data = bytes(range(256)) * 4000
+    found = io.BytesIO()
+
+    def drain() -> None:
+        while piece := os.read(reading, 1000):
+            found.write(piece)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    assert host.Whole(writing).write(data) == len(data)
+    os.close(writing)
+    thread.join()
+    os.close(reading)
+    assert found.getvalue() == data
+
+
+class Child:
+    """A real host, spoken to without asyncio."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mt5_bridge.terminal.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=child_environment((FAKE_PATH,)),
+        )
+        self.frames = FrameReader()
+
+    def ask(self, number: int, op: str, *args: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(pack(Request(number, op, list(args))))
+        self.process.stdin.flush()
+
+    def answer(self) -> Reply:
+        assert self.process.stdout is not None
+        while True:
+            for payload in self.frames.feed(os.read(self.process.stdout.fileno(), 65536)):
+                return msgspec.msgpack.decode(payload, type=Reply)
+
+    def leave(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def code(self) -> int:
+        try:
+            return self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+def test_the_host_ends_with_its_parent() -> None:
+    child = Child()
+    child.ask(1, "open", OPEN)
+    assert child.answer().failure is None
+    child.leave()
+    assert child.code() == 0
+
+
+def test_the_host_ends_with_its_parent_even_in_a_call_that_hangs() -> None:
+    child = Child()
+    child.ask(1, "open", OPEN)
+    assert child.answer().failure is None
+    child.ask(2, "positions", None, None)
+    child.leave()
+    assert child.code() == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C goes to a console's group, from which the host is apart")
+def test_an_interrupt_is_the_daemons_to_order() -> None:
+    child = Child()
+    child.ask(1, "open", OPEN)
+    assert child.answer().failure is None
+    child.process.send_signal(signal.SIGINT)
+    child.ask(2, "connect", CONNECT)
+    assert child.answer().failure is None
+    child.leave()
+    assert child.code() == 0
+
+
+def test_the_host_stays_small_and_without_what_only_the_daemon_needs() -> None:
+    child = Child()
+    child.ask(1, "open", OPEN)
+    assert child.answer().failure is None
+    rss = psutil.Process(child.process.pid).memory_info().rss
+    child.leave()
+    assert child.code() == 0
+    assert rss < 40 * 2**20
+    listed = "import sys, mt5_bridge.terminal.host; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", listed], capture_output=True, text=True, check=True, env=child_environment()
+    ).stdout.split()
+    assert not {"numpy", "asyncio", "loguru", "pydantic", "tenacity"} & set(found)
+
+
+def test_the_daemons_side_never_imports_numpy() -> None:
+    listed = "import sys, mt5_bridge.terminal.session; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", listed], capture_output=True, text=True, check=True, env=child_environment()
+    ).stdout.split()
+    assert not {"numpy", "MetaTrader5", "mt5_bridge.simulator"} & set(found)
+
+
+def test_the_child_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MT5_PASSWORD", "hunter2")
+    monkeypatch.setenv("BACKEND_AUTH_TOKEN", "hunter2")
+    monkeypatch.setenv("SIGNAL_HMAC_KEY", "hunter2")
+    assert "hunter2" not in str(child_environment())
