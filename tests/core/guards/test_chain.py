@@ -293,7 +293,37 @@ contexts = st.builds(
 )
 
 
-@given(contexts)
+@st.composite
+def likely(draw: st.DrawFn) -> Context:
+    """Openings with prices in place, so that limits and sizing are what decides."""
+    action = draw(st.sampled_from(OPENINGS))
+    side = 1 if action.side is Side.BUY else -1
+    entry = PRICES[action].get("stop_limit_price") or PRICES[action].get("price") or 1.1
+    asked: dict[str, Any] = {
+        **PRICES[action],
+        "stop_loss": entry - side * draw(st.integers(20, 5000)) / 100_000,
+        "volume": draw(st.one_of(st.none(), st.floats(min_value=0.001, max_value=12.0))),
+        "risk_percent": draw(st.one_of(st.none(), st.floats(min_value=0.0, max_value=2.5))),
+    }
+    equity = draw(st.floats(min_value=1.0, max_value=1e6))
+    return a_context(
+        action,
+        signal=asked,
+        account=an_account(equity=equity, free_margin=equity * draw(st.floats(0.0, 1.0))),
+        day=a_day(start_equity=equity, trades=draw(st.integers(0, 10))),
+        symbol=a_symbol(
+            volume_min=draw(st.sampled_from([0.01, 0.1])), volume_step=draw(st.sampled_from([0.01, 0.03, 0.1]))
+        ),
+        positions=draw(st.sampled_from([(), (a_position(),)])),
+        in_flight=draw(st.sampled_from([(), (an_exposure(),)])),
+        halt=draw(st.sampled_from([Halt(), Halt(), Halt(), HALTED, REDUCING])),
+        loss_per_lot=draw(st.one_of(st.none(), st.floats(min_value=0.5, max_value=5_000.0))),
+        margin_per_lot=draw(st.floats(min_value=0.0, max_value=5_000.0)),
+        throttle_wait_ms=draw(st.sampled_from([0, 0, 0, 50])),
+    )
+
+
+@given(st.one_of(contexts, likely(), likely()))
 def test_whatever_is_asked_gets_an_answer_and_no_answer_breaks_a_promise(ctx: Context) -> None:
     answer = evaluate(ctx)
     if isinstance(answer, Denial):
@@ -310,4 +340,5 @@ def test_whatever_is_asked_gets_an_answer_and_no_answer_breaks_a_promise(ctx: Co
         assert ctx.symbol.volume_min <= answer.volume <= 10.0
         assert ctx.signal.volume is None or answer.volume <= ctx.signal.volume + 1e-9
         assert answer.risk <= ctx.account.equity * 0.02 * (1 + 1e-6) or not ctx.signal.stop_loss
-        assert answer.margin <= ctx.account.free_margin
+        assert answer.margin + sum(e.margin for e in ctx.in_flight) <= ctx.account.free_margin
+        assert ctx.throttle_wait_ms == 0
