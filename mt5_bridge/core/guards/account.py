@@ -23,7 +23,7 @@ def _addressed_to(ctx: Context, own: int) -> Denial | None:
     if ctx.requester is not Requester.SIGNAL:
         return None
     wanted = ctx.signal.account
-    if wanted is None:
+    if wanted is None or wanted == "":
         if ctx.limits.require_account and ctx.record_key != str(own):
             return Denial(
                 code=Reason.ACCOUNT_MISMATCH,

@@ -69,6 +69,7 @@ def test_without_trading_only_people_reduce(requester: Requester, action: Action
         (None, None),
         (1001, None),
         ("1001", None),
+        ("", None),
         (" 1001 ", None),
         (1002, Reason.ACCOUNT_MISMATCH),
         ("01001", Reason.ACCOUNT_MISMATCH),
