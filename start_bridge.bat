@@ -7,7 +7,7 @@ cd /d "%~dp0"
 
 py -3 --version >nul 2>&1
 if not errorlevel 1 goto launcher
-python --version >nul 2>&1
+python -c "import sys; sys.exit(sys.version_info[0] != 3)" >nul 2>&1
 if not errorlevel 1 goto python
 
 echo Python was not found. Install Python 3.11 or later, 64 bit, from python.org
