@@ -22,13 +22,15 @@ from mt5_bridge.demo.backend import open_door, order
 from mt5_bridge.demo.children import Child, Children
 from mt5_bridge.demo.lifetime import asked_to_stop
 from mt5_bridge.demo.screen import Display, Scene, display, summary
-from mt5_bridge.demo.snapshot import Snapshot, proven
+from mt5_bridge.demo.snapshot import Snapshot, proven, stopped, traded
 
 SYMBOLS = "EURUSD,USDJPY,GBPUSD,XAUUSD,BTCUSD"
 SIGNAL_INTERVAL = 0.7
 READY_TIMEOUT = 30.0
 STOP_TIMEOUT = 40.0
 """A stop reports `done` after 30 s at the latest."""
+PATIENCE = 20.0
+"""How much later than planned the stop may come, while nothing was filled or denied yet."""
 _STEP = 0.05
 _BRIDGE = ("-m", "mt5_bridge.demo.child", "run", "--mode", "hybrid")
 _KEPT_NAMES = {
@@ -215,9 +217,7 @@ class Demo:
             raise _Failed(_obituary(dead, f"ended unexpectedly with code {dead.ended}"))
         if self._stop.is_set():
             raise _Stopped
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STEP):
-                await self._stop.wait()
+        await asyncio.sleep(_STEP)
 
     async def _watch(self) -> None:
         """Keep the newest snapshot of the backend."""
@@ -234,8 +234,11 @@ class Demo:
             if self._options.duration is None:
                 while True:
                     await self._show(screen)
-            stop_at = max(self._options.duration * 0.6, self._options.duration - 8.0)
-            while time.monotonic() - self._began < stop_at:
+            stop_at = self._began + max(self._options.duration * 0.6, self._options.duration - 8.0)
+            # On a slow machine the first fill may need longer than the duration asked for.
+            while (now := time.monotonic()) < stop_at or (
+                now < stop_at + PATIENCE and not all(traded(self._seen).values())
+            ):
                 await self._show(screen)
             await self._finale(screen)
 
@@ -254,7 +257,7 @@ class Demo:
         try:
             while time.monotonic() < deadline:
                 over = time.monotonic() - self._began >= self._options.duration
-                if over and stopping.done() and all(proven(self._seen).values()):
+                if over and stopping.done() and all(stopped(self._seen).values()):
                     break
                 await self._show(screen)
         finally:

@@ -87,7 +87,7 @@ def line(scene: Scene) -> str:
     fates = " ".join(f"{fate}={count}" for fate, count in sorted(seen.fates.items()))
     parts = [
         _clock(scene.elapsed),
-        f"trading={seen.halt.get('state')}",
+        f"trading={seen.halt.get('state', 'unknown')}",
         f"ticks={seen.topics.ticks} ({seen.ticks_per_s:.0f}/s, age {_ms(seen.tick_age_p50_ms)})",
         f"signals={seen.sent} {fates}".rstrip(),
         f"positions={len(seen.positions)}",

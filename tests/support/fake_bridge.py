@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import os
 import random
-import sys
 import time
 from typing import Any
 
@@ -133,9 +132,6 @@ class FakeBridge:
 
 async def main() -> None:
     stop = asked_to_stop(with_stdin=True)
-    if os.environ.get("FAKE_BRIDGE_DIES"):
-        sys.stderr.write("the fake bridge dies as told\n")
-        sys.exit(3)
     bootstrap = os.environ["REDPANDA_BOOTSTRAP_SERVERS"]
     headers = {"Authorization": f"Bearer {os.environ['BACKEND_AUTH_TOKEN']}"}
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
