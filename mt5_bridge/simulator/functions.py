@@ -180,7 +180,7 @@ class Functions:
         flags = a.int32(args[3])
         feed = self._feed(name)
         lo, end = self._tick_range(feed, start)
-        hi = feed.source.index(self.terminal.market.utc(stop * 1000) + 1)
+        hi = feed.index_after(self.terminal.market.utc(stop * 1000))
         return self._ticks(name, lo, min(hi, end), flags)
 
     def copy_rates_from(self, *args: Any) -> Records:
@@ -340,7 +340,8 @@ class Functions:
 
     def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
         market = self.terminal.market
-        return feed.source.index(market.utc(start * 1000)), feed.index_after(market.now())
+        end = feed.index_after(market.now())
+        return feed.index_after(market.utc(start * 1000) - 1), end
 
     def _ticks(self, name: str, lo: int, hi: int, flags: int) -> Records:
         if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):

@@ -17,6 +17,8 @@ from mt5_bridge.simulator.config import PaperConfig
 from mt5_bridge.simulator.sources import HandSource, Ints, RecordedSource, Retiming, Source, Ticks, WalkSource
 
 _WINDOW = 128
+_BEFORE = 32
+"""How many ticks are kept at hand: those to come, and the last ones, which a poll asks for again."""
 _FOREVER_MSC = 1 << 62
 _CACHE_TICKS = 131_072
 
@@ -41,17 +43,22 @@ class Feed:
         self._bids: list[float] = []
         self._asks: list[float] = []
         self._until = -1
+        self._window: tuple[int, int, Ticks] | None = None
         self._cached: tuple[int, int, Ticks] | None = None
 
     def index_after(self, msc: int) -> int:
         """How many ticks came at or before `msc`: the number of the next one."""
-        if not (self._times and self._times[0] <= msc < self._until):
+        if self._times and msc < self._times[0]:
+            return self.source.index(msc + 1)
+        if not msc < self._until:
             self._load(msc)
         return self._lo + bisect_right(self._times, msc)
 
     def quote(self, msc: int) -> Quote | None:
         """The last tick at or before `msc`; None before the first."""
-        place = self.index_after(msc) - self._lo - 1
+        if not self._times or msc < self._times[0] or msc >= self._until:
+            self._load(msc)
+        place = bisect_right(self._times, msc) - 1
         if place < 0:
             return None
         return Quote(self._times[place], self._bids[place], self._asks[place])
@@ -67,10 +74,9 @@ class Feed:
 
     def raw(self, lo: int, hi: int) -> Ticks:
         """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""
-        if self._cached is not None:
-            start, stop, ticks = self._cached
-            if start <= lo and hi <= stop:
-                times, bids, asks = ticks
+        for held in (self._window, self._cached):
+            if held is not None and held[0] <= lo and hi <= held[1]:
+                start, _, (times, bids, asks) = held
                 return times[lo - start : hi - start], bids[lo - start : hi - start], asks[lo - start : hi - start]
         ticks = self.source.slice(lo, hi)
         if _WINDOW < hi - lo <= _CACHE_TICKS:
@@ -83,14 +89,15 @@ class Feed:
 
     def forget(self) -> None:
         """Drops the window: the source has new ticks."""
-        self._times, self._until, self._cached = [], -1, None
+        self._times, self._until, self._window, self._cached = [], -1, None, None
 
     def _load(self, msc: int) -> None:
         source = self.source
         after = source.index(msc + 1)
-        lo = max(after - 1, source.first)
-        hi = lo + _WINDOW if source.end is None else min(lo + _WINDOW, source.end)
-        times, bids, asks = source.slice(lo, max(hi, lo))
+        lo = max(after - _BEFORE, source.first)
+        hi = after + _WINDOW if source.end is None else min(after + _WINDOW, source.end)
+        times, bids, asks = ticks = source.slice(lo, max(hi, lo))
+        self._window = (lo, max(hi, lo), ticks)
         scale = self.spec.scale
         self._lo = lo
         self._times = times.tolist()

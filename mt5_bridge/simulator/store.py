@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from mt5_bridge.core.errors import BridgeError
-from mt5_bridge.simulator.ledger import Ledger
+from mt5_bridge.simulator.ledger import FIRST_TICKET, Ledger
 from mt5_bridge.simulator.records import Change, Deal, Order, Position
 
 _VERSION = 1
@@ -163,15 +163,15 @@ class Store:
     def load(self, ledger: Ledger) -> int:
         """Fills the ledger; returns up to when the market's ticks are accounted for (UTC, ms)."""
         db = self._db
-        ledger.balance = Decimal(self.get("balance") or "0")
-        ledger.next_ticket = int(self.get("next_ticket") or ledger.next_ticket)
+        balance, next_ticket, processed_msc = (self.get("books") or f"0 {FIRST_TICKET} 0").split()
+        ledger.balance, ledger.next_ticket = Decimal(balance), int(next_ticket)
         rows = db.execute(_SELECT["positions"] + " ORDER BY ticket")
         ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for row in rows:
             ledger.adopt(_record(Position, row))
         rows = db.execute(_SELECT["orders"] + " ORDER BY ticket")
         ledger.orders = {row[0]: _record(Order, row) for row in rows}
-        return int(self.get("processed_msc") or 0)
+        return int(processed_msc)
 
     def commit(self, change: Change, ledger: Ledger, processed_msc: int) -> None:
         """Writes one step as a whole.
@@ -190,14 +190,8 @@ class Store:
                         db.execute(_INSERT[table], _row(record))
             db.executemany(_INSERT["history"], map(_row, change.history))
             db.executemany(_INSERT["deals"], map(_row, change.deals))
-            db.executemany(
-                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-                (
-                    ("balance", str(ledger.balance)),
-                    ("next_ticket", str(ledger.next_ticket)),
-                    ("processed_msc", str(processed_msc)),
-                ),
-            )
+            books = f"{ledger.balance} {ledger.next_ticket} {processed_msc}"
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('books', ?)", (books,))
         except BaseException:
             db.execute("ROLLBACK")
             raise
