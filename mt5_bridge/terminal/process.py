@@ -49,8 +49,6 @@ class HostProcess(asyncio.SubprocessProtocol):
         self._on_exit: Callable[[str], None] | None = on_exit
         self._frames = FrameReader()
         self._line = b""
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._requests: asyncio.WriteTransport | None = None
         self._killed_for: str | None = None
         self._gone = asyncio.Event()
         self._closed = asyncio.Event()
@@ -69,7 +67,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         flags = 0
         if sys.platform == "win32":
             flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP
-        transport, protocol = await loop.subprocess_exec(
+        _, protocol = await loop.subprocess_exec(
             lambda: cls(on_frame, on_exit),
             sys.executable,
             "-P",
@@ -79,18 +77,19 @@ class HostProcess(asyncio.SubprocessProtocol):
             creationflags=flags,
             start_new_session=sys.platform != "win32",
         )
-        protocol._attach(transport)
         return protocol
 
-    def _attach(self, transport: asyncio.SubprocessTransport) -> None:
-        self._transport = transport
-        self._requests = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
-        replies = transport.get_pipe_transport(1)
-        if sys.platform == "linux" and replies is not None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The child runs and its pipes are there: before anything else is called."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self._requests = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
+        replies = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(1))
+        if sys.platform == "linux":
             import fcntl
 
-            # A page of ticks passes in a few wake-ups instead of twenty.
-            fcntl.fcntl(replies.get_extra_info("pipe"), _F_SETPIPE_SZ, _PIPE_SIZE)
+            # A page of ticks passes in a few wake-ups instead of twenty; a user at the pipe limit does without.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(replies.get_extra_info("pipe"), _F_SETPIPE_SZ, _PIPE_SIZE)
 
     @property
     def ended(self) -> str | None:
@@ -103,35 +102,32 @@ class HostProcess(asyncio.SubprocessProtocol):
         return self._closed.is_set()
 
     @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._transport.get_pid() if self._transport is not None else None
+    def pid(self) -> int:
+        """The process id."""
+        return self._transport.get_pid()
 
     def write(self, frame: bytes) -> None:
         """Hand a frame to the host."""
-        if self._requests is not None and not self._requests.is_closing():
+        if not self._requests.is_closing():
             self._requests.write(frame)
 
     def kill(self, reason: str) -> None:
         """End the process now, whatever it is doing. `on_exit` is called before this returns."""
         self._killed_for = self._killed_for or reason
-        if self._transport is not None and not self._gone.is_set():
-            try:
+        if not self._gone.is_set():
+            # Gone a moment ago is as good as killed.
+            with contextlib.suppress(ProcessLookupError):
                 self._transport.kill()
-            except ProcessLookupError:
-                logger.debug("Terminal host was already gone")
         self._tell_exit()
 
     async def close(self, timeout: float) -> None:
         """Let the host end by itself (EOF), kill it after `timeout` seconds, and wait until it is gone."""
-        if self._requests is not None:
-            self._requests.close()
+        self._requests.close()
         await _within(timeout, self._gone)
         if not self._gone.is_set():
             self.kill("it did not end")
         await _within(_KILL_S, self._gone)
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
         await _within(_KILL_S, self._closed)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -155,6 +151,8 @@ class HostProcess(asyncio.SubprocessProtocol):
 
     def process_exited(self) -> None:
         """The process is gone. A last reply may still be in the pipe: the end of stdout tells when all was read."""
+        code = self._transport.get_returncode()
+        logger.bind(event="host_exited").debug("Terminal host ended, code {code}", code=code)
         self._gone.set()
         self._end_soon()
 
@@ -165,8 +163,7 @@ class HostProcess(asyncio.SubprocessProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Process and pipes are gone."""
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
         self._closed.set()
         self._tell_exit()
 
