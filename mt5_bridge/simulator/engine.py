@@ -21,6 +21,7 @@ MARGIN_CALL_LEVEL = 50.0
 """Percent of margin."""
 
 _STRETCH_MSC = 3_600_000
+"""How much market time is worked off at once."""
 _CHUNK = 32_768
 _SAFE = 1.02
 _FOREVER_MSC = 1 << 62
@@ -41,6 +42,7 @@ class Engine:
         self._market = market
         self._account = account
         self._ledger = account.ledger
+        self._stretch = max(1, int(_STRETCH_MSC / market.speed))
         self._next: dict[str, int] = {}
         """By watched symbol, the number of the first tick not worked off."""
         self._levels: dict[str, matching.Levels] = {}
@@ -81,7 +83,7 @@ class Engine:
         self._watch()
         while True:
             # In stretches, so that a long absence needs no more memory than a short one.
-            until = min(now, account.processed_msc + _STRETCH_MSC) if self._next else now
+            until = min(now, account.processed_msc + self._stretch) if self._next else now
             self._run(until)
             account.processed_msc = until
             if until >= now:

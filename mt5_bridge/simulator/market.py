@@ -117,6 +117,7 @@ class Market:
     def __init__(self, config: PaperConfig, clock: Clock, anchor_msc: int) -> None:
         self.clock = clock
         self.anchor_msc = anchor_msc
+        self.speed = config.speed
         self._offsets: list[tuple[int, int]] = [(-_FOREVER_MSC, config.server_offset * 1000)]
         self.feeds: dict[str, Feed] = {}
         for spec, source, retiming in _sources(config, anchor_msc):
