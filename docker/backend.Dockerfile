@@ -5,10 +5,10 @@ WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY requirements ./requirements
 COPY mt5_bridge ./mt5_bridge
-RUN pip install --no-cache-dir --require-hashes -r requirements/base.txt \
+RUN pip install --no-cache-dir --require-hashes -r requirements/bridge.txt \
     && pip install --no-cache-dir --no-deps . \
     && useradd --create-home bridge
 USER bridge
 
 EXPOSE 8000
-CMD ["mt5-bridge", "backend", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["mt5-bridge", "backend", "--listen", "0.0.0.0:8000"]
