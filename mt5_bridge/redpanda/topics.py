@@ -51,7 +51,10 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, t
 
 async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
     # "The broker's default" (-1) cannot be asked for in the protocol version that the client speaks.
-    usual = 3 if len((await client.describe_cluster())["brokers"]) >= 3 else 1
+    cluster = await client.describe_cluster()
+    if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
+        return _left_to_first_use()
+    usual = 3 if len(cluster["brokers"]) >= 3 else 1
     topics = [
         NewTopic(
             spec.name,
@@ -64,10 +67,7 @@ async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
     try:
         answer = await client.create_topics(topics)
     except IncompatibleBrokerVersion:
-        logger.bind(event="topics_not_created").warning(
-            "The broker creates no topics on demand; it is left to first use"
-        )
-        return []
+        return _left_to_first_use()
     created: list[str] = []
     for name, code, *rest in answer.topic_errors:
         error = for_code(code)
@@ -76,3 +76,8 @@ async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
         elif error is not TopicAlreadyExistsError:  # another bridge was quicker
             raise BrokerError(f"topic {name}: {describe(error(*rest[:1]))}")
     return created
+
+
+def _left_to_first_use() -> list[str]:
+    logger.bind(event="topics_not_created").warning("The broker creates no topics on demand; it is left to first use")
+    return []
