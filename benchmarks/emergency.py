@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from benchmarks import rig
+from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from mt5_bridge.client import BridgeConnection
 
@@ -25,6 +25,8 @@ async def run(scale: float) -> Section:
         settings = {"BACKEND_WS_URL": backend.url, "RESUME_REMOTE": "true"}
         with rig.broker() as bootstrap, rig.daemon(bootstrap, settings, ticks_per_s=TICKS_PER_S) as daemon:
             bridge = await backend.connected()
+            async with rig.signal_sender(bootstrap) as sender, rig.consumer(bootstrap, "mt5_events") as results:
+                await signals.ready(sender, results)
             load = asyncio.create_task(_load(bootstrap))
             for number in range(max(5, int(100 * scale))):
                 await _position(bridge)

@@ -108,7 +108,11 @@ class Daemon:
 
 @contextlib.contextmanager
 def daemon(
-    bootstrap: str, settings: Mapping[str, str] | None = None, *, ticks_per_s: float | None = None
+    bootstrap: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    ticks_per_s: float | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Daemon]:
     """A bridge in hybrid mode in a folder of its own, with `order_send` noted down.
 
@@ -116,8 +120,9 @@ def daemon(
         bootstrap: the broker.
         settings: more of the daemon's settings.
         ticks_per_s: a market with so many ticks over all symbols, evenly spread; None: the paper terminal's walks.
+        folder: where its own folder is made; None: where temporary files go.
     """
-    with tempfile.TemporaryDirectory(prefix="mt5-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="mt5-bench-", dir=folder) as name:
         folder = Path(name)
         env = {
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks/terminal")]),

@@ -17,6 +17,7 @@ import numpy as np
 
 from mt5_bridge import simulator
 from mt5_bridge.simulator import *  # noqa: F403 - a terminal's module is its 223 constants and 36 functions
+from mt5_bridge.simulator.api import configure as configure_paper
 from mt5_bridge.simulator.structs import Tick
 
 # What follows replaces functions that the star import brought: that is the point of this module.
@@ -38,12 +39,12 @@ _DTYPE = np.dtype(
 _arrays: dict[str, Any] = {}
 
 
-def configure(settings: dict[str, str]) -> None:
+def configure(settings: dict[str, str]) -> None:  # type: ignore[no-redef]
     """The daemon tells a real terminal nothing, so the paper terminal's settings come from the environment."""
     told = {
         name: value for name, value in os.environ.items() if name.startswith(("PAPER_", "MT5_")) or name == "DATA_DIR"
     }
-    simulator.configure(told | settings)
+    configure_paper(told | settings)
 
 
 def past(symbol: str) -> Any:
