@@ -1,23 +1,32 @@
-"""A terminal in memory for tests of what stands on the port: a hedging account that fills at its quotes.
+"""A terminal in memory for tests of what stands on the port: an account that fills at its quotes.
 
     terminal = FakeTerminal()
     terminal.tick("EURUSD", 1.1, 1.1001)
     terminal.script(Refused(10004), Executed(), Lost(MT5TimeoutError("late", sent=True), executed=True))
 
-Each `place_order` takes the next scripted answer; when the script is empty it is executed.
+Each `place_order` takes the next scripted answer; when the script is empty it is executed. Calls of `order_send` that
+outlive their timeout, or whose host is killed, fail with `sent=True`, as on the real one. `netting()` makes it an
+account of one position a symbol; `step` lets a test stop the world between any two effects.
 """
 
 import asyncio
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import msgspec
 
-from mt5_bridge.core.errors import MT5DataError, MT5Error, MT5StateError, MT5ValidationError
+from mt5_bridge.core.errors import (
+    MT5ConnectionError,
+    MT5DataError,
+    MT5Error,
+    MT5StateError,
+    MT5TimeoutError,
+    MT5ValidationError,
+)
 from mt5_bridge.core.model import (
     TICK_RECORD,
     AccountInfo,
@@ -87,7 +96,29 @@ class Lost:
     after: asyncio.Event | None = None
 
 
-Answer = Executed | Refused | Lost
+@dataclass(frozen=True)
+class Hangs:
+    """No answer until the deadline passes or the host is killed. `executed`: done all the same, before it hung."""
+
+    executed: bool = False
+
+
+@dataclass(frozen=True)
+class Silent:
+    """The call returned None: `last_error` tells. `executed`: the order was done all the same."""
+
+    last_error: int = -10005
+    executed: bool = False
+
+
+@dataclass(frozen=True)
+class Late:
+    """Answers with a retcode now, and is executed when the test calls `fill_late`."""
+
+    retcode: int = 10008
+
+
+Answer = Executed | Refused | Lost | Hangs | Silent | Late
 
 
 def symbol_info(name: str = "EURUSD", **changes: Any) -> SymbolInfo:
@@ -125,11 +156,27 @@ class FakeTerminal:
         holds: method name → event it waits for first.
         calls: names of the methods called, in order.
         killed: reasons given to `kill_host`.
-        now_msc: the time, UTC ms; a test moves it.
+        now_msc: the time, UTC ms; a test moves it, unless a clock is given: then it goes with that.
+        lag_ms: history (past orders, deals) shows only what is older than this.
+        list_lag_ms: positions and pending orders appear only when they are older than this.
+        step: awaited before each call, and before and after an order's effect, with its name; None: not at all.
+        late: requests of `Late` answers, not executed yet.
     """
 
-    def __init__(self, *, login: int = 1001, balance: float = 10_000.0, connected: bool = True) -> None:
-        self.now_msc = START_MS
+    def __init__(
+        self,
+        *,
+        login: int = 1001,
+        balance: float = 10_000.0,
+        connected: bool = True,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._clock_ms = clock_ms or (lambda: START_MS)
+        self._ahead_ms = 0
+        self.lag_ms = 0
+        self.list_lag_ms = 0
+        self.step: Callable[[str], Awaitable[None]] | None = None
+        self.late: list[OrderRequest] = []
         self.state = TerminalState.CONNECTED if connected else TerminalState.DISCONNECTED
         self.detail = ""
         self.since_msc = START_MS
@@ -167,6 +214,29 @@ class FakeTerminal:
         self._answers: deque[Answer] = deque()
         self._tickets = count(1000)
         self._callbacks: list[StateCallback] = []
+        self._kills: set[asyncio.Future[str]] = set()
+
+    @property
+    def now_msc(self) -> int:
+        return self._clock_ms() + self._ahead_ms
+
+    @now_msc.setter
+    def now_msc(self, value: int) -> None:
+        self._ahead_ms = value - self._clock_ms()
+
+    def keep_time(self, clock_ms: Callable[[], int]) -> None:
+        """Go with another clock from now on."""
+        self._clock_ms, self._ahead_ms = clock_ms, 0
+
+    def netting(self, mode: MarginMode = MarginMode.NETTING) -> None:
+        """Be an account with one position a symbol."""
+        self.account = msgspec.structs.replace(self.account, margin_mode=mode)
+
+    def forget_listeners(self) -> None:
+        """The bridge that listened is gone."""
+        self._callbacks.clear()
+        self._answers.clear()
+        self.step = None
 
     def script(self, *answers: Answer) -> None:
         """What the next `place_order` calls get, in turn."""
@@ -192,6 +262,9 @@ class FakeTerminal:
 
     def kill_host(self, reason: str) -> None:
         self.killed.append(reason)
+        for kill in self._kills:
+            if not kill.done():
+                kill.set_result(reason)
 
     async def connect(self, *, max_wait: float | None = None) -> None:
         await self._enter("connect", connected=False)
@@ -206,6 +279,8 @@ class FakeTerminal:
 
     async def _enter(self, name: str, *, connected: bool = True) -> None:
         self.calls.append(name)
+        if self.step is not None:
+            await self.step(name)
         if name in self.holds:
             await self.holds[name].wait()
         if name in self.failures:
@@ -292,7 +367,8 @@ class FakeTerminal:
             return [o for o in self.past_orders if o.ticket == ticket]
         if position is not None:
             return [o for o in self.past_orders if o.position_id == position]
-        return [o for o in self.past_orders if (from_msc or 0) <= o.time_done_msc <= (to_msc or self.now_msc)]
+        until = min(to_msc or self.now_msc, self.now_msc - self.lag_ms)
+        return [o for o in self.past_orders if (from_msc or 0) <= o.time_done_msc <= until]
 
     async def get_history_deals(
         self,
@@ -309,12 +385,19 @@ class FakeTerminal:
             return [d for d in self.deals if d.order == ticket]
         if position is not None:
             return [d for d in self.deals if d.position_id == position]
-        return [d for d in self.deals if (from_msc or 0) <= d.time_msc <= (to_msc or self.now_msc)]
+        until = min(to_msc or self.now_msc, self.now_msc - self.lag_ms)
+        return [d for d in self.deals if (from_msc or 0) <= d.time_msc <= until]
 
     async def snapshot(self, *, priority: Priority = Priority.HIGH, timeout: float = 5.0) -> Snapshot:
         await self._enter("snapshot")
+        now = self.now_msc
+        seen = now - self.list_lag_ms
         return Snapshot(
-            self.account, self.terminal, list(self.positions.values()), list(self.orders.values()), self.now_msc
+            self.account,
+            self.terminal,
+            [p for p in self.positions.values() if p.time_msc <= seen],
+            [o for o in self.orders.values() if o.time_setup_msc <= seen],
+            now,
         )
 
     async def calc_margin(
@@ -388,12 +471,43 @@ class FakeTerminal:
         if on_sent is not None:
             on_sent()
         self.in_flight = CallInfo("send", priority, 0.0)
+        killed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._kills.add(killed)
+        answer = self._answers.popleft() if self._answers else Executed()
+        answering = asyncio.ensure_future(self._answer(request, answer))
         try:
-            return await self._answer(request, self._answers.popleft() if self._answers else Executed())
+            both: set[asyncio.Future[Any]] = {answering, killed}
+            await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                return answering.result()
+            if killed.done():
+                raise MT5ConnectionError(f"host killed: {killed.result()}", sent=True)
+            raise MT5TimeoutError(f"order_send took longer than {timeout:g} s", sent=True)
         finally:
             self.in_flight = None
+            self._kills.discard(killed)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
     async def _answer(self, request: OrderRequest, answer: Answer) -> TradeResult:
+        if self.step is not None:
+            await self.step("order_send")
+        done = await self._outcome(request, answer)
+        if self.step is not None:
+            await self.step("order_sent")
+        return done
+
+    async def _outcome(self, request: OrderRequest, answer: Answer) -> TradeResult:
+        if isinstance(answer, Late):
+            self.late.append(request)
+            return TradeResult(retcode=answer.retcode)
+        if isinstance(answer, Hangs | Silent):
+            if answer.executed:
+                self.execute(request)
+            if isinstance(answer, Silent):
+                return TradeResult(retcode=None, last_error=answer.last_error, last_error_text="IPC")
+            await asyncio.get_running_loop().create_future()
+        assert not isinstance(answer, Hangs | Silent)
         if answer.after is not None:
             await answer.after.wait()
         if isinstance(answer, Refused):
@@ -408,6 +522,12 @@ class FakeTerminal:
         else:
             done = self.execute(request)
         return msgspec.structs.replace(done, deal=0, price=0.0) if answer.bare else done
+
+    def fill_late(self) -> None:
+        """Execute what was answered `Late`."""
+        late, self.late = self.late, []
+        for request in late:
+            self.execute(request)
 
     def execute(self, request: OrderRequest) -> TradeResult:
         """Do what a request says, now: also for fills that come late."""
@@ -430,7 +550,9 @@ class FakeTerminal:
         quote = self._quote(request.symbol)
         ticket = next(self._tickets)
         price = quote.price_to_open(side)
-        if request.position:
+        if self.account.margin_mode is not MarginMode.HEDGING:
+            deal = self._net(request, side, price, ticket)
+        elif request.position:
             deal = self._reduce(request.position, request.volume, price, ticket, request.magic)
         else:
             deal = self._open(request, side, price, ticket)
@@ -444,6 +566,22 @@ class FakeTerminal:
             bid=quote.bid,
             ask=quote.ask,
         )
+
+    def _net(self, request: OrderRequest, side: Side, price: float, ticket: int) -> Deal:
+        """One position a symbol: more of the same side adds, the other side reduces, closes or reverses."""
+        held = next((p for p in self.positions.values() if p.symbol == request.symbol), None)
+        if held is None:
+            return self._open(request, side, price, ticket)
+        if held.side is side:
+            self.positions[held.ticket] = msgspec.structs.replace(held, volume=round(held.volume + request.volume, 8))
+            return self._book(held, DealEntry.IN, request.volume, price, 0.0, ticket, request.magic)
+        if request.volume <= held.volume + 1e-9:
+            return self._reduce(held.ticket, request.volume, price, ticket, request.magic)
+        rest = round(request.volume - held.volume, 8)
+        self._reduce(held.ticket, held.volume, price, ticket, request.magic)
+        deal = self._open(msgspec.structs.replace(request, volume=rest), side, price, ticket)
+        self.deals[-2:] = [msgspec.structs.replace(deal, entry=DealEntry.INOUT, volume=request.volume)]
+        return self.deals[-1]
 
     def _open(self, request: OrderRequest, side: Side, price: float, ticket: int) -> Deal:
         self.positions[ticket] = Position(
