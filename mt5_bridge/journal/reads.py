@@ -114,7 +114,8 @@ def cursors(db: sqlite3.Connection) -> dict[str, Cursor]:
 
 def halts(db: sqlite3.Connection, limit: int) -> list[StoredHalt]:
     """The last changes of the halt state, newest first."""
-    rows = db.execute('SELECT state, reason, "by", at_msc, origin, until_day FROM halts ORDER BY id DESC LIMIT ?', (limit,))
+    sql = 'SELECT state, reason, "by", at_msc, origin, until_day FROM halts ORDER BY id DESC LIMIT ?'
+    rows = db.execute(sql, (limit,))
     return [StoredHalt(*row) for row in rows]
 
 

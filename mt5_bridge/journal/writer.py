@@ -31,6 +31,7 @@ class WriterStats:
     groups: int = 0
     refused: int = 0
     failed: int = 0
+    probes: int = 0
     largest_group: int = 0
     slowest_ms: float = 0.0
 
@@ -178,6 +179,7 @@ class Writer:
         return _Outcome(job.future, value)
 
     def _probe(self) -> None:
+        self.stats.probes += 1
         try:
             # Some pages of content, so that a disk with a few bytes left does not look healthy.
             self._db.execute("INSERT OR REPLACE INTO memos (name, value) VALUES ('probe', zeroblob(16384))")

@@ -242,7 +242,7 @@ async def test_offsets_reach_the_group_for_lag_monitoring(bootstrap: str, new_to
             watcher.assign([TopicPartition(topic, 0)])
 
             async def committed() -> bool:
-                return await watcher.committed(TopicPartition(topic, 0)) == 2
+                return bool(await watcher.committed(TopicPartition(topic, 0)) == 2)
 
             await eventually(committed)
         finally:

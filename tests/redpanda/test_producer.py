@@ -17,13 +17,23 @@ QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
 HEADERS = (("schema", b"tick_data/1"), ("bridge", b"pc"), ("account", b"1"))
 
 
-def quick(bootstrap: str, **changes: float) -> RedpandaConfig:
+def quick(
+    bootstrap: str,
+    *,
+    request_timeout: float = 2.0,
+    ack_timeout: float = 1.5,
+    max_batch_bytes: int = 500_000,
+    max_record_bytes: int = 1_000_000,
+    max_pending_bytes: int = 16_000_000,
+) -> RedpandaConfig:
     return RedpandaConfig(
         bootstrap=bootstrap,
         backoff=QUICK,
-        request_timeout=changes.pop("request_timeout", 2.0),
-        ack_timeout=changes.pop("ack_timeout", 1.5),
-        **{name: int(value) for name, value in changes.items()},
+        request_timeout=request_timeout,
+        ack_timeout=ack_timeout,
+        max_batch_bytes=max_batch_bytes,
+        max_record_bytes=max_record_bytes,
+        max_pending_bytes=max_pending_bytes,
     )
 
 

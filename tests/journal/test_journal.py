@@ -1,0 +1,276 @@
+"""What is committed is found again, together or not at all, and the rules each change has."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mt5_bridge.core.errors import InstanceError, JournalError
+from mt5_bridge.core.model import Cursor
+from mt5_bridge.journal import Journal, JournalConflict, JournalRejected
+from mt5_bridge.journal.apply import COMMAND_MEMORY_MS
+from mt5_bridge.journal.changes import (
+    Announced,
+    Audited,
+    Change,
+    CommandAnswered,
+    CursorMoved,
+    HaltChanged,
+    IntentMoved,
+    IntentOpened,
+    Memo,
+    OffsetMoved,
+    OutboxDone,
+    ResultCorrected,
+    SignalReceived,
+    SignalSettled,
+    TopicReset,
+)
+from mt5_bridge.journal.rows import AuditRow, StoredAnswer
+
+
+def received(key: str, *, at: int = 1_000, signal_id: str = "") -> SignalReceived:
+    return SignalReceived(
+        key=key,
+        signal_id=signal_id or key,
+        source="redpanda",
+        topic="trading_signals",
+        partition=1,
+        offset=41,
+        account="5000001",
+        symbol="EURUSD",
+        action="BUY",
+        payload=b"{}",
+        received_msc=at,
+    )
+
+
+def settled(key: str, *, status: str = "filled", event_id: str = "e1") -> SignalSettled:
+    return SignalSettled(key=key, status=status, reason="", event_id=event_id, result=b"r", at_msc=2_000)
+
+
+def intent(magic: int, key: str, *, leg: int = 0, at: int = 1_500) -> IntentOpened:
+    return IntentOpened(
+        magic=magic, key=key, leg=leg, symbol="EURUSD", action="BUY", request=b"q", opened_msc=at, volume=0.1, risk=12.5
+    )
+
+
+async def test_a_signals_life_is_told_in_one_story(journal: Journal) -> None:
+    await journal.commit(received("k1", signal_id="s1"), intent(7, "k1"), intent(8, "k1", leg=1))
+    assert [each.key for each in await journal.waiting()] == ["k1"]
+    assert [each.magic for each in await journal.open_intents()] == [7, 8]
+    await journal.commit(
+        IntentMoved(magic=7, state="filled", at_msc=1_900, retcode=10009, order=70, deal=71, position=70, volume=0.1),
+        IntentMoved(magic=8, state="abandoned", at_msc=1_950, detail="not found"),
+        settled("k1", status="partial"),
+        Announced(event_id="e1", type="order_result", key="5", payload=b"r", channels=("redpanda",), at_msc=2_000),
+    )
+    await journal.commit(IntentMoved(magic=8, state="filled", at_msc=9_000, order=80))
+    correction = ResultCorrected(
+        key="k1", status="filled", reason="", event_id="e2", supersedes="e1", result=b"r2", at_msc=9_000
+    )
+    await journal.commit(correction)
+
+    story = await journal.signal("s1")
+    assert story is not None
+    assert story == await journal.signal("k1")
+    assert (story.signal.status, story.signal.event_id, story.signal.result) == ("partial", "e1", b"r")
+    assert (story.signal.topic, story.signal.partition, story.signal.offset) == ("trading_signals", 1, 41)
+    first, second = story.intents
+    assert (first.state, first.retcode, first.order, first.deal, first.filled_volume) == ("filled", 10009, 70, 71, 0.1)
+    assert (second.state, second.order, second.detail, second.risk) == ("filled", 80, "not found", 12.5)
+    assert [(each.event_id, each.supersedes) for each in story.corrections] == [("e2", "e1")]
+    assert [(channel, row.event_id) for channel, row in story.events] == [("redpanda", "e1")]
+    assert await journal.waiting() == []
+    assert await journal.open_intents() == []
+    assert await journal.signal("unheard of") is None
+
+
+async def test_a_signal_is_received_once(journal: Journal) -> None:
+    await journal.commit(received("k1"))
+    with pytest.raises(JournalConflict) as conflict:
+        await journal.commit(intent(1, "k1"), received("k1"), OffsetMoved(topic="t", partition=0, next_offset=9))
+    assert conflict.value.key == "k1"
+    assert not conflict.value.retriable
+    assert await journal.intents("k1") == []
+    assert await journal.offsets("t") == {}
+
+
+async def test_seen_takes_many_keys(journal: Journal) -> None:
+    await asyncio.gather(*[journal.commit(received(f"k{i}")) for i in range(0, 1_200, 2)])
+    found = await journal.seen([f"k{i}" for i in range(1_200)])
+    assert sorted(found) == sorted(f"k{i}" for i in range(0, 1_200, 2))
+    assert await journal.seen([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ([], settled("k1")),
+        ([received("k1"), settled("k1")], settled("k1", event_id="e9")),
+        ([received("k1"), intent(5, "k1")], intent(5, "k2")),
+        ([], IntentMoved(magic=5, state="filled", at_msc=1)),
+        (
+            [received("k1")],
+            ResultCorrected(key="k1", status="", reason="", event_id="e", supersedes="d", result=b"", at_msc=1),
+        ),
+    ],
+)
+async def test_a_change_that_contradicts_the_journal_is_rejected(
+    journal: Journal, before: list[Change], change: Change
+) -> None:
+    if before:
+        await journal.commit(*before)
+    with pytest.raises(JournalRejected):
+        await journal.commit(Memo(name="with it", value=b"1"), change)
+    assert await journal.memo("with it") is None
+    assert journal.healthy
+
+
+async def test_a_correction_is_written_once(journal: Journal) -> None:
+    again = ResultCorrected(key="k", status="filled", reason="", event_id="e2", supersedes="e1", result=b"", at_msc=1)
+    await journal.commit(received("k"), settled("k"), again)
+    with pytest.raises(JournalRejected):
+        await journal.commit(again)
+
+
+async def test_offsets_move_forward_only_unless_the_topic_is_made_anew(journal: Journal) -> None:
+    await journal.commit(OffsetMoved(topic="t", partition=0, next_offset=10))
+    await journal.commit(OffsetMoved(topic="t", partition=0, next_offset=7))
+    await journal.commit(OffsetMoved(topic="t", partition=3, next_offset=1))
+    assert await journal.offsets("t") == {0: 10, 3: 1}
+    await journal.commit(TopicReset(topic="t", partition=0, next_offset=2))
+    assert await journal.offsets("t") == {0: 2, 3: 1}
+
+
+async def test_cursors_move_forward_only_but_across_epochs(journal: Journal) -> None:
+    await journal.commit(CursorMoved(symbol="EURUSD", epoch=0, time_msc=100, count=2))
+    await journal.commit(CursorMoved(symbol="EURUSD", epoch=0, time_msc=100, count=1))
+    await journal.commit(CursorMoved(symbol="EURUSD", epoch=0, time_msc=99, count=9))
+    assert await journal.cursors() == {"EURUSD": Cursor(100, 2, 0)}
+    await journal.commit(CursorMoved(symbol="EURUSD", epoch=1, time_msc=50, count=1))
+    assert await journal.cursors() == {"EURUSD": Cursor(50, 1, 1)}
+
+
+async def test_the_outbox_is_a_queue_for_each_channel(journal: Journal) -> None:
+    both = ("redpanda", "websocket")
+    for i in range(3):
+        await journal.commit(
+            Announced(event_id=f"e{i}", type="x", key="k", payload=b"%d" % i, channels=both, at_msc=i * 10)
+        )
+    assert await journal.outbox_depth() == {"redpanda": 3, "websocket": 3}
+    rows = await journal.outbox("redpanda")
+    assert [row.payload for row in rows] == [b"0", b"1", b"2"]
+    assert [row.event_id for row in await journal.outbox("redpanda", rows[0].id, 1)] == ["e1"]
+    await journal.commit(OutboxDone(channel="redpanda", ids=(rows[0].id, rows[1].id, 999)))
+    assert [row.event_id for row in await journal.outbox("redpanda")] == ["e2"]
+    # An acknowledgement of one channel does not take from the other.
+    other = (await journal.outbox("websocket"))[0]
+    await journal.commit(OutboxDone(channel="redpanda", ids=(other.id,)))
+    assert await journal.age_out("websocket", 20) == 2
+    assert [row.event_id for row in await journal.outbox("websocket")] == ["e2"]
+
+
+async def test_the_last_halt_is_the_state(journal: Journal) -> None:
+    assert await journal.halt() is None
+    for at, state in enumerate(("halted", "active")):
+        await journal.commit(HaltChanged(state=state, reason="r", by="me", at_msc=at, origin="cli"))
+    last = await journal.halt()
+    assert last is not None
+    assert (last.state, last.by, last.origin) == ("active", "me", "cli")
+    assert [each.state for each in await journal.halts()] == ["active", "halted"]
+
+
+async def test_the_first_answer_to_a_command_stays_a_day(journal: Journal) -> None:
+    await journal.commit(CommandAnswered(request_id="r", command="close", answer=b"1", at_msc=0))
+    await journal.commit(CommandAnswered(request_id="r", command="close", answer=b"2", at_msc=COMMAND_MEMORY_MS - 1))
+    assert await journal.answer("r") == StoredAnswer("r", "close", b"1", 0)
+    await journal.commit(CommandAnswered(request_id="r", command="close", answer=b"3", at_msc=COMMAND_MEMORY_MS))
+    assert await journal.answer("r") == StoredAnswer("r", "close", b"3", COMMAND_MEMORY_MS)
+    assert await journal.answer("other") is None
+
+
+async def test_memos_audit_and_magics(journal: Journal) -> None:
+    await journal.commit(Memo(name="day", value=b"1"), Memo(name="day", value=b"2"))
+    assert await journal.memo("day") == b"2"
+    await journal.commit(Audited(at_msc=1, who="w", what="resume"), Audited(at_msc=2, who="w", what="x", detail="d"))
+    assert await journal.audit() == [AuditRow(2, "w", "x", "d"), AuditRow(1, "w", "resume", "")]
+    await journal.commit(intent(1, "a", at=10), intent(2**53 - 1, "a", leg=1, at=20))
+    assert await journal.our_magics_among([1, 2, 2**53 - 1]) == {1, 2**53 - 1}
+    assert set(await journal.intents_by_magic([1, 5])) == {1}
+    assert await journal.magics_opened_since(15) == [2**53 - 1]
+
+
+async def test_prune_forgets_what_cannot_matter(journal: Journal) -> None:
+    await journal.commit(received("old"), settled("old"), intent(1, "old"))
+    await journal.commit(IntentMoved(magic=1, state="rejected", at_msc=1))
+    await journal.commit(received("traded"), settled("traded"), intent(2, "traded"))
+    await journal.commit(IntentMoved(magic=2, state="filled", at_msc=1, order=5))
+    await journal.commit(received("waits"), intent(3, "waits"))
+    await journal.commit(received("young", at=9_000), settled("young"))
+    correction = ResultCorrected(key="old", status="", reason="", event_id="c", supersedes="e1", result=b"", at_msc=1)
+    await journal.commit(correction, Audited(at_msc=1, who="w", what="x"))
+    await journal.commit(CommandAnswered(request_id="r", command="c", answer=b"", at_msc=1))
+    for state in ("halted", "active"):
+        await journal.commit(HaltChanged(state=state, reason="", by="", at_msc=1, origin=""))
+    assert await journal.prune(5_000) > 0
+    assert set(await journal.seen(["old", "traded", "waits", "young"])) == {"waits", "young"}
+    assert await journal.our_magics_among([1, 2, 3]) == {2, 3}
+    assert [each.state for each in await journal.halts()] == ["active"]
+    assert await journal.answer("r") is None
+    assert await journal.audit() == []
+    assert await journal.prune(5_000) == 0
+
+
+async def test_everything_is_there_after_a_reopen(path: Path) -> None:
+    first = await Journal.open(path)
+    await first.commit(received("k"), OffsetMoved(topic="t", partition=0, next_offset=5))
+    await first.close()
+    second = await Journal.open(path)
+    assert set(await second.seen(["k"])) == {"k"}
+    assert await second.offsets("t") == {0: 5}
+    assert await second.size_bytes() > 0
+    await second.close()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["journal.db", "journal.db.lock"]
+
+
+async def test_close_writes_what_waits(path: Path) -> None:
+    journal = await Journal.open(path)
+    commits = [asyncio.ensure_future(journal.commit(received(f"k{i}"))) for i in range(300)]
+    await asyncio.sleep(0)  # each has handed its change over
+    await journal.close()
+    await journal.close()
+    await asyncio.gather(*commits)
+    with pytest.raises(JournalError, match="closed"):
+        await journal.commit(received("late"))
+    with pytest.raises(JournalError, match="closed"):
+        await journal.memo("x")
+    again = await Journal.open(path)
+    assert len(await again.waiting()) == 300
+    await again.close()
+
+
+async def test_a_cancelled_commit_is_written_all_the_same(journal: Journal) -> None:
+    commit = asyncio.ensure_future(journal.commit(received("k")))
+    await asyncio.sleep(0)
+    commit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await commit
+    await journal.commit(Memo(name="after", value=b""))
+    assert set(await journal.seen(["k"])) == {"k"}
+
+
+async def test_a_second_bridge_on_the_same_folder_or_account_is_refused(tmp_path: Path) -> None:
+    locks = tmp_path / "locks"
+    first = await Journal.open(tmp_path / "a" / "journal.db", account="1@Live", lock_folder=locks)
+    with pytest.raises(InstanceError):
+        await Journal.open(tmp_path / "a" / "journal.db", account="2@Live", lock_folder=locks)
+    with pytest.raises(InstanceError):
+        await Journal.open(tmp_path / "b" / "journal.db", account="1@Live", lock_folder=locks)
+    paper = await Journal.open(tmp_path / "b" / "journal.db", account=None, lock_folder=locks)
+    tool = await Journal.open(tmp_path / "b" / "journal.db", lock=False)
+    await tool.close()
+    await paper.close()
+    await first.close()
+    after = await Journal.open(tmp_path / "b" / "journal.db", account="1@Live", lock_folder=locks)
+    await after.close()
