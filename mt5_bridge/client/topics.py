@@ -18,7 +18,7 @@ from mt5_bridge.core.messages import TradingSignal
 
 SEND_TIMEOUT = 10.0
 STOP_TIMEOUT = 3.0
-_FETCH_WAIT_MS = 50
+_FETCH_WAIT_MS = 20
 _RETRY = BackoffPolicy(first=0.2, cap=5.0)
 
 

@@ -197,10 +197,10 @@ class Demo:
         }
 
     def _stop_hint(self) -> str:
-        python = _shortest_python()
-        if os.name == "nt":
-            return f'set "DATA_DIR={self._folder}" && {python} -m mt5_bridge stop'
-        return f"DATA_DIR={shlex.quote(str(self._folder))} {shlex.quote(python)} -m mt5_bridge stop"
+        folder = str(self._folder)
+        # Quoted as either kind of shell reads it.
+        quoted = shlex.quote(folder) if os.name != "nt" else f'"{folder}"'
+        return f"{_shortest_python()} -m mt5_bridge stop --data-dir {quoted}"
 
     async def _announced(self, child: Child, field: str) -> str:
         deadline = time.monotonic() + READY_TIMEOUT

@@ -95,7 +95,7 @@ def test_all_is_seen_and_nothing_is_left(
     monkeypatch.setattr("mt5_bridge.demo.run.tempfile.mkdtemp", lambda prefix: str(tmp_path / prefix))
     assert run_demo(["--duration", "1"], bridge=(str(FAKE),)) == 0
     said = capsys.readouterr().out
-    assert "-m mt5_bridge stop" in said
+    assert "-m mt5_bridge stop --data-dir" in said
     assert "yes  the stop answered" in said
     assert "NO " not in said
     assert all_gone(psutil.Process().children(recursive=True))
