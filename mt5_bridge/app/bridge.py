@@ -332,6 +332,7 @@ class Bridge:
                 reason=halt.reason,
                 by=halt.by,
             )
+        await self.reconciler.take_up()
         if self.settings.mt5_login is not None:
             self.intake.login_known.set()
 

@@ -14,8 +14,10 @@ from loguru import logger
 from mt5_bridge.core import risk
 from mt5_bridge.core.decision import Day, Exposure, Readiness
 from mt5_bridge.core.errors import MT5DataError, MT5Error
+from mt5_bridge.core.guards.assets import asset_class
 from mt5_bridge.core.model import (
     AccountInfo,
+    AssetClass,
     Deal,
     MarginMode,
     Order,
@@ -152,6 +154,11 @@ class Book:
                 order.stop_loss,
             )
         return found
+
+    @property
+    def classes(self) -> dict[str, AssetClass]:
+        """Asset classes of the symbols whose rules are known."""
+        return {name: asset_class(info) for name, info in self.symbols.items()}
 
     # --- what is in flight
 

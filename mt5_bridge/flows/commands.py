@@ -312,7 +312,9 @@ class Commands:
             raise _unavailable(error) from error
         if info is None:
             raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {wanted.symbol}")
-        rows = [row for block in blocks for row in convert.ticks(block, self._terminal.clock)]
+        until = now if wanted.to_msc is None else wanted.to_msc
+        # The terminal reads from whole seconds on.
+        rows = [r for block in blocks for r in convert.ticks(block, self._terminal.clock) if since <= r[0] <= until]
         rows = rows[-wanted.count :] if newest else rows[: wanted.count]
         return [tick_data(symbol, info.point, row) for row in rows]
 

@@ -92,14 +92,17 @@ class Exits:
             stop_loss=stop_loss or None,
             take_profit=take_profit or None,
         )
-        magic = await self._desk.magic(f"{job.key}/stops", len(self._desk.flying) + self._desk.stats.stops_repaired)
+        job.follow_ups += 1
+        magic = await self._desk.magic(job.key, job.follow_ups)
         request = plan.modify_request(signal, position, magic=magic)
-        await self._follow_up(job, Intent(key=job.key, leg=1, request=request, action=Action.MODIFY.value))
+        intent = Intent(key=job.key, leg=job.follow_ups, request=request, action=Action.MODIFY.value)
+        await self._follow_up(job, intent)
 
     async def close_unprotected(self, job: Job, position: Position) -> None:
         """Close a position whose stop cannot be set, and report it."""
         quote = await self._terminal.get_price(position.symbol)
-        magic = await self._desk.magic(f"{job.key}/close", self._desk.stats.stops_repaired)
+        job.follow_ups += 1
+        magic = await self._desk.magic(job.key, job.follow_ups)
         request = plan.close_request(
             plan.Close(position, position.volume),
             quote,
@@ -107,7 +110,13 @@ class Exits:
             comment=comment_for("stop not set"),
             deviation_points=self._deviation,
         )
-        intent = Intent(key=job.key, leg=2, request=request, action=Action.CLOSE.value, volume_before=position.volume)
+        intent = Intent(
+            key=job.key,
+            leg=job.follow_ups,
+            request=request,
+            action=Action.CLOSE.value,
+            volume_before=position.volume,
+        )
         sent = await self._follow_up(job, intent)
         report = result(
             job,
@@ -214,9 +223,8 @@ class Exits:
         )
         if isinstance(target, Denial):
             return target
-        quote = await self._terminal.get_price(symbol.name)
-        self._book.quotes[symbol.name] = quote
-        decision = self._judge.exit(job, symbol, target)
+        modify = job.signal.action is Action.MODIFY
+        decision = await self._judge.change(job, symbol, target) if modify else self._judge.exit(job, symbol, target)
         if isinstance(decision, Denial):
             return decision
         magic = await self._desk.magic(job.key, 0)

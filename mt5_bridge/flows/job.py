@@ -26,6 +26,8 @@ class Job:
         person: a command of a person, who may still close, cancel and tighten stops while halted.
         admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
         suspect: it may have been executed by a former journal: look its magic up before the first send.
+        record_key: key of the record that brought it, None where there was none.
+        follow_ups: orders the bridge added of its own accord to protect the fill; they are legs 1, 2, …
         outcome: the first result, interim or final.
     """
 
@@ -38,6 +40,8 @@ class Job:
     person: bool = False
     admitted: "asyncio.Future[None] | None" = None
     suspect: bool = False
+    record_key: str | None = None
+    follow_ups: int = 0
     attempts: int = 0
     sent_msc: int | None = None
     symbol: str = ""

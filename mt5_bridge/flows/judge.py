@@ -113,6 +113,33 @@ class Judge:
         )
         return self._count(evaluate(context))
 
+    async def change(self, job: Job, symbol: SymbolInfo, target: Position | Order) -> Approval | Denial:
+        """Whether a MODIFY may be sent; one that raises risk is judged like an opening of its target.
+
+        Raises:
+            MT5Error: the terminal cannot be asked.
+        """
+        stop = target.stop_loss if job.signal.stop_loss is None else job.signal.stop_loss
+        side = target.side if isinstance(target, Position) else target.type.side
+        entry = target.price_open if isinstance(target, Position) else job.signal.price or target.price
+        facts = await self._terminal.quote_for_order(symbol.name, side, entry, stop or None)
+        self._book.quotes[symbol.name] = facts.quote
+        limits = self._limits()
+        context = self._context(
+            job,
+            limits,
+            account=facts.account,
+            symbol=symbol,
+            quote=facts.quote,
+            in_flight=self._book.in_flight(),
+            target=target,
+            loss_per_lot=facts.loss_per_lot,
+            margin_per_lot=facts.margin_per_lot,
+            risk_by_position=await self._book.risks() if limits.max_open_risk_pct is not None else {},
+            throttle_wait_ms=self.throttle_wait_ms(),
+        )
+        return self._count(evaluate(context))
+
     def exit(
         self,
         job: Job,
@@ -186,6 +213,8 @@ class Judge:
             "orders": tuple(self._book.orders.values()),
             "day": self._book.day,
             "blocked": self._book.blocked,
+            "classes": self._book.classes,
+            "record_key": job.record_key,
             "requester": requester or _requester(job),
         }
         return Context(**(base | facts))  # type: ignore[arg-type]  # the callers above name the fields they have

@@ -11,7 +11,6 @@ import msgspec
 from loguru import logger
 
 from mt5_bridge.core.decision import Exposure
-from mt5_bridge.core.errors import BridgeError
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action, OrderRequest
@@ -64,7 +63,6 @@ class Reconciler:
         self._clock = clock
         self._on_ready = on_ready
         self._connected = asyncio.Event()
-        self._recovered = False
 
     def state_changed(self, state: TerminalState) -> None:
         """The terminal came or went."""
@@ -85,13 +83,6 @@ class Reconciler:
     async def _reconcile(self) -> None:
         self._settler.reconnected()
         await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
-        while not self._recovered:
-            try:
-                await self._recover()
-                self._recovered = True
-            except BridgeError as error:
-                logger.bind(event="reconcile_failed").error("ERROR reconciling: {error}", error=error)
-                await asyncio.sleep(_RETRY_S)
         if not self._connected.is_set():
             return
         self.rounds += 1
@@ -103,8 +94,12 @@ class Reconciler:
         )
         self._on_ready()
 
-    async def _recover(self) -> None:
-        """Take up what an earlier life left open."""
+    async def take_up(self) -> None:
+        """Take up what an earlier life left open: before anything new is let in, or it would be taken up twice.
+
+        Raises:
+            JournalError: the journal cannot be read or written.
+        """
         by_key: dict[str, list[StoredIntent]] = {}
         for intent in await self._journal.open_intents():
             by_key.setdefault(intent.key, []).append(intent)

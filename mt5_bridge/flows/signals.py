@@ -238,7 +238,8 @@ class Intake:
         # The time it was made goes into the inbox with it, so that a later life judges its age alike.
         kept = msgspec.structs.replace(signal, created_at=created)
         suspect = created <= self._suspect_until.get(record.partition, -1)
-        return Job(key, kept, now, created, "redpanda", suspect=suspect)
+        record_key = None if record.key is None else record.key.decode("utf-8", "replace")
+        return Job(key, kept, now, created, "redpanda", suspect=suspect, record_key=record_key)
 
     def _bury(self, record: Record, error: WireError, work: _Sorted) -> None:
         self.stats.dead_letters += 1
@@ -350,7 +351,7 @@ class Intake:
         )
         # Hopeless ones are settled with their entry: a backlog of a day, or a flood after a stop, costs one commit a
         # batch and never asks the terminal.
-        entry.denial = self._early(job)
+        entry.denial = None if job.person else self._early(job)
         if entry.denial is None:
             return [received]
         self.stats.early += 1

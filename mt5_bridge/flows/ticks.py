@@ -340,9 +340,9 @@ class TickFlow:
                 return
 
     async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
-        epoch = feed.read.epoch if feed.read else None
+        clock = self._terminal.clock
         try:
-            rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, self._terminal.clock, epoch))
+            rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, clock, after.epoch))
             if self._latest_only or self._producer is None:
                 rows = list(rows)[-1:]
             last = await self._send(feed, rows)

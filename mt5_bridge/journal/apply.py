@@ -82,6 +82,13 @@ def _topic_reset(db: sqlite3.Connection, x: c.TopicReset) -> None:
 
 
 def _intent_opened(db: sqlite3.Connection, x: c.IntentOpened) -> None:
+    # The last line of "at most once": a signal that has its result, or a leg that was opened, is never sent again.
+    if x.leg == 0:
+        row = db.execute("SELECT status FROM signals WHERE key = ?", (x.key,)).fetchone()
+        if row is not None and row[0] is not None:
+            raise JournalRejected(f"signal {x.key} has its result already: {row[0]}")
+    if db.execute("SELECT 1 FROM intents WHERE key = ? AND leg = ?", (x.key, x.leg)).fetchone():
+        raise JournalRejected(f"leg {x.leg} of {x.key} was opened before")
     done = db.execute(
         "INSERT INTO intents (magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, risk) "
         "VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?) ON CONFLICT (magic) DO NOTHING",
