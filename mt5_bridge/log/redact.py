@@ -17,7 +17,7 @@ _PATTERNS = (
     (re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@"), rf"\1:{MASK}@"),
     (
         re.compile(
-            rf"""(?i)((?:\b|_)(?:{_NAMES})["']?\s*[:=]\s*b?["']?)(?!\*|bearer\b|basic\b|None\b)[^\s"',;&)}}\]]+"""
+            rf"""(?i)((?:\b|_)(?:{_NAMES})["']?\s*[:=]\s*(?:b(?=["']))?["']?)(?!\*|bearer\b|basic\b|None\b)[^\s"',;&)}}\]]+"""
         ),
         rf"\1{MASK}",
     ),

@@ -41,9 +41,9 @@ class Source:
             )
         self.entries[name] = entry
 
-    def unknown(self, written: str, origin: str, cutoff: float) -> None:
-        """Points out a name that nearly is a setting."""
-        meant = near_miss(written, cutoff)
+    def unknown(self, written: str, origin: str, cutoff: float, leaf: str | None = None) -> None:
+        """Points out a name that nearly is a setting; of the nested form the leaf alone may be that."""
+        meant = near_miss(written, cutoff) or (leaf and near_miss(leaf, cutoff))
         if meant:
             self.warnings.append(f"{written}: no such setting ({origin}); did you mean {meant}?")
 
@@ -126,7 +126,8 @@ def from_yaml(path: Path) -> Source:
         if name is not None:
             source.add(name, Entry(text, path.name, written))
         else:
-            source.unknown("_".join(part for part in nested if part.lower() != "mt5_bridge"), path.name, 0.8)
+            parts = [part for part in nested if part.lower() != "mt5_bridge"]
+            source.unknown("_".join(parts).upper(), path.name, 0.8, parts[-1] if parts else None)
     return source
 
 
