@@ -44,7 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What the demo is started with. `duration` in seconds, None: until Ctrl+C."""
 
     duration: float | None = None
-    speed: float = 1.0
+    speed: float = 5.0
     seed: int = 1
     data_dir: Path | None = None
     plain: bool = False
@@ -75,7 +75,7 @@ def run_demo(argv: list[str] | None = None, *, bridge: Sequence[str] = _BRIDGE) 
     )
     add = parser.add_argument
     add("--duration", type=float, metavar="SECONDS", help="end by itself, with an emergency stop near the end")
-    add("--speed", type=float, default=1.0, help="how fast recorded ticks are replayed (default %(default)g)")
+    add("--speed", type=float, default=5.0, help="how many times as fast as recorded ticks come (default %(default)g)")
     add("--seed", type=int, default=1, help="seed of prices and signals (default %(default)s)")
     add("--data-dir", type=Path, help="keep journal and logs here (default: a temporary folder)")
     add("--plain", action="store_true", help="lines instead of the live picture, as without a terminal")
@@ -151,7 +151,8 @@ class Demo:
             if not self._seen.at_msc:
                 _say("Stopped while starting.")
         if self._seen.at_msc:
-            _say(summary(self._seen))
+            columns = shutil.get_terminal_size((100, 24)).columns
+            _say(summary(self._seen, columns, all_due=self._options.duration is not None))
         if self._options.duration is None:
             return 0
         if all(proven(self._seen).values()):

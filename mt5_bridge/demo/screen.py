@@ -1,6 +1,7 @@
 """How the demo looks: a live picture in a terminal, lines without one, and the summary at the end."""
 
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ def picture(scene: Scene, width: int, height: int) -> "RenderableType":
     positions = min(max(1, len(seen.positions)), max(1, room // 3))
     return Group(
         _title(scene, width),
-        _trading(seen),
+        _trading(seen, width),
         _channels(seen),
         _rule("Quotes", "Account"),
         _quotes_and_account(seen),
@@ -143,7 +144,7 @@ def _title(scene: Scene, width: int) -> "Table":
     return _pair(_text(f" MT5 Bridge demo: {where}", "bold"), _text(f"{_clock(scene.elapsed)}{end} ", "bold"))
 
 
-def _trading(seen: Snapshot) -> "Table":
+def _trading(seen: Snapshot, width: int) -> "Table":
     state = str(seen.halt.get("state", "unknown"))
     by, reason = seen.halt.get("by"), seen.halt.get("reason")
     why = f" by {by}: {reason}" if state != "active" and (by or reason) else ""
@@ -153,9 +154,12 @@ def _trading(seen: Snapshot) -> "Table":
     stop = seen.stop
     told = ""
     if stop.answer_ms is not None:
-        told = f"answered in {stop.answer_ms:.0f} ms"
+        told = f"answered in {_ms(stop.answer_ms)} "
     if stop.done_ms is not None:
-        told += f", {len(stop.closed)} closed, {len(stop.cancelled)} cancelled in {stop.done_ms:.0f} ms "
+        answered = "" if stop.answer_ms is None else f"stop: {_ms(stop.answer_ms)}, "
+        told = f"{answered}flat: {_ms(stop.done_ms)} "
+        if width >= 100:
+            told += f"({len(stop.closed)} closed, {len(stop.cancelled)} cancelled) "
     return _pair(left, _text(told, "bold"))
 
 
@@ -257,27 +261,42 @@ def _positions(positions: Sequence[dict[str, Any]]) -> "Table":
     return table
 
 
-def summary(seen: Snapshot) -> str:
-    """What happened, for people, after the picture is gone."""
+def summary(seen: Snapshot, width: int = 100, *, all_due: bool = True) -> str:
+    """What happened, for people, after the picture is gone.
+
+    Args:
+        seen: the last snapshot.
+        width: columns.
+        all_due: what was not seen is a failure, and not just not tried.
+    """
     stop = seen.stop
     age = f"{_ms(seen.tick_age_p50_ms)} (99%: {_ms(seen.tick_age_p99_ms)})"
-    lines = [
-        "",
-        "What happened",
-        f"  ticks        {seen.topics.ticks} on the topic, age {age}",
-        f"  signals      {seen.sent} sent: "
-        + (", ".join(f"{n} {fate}" for fate, n in sorted(seen.fates.items())) or "-"),
-        "  denials      " + (", ".join(f"{reason} {n}" for reason, n in sorted(seen.reasons.items())) or "none"),
-        f"  latency      {_ms(seen.latency_p50_ms)} (99%: {_ms(seen.latency_p99_ms)}), signal at the bridge to result",
-        f"  account      equity {_money(seen.account, 'equity')} {(seen.account or {}).get('currency', '')}",
+    currency = (seen.account or {}).get("currency", "")
+    rows = [
+        ("ticks", f"{seen.topics.ticks} on the topic, age {age}"),
+        (
+            "signals",
+            f"{seen.sent} sent: " + (", ".join(f"{n} {fate}" for fate, n in sorted(seen.fates.items())) or "-"),
+        ),
+        ("denials", ", ".join(f"{reason} {n}" for reason, n in sorted(seen.reasons.items())) or "none"),
+        (
+            "latency",
+            f"{_ms(seen.latency_p50_ms)} (99%: {_ms(seen.latency_p99_ms)}), signal at the bridge to its result",
+        ),
+        ("account", f"equity {_money(seen.account, 'equity')} {currency}".rstrip()),
     ]
     if stop.answer_ms is not None or stop.latched_on:
-        lines.append(
-            f"  stop         answered in {_ms(stop.answer_ms)}, flat in {_ms(stop.done_ms)}: "
-            f"{len(stop.closed)} closed, {len(stop.cancelled)} cancelled, {len(stop.survivors)} left"
-        )
+        flat = f"flat in {_ms(stop.done_ms)}"
+        if stop.answer_ms is not None:
+            flat = f"answered in {_ms(stop.answer_ms)}, {flat}"
+        left = f"{len(stop.closed)} closed, {len(stop.cancelled)} cancelled, {len(stop.survivors)} left"
+        rows.append(("stop", f"{flat}: {left}"))
+    lines = ["", "What happened"]
+    for name, text in rows:
+        lines += textwrap.wrap(text, width, initial_indent=f"  {name:<9}", subsequent_indent=" " * 11)
     lines.append("Really seen, on the topics and on the socket")
-    lines += [f"  {'yes' if yes else 'NO '}  {what}" for what, yes in proven(seen).items()]
+    no = "NO " if all_due else " - "
+    lines += [f"  {'yes' if yes else no}  {what}" for what, yes in proven(seen).items()]
     return "\n".join(lines)
 
 

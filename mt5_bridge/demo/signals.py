@@ -14,6 +14,8 @@ from mt5_bridge.core.times import iso
 
 STOP_SHARE = 0.003
 """Distance of the stop from the price, as a share of the price; the target is twice as far."""
+STOP_SPREADS = 5.0
+"""The same in spreads; the wider distance counts, or a wide spread alone would set the stop off."""
 PENDING_SHARE = 0.002
 STALE_MS = 60_000
 
@@ -106,7 +108,7 @@ def _opening(kind: str, fields: dict[str, Any], volume: float, seen: Situation) 
     if kind in ("buy_limit", "sell_stop"):  # both wait for the price to fall
         entry *= 1 - PENDING_SHARE
         fields["price"] = round(entry, price.digits)
-    away = STOP_SHARE if buy else -STOP_SHARE
+    away = _away(price) if buy else -_away(price)
     fields |= {
         "action": kind.upper(),
         "volume": volume,
@@ -114,6 +116,11 @@ def _opening(kind: str, fields: dict[str, Any], volume: float, seen: Situation) 
         "take_profit": round(entry * (1 + 2 * away), price.digits),
     }
     return _drafted(fields, seen)
+
+
+def _away(price: Price) -> float:
+    """Distance of the stop as a share of the price."""
+    return max(STOP_SHARE, STOP_SPREADS * (price.ask - price.bid) / price.ask)
 
 
 def _on_something_open(kind: str, fields: dict[str, Any], volume: float, seen: Situation) -> Draft | None:
@@ -126,7 +133,7 @@ def _on_something_open(kind: str, fields: dict[str, Any], volume: float, seen: S
         price = seen.prices.get(target.symbol)
         if price is None:
             return None
-        away = STOP_SHARE * 0.9 if target.buy else -STOP_SHARE * 0.9
+        away = 0.9 * _away(price) if target.buy else -0.9 * _away(price)
         fields["stop_loss"] = round(target.price * (1 - away), price.digits)
         fields["take_profit"] = round(target.price * (1 + 2 * away), price.digits)
     return _drafted(fields, seen)

@@ -85,7 +85,7 @@ def test_it_says_what_matters() -> None:
     for words in ("2.3 ms", "10,001.50", "+1.50", "-2.00", "● Terminal", HINT):
         assert words in text
     halted = "\n".join(drawn(busy(**HALTED), 120, 40))
-    for words in ("HALTED", "by demo operator", "answered in 3 ms, 2 closed, 1 cancelled in 120 ms"):
+    for words in ("HALTED", "by demo operator", "stop: 3.0 ms, flat: 120 ms (2 closed, 1 cancelled)"):
         assert words in halted
 
 
@@ -130,4 +130,6 @@ def test_the_summary() -> None:
     ):
         assert words in text
     assert "NO   the stop answered" in text
-    assert "stop  " not in summary(Snapshot(at_msc=0))
+    assert " -   the stop answered" in summary(busy(), all_due=False)
+    assert "  stop  " not in summary(Snapshot(at_msc=0))
+    assert max(map(len, summary(busy(**HALTED), 60).splitlines())) <= 60

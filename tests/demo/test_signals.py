@@ -93,3 +93,10 @@ def test_which_ones_get_no_answer() -> None:
     silent = {kind for kind in ROUND if not one(kind).answered}
     assert silent == {"duplicate", "malformed", "other_account"}
     assert one("duplicate", NOTHING_OPEN).bad == "a minute old"
+
+
+def test_a_wide_spread_moves_the_stop_away() -> None:
+    wide = msgspec.structs.replace(SEEN, prices={"BTCUSD": Price(7100.0, 7120.0, 2)})
+    opened = signal(one("buy", wide))
+    assert opened.stop_loss is not None
+    assert opened.stop_loss <= 7120.0 - 5 * 20 + 0.01
