@@ -103,8 +103,9 @@ class BridgeTopics:
             await _bounded_stop(producer)
 
     async def messages(self, topics: Sequence[str] | None = None) -> AsyncGenerator[Message]:
-        """Every record of the topics (default: ticks and events) for ever, over outages of the broker. One reader at a time.
+        """Every record of the topics (default: ticks and events) for ever, over outages of the broker.
 
+        One reader at a time.
         A topic that does not exist yet is waited for, not created: the bridge knows how many partitions it wants.
         """
         wanted = list(topics or (self.names.ticks, self.names.events))
