@@ -90,10 +90,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def start(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Start the Windows Python with `arguments`; killed at the end when still running."""
+def start(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, program: str | None = None
+) -> Iterator[Running]:
+    """Start the Windows Python (or another `program`) with `arguments`; killed at the end when still running."""
+    command = _PYTHON if program is None else [*_PYTHON[:-1], program]
     process = subprocess.Popen(
-        [*_PYTHON, *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env=environment(env or {}),
         stdin=subprocess.PIPE,  # Wine 8's Python wants pipes, not files, on its standard streams
