@@ -14,7 +14,9 @@ from mt5_bridge.control.commands import (
     COMMANDS,
     Command,
     StopFrame,
+    decode_answer,
     decode_command,
+    encode_answer,
     failed,
     is_answer,
     is_command,
@@ -269,3 +271,8 @@ def test_a_command_is_valid_or_refused_with_a_reason(name: str, data: Any) -> No
 @given(raw=st.binary(max_size=60))
 def test_no_frame_upsets_the_search_for_a_stop(raw: bytes) -> None:
     assert stop_of(b"emergency_stop" + raw) is None
+
+
+def test_an_answer_is_remembered_as_it_was() -> None:
+    answer = succeeded("close_position", {"order": 5})
+    assert decode_answer(encode_answer(answer)) == answer
