@@ -48,6 +48,7 @@ class OrderPort(Protocol):
         priority: Priority = Priority.HIGH,
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> TradeResult: ...
 
     def kill_host(self, reason: str) -> None: ...
@@ -264,7 +265,7 @@ class OrderDesk:
                 return Sent(state=IntentState.SIMULATED, request=request, sent_msc=self._clock.now_ms())
             if job is not None:
                 job.attempts += 1
-            sent = await self._once(job, intent, request, priority, timeout or self._send_timeout_s)
+            sent = await self._once(job, intent, request, check, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
             if verdict not in (Verdict.RETRY, Verdict.BACK_OFF) or again is None or attempt >= MAX_ATTEMPTS:
                 return sent
@@ -276,19 +277,36 @@ class OrderDesk:
             request = fresh
 
     async def _once(
-        self, job: Job | None, intent: Intent, request: OrderRequest, priority: Priority, timeout: float
+        self,
+        job: Job | None,
+        intent: Intent,
+        request: OrderRequest,
+        check: Check,
+        priority: Priority,
+        timeout: float,
     ) -> Sent:
         now = self._clock.now_ms()
         self.flying[intent.magic] = now
+        withdrawn: list[Denial] = []
 
         def left() -> None:
             if job is not None and job.sent_msc is None:
                 job.sent_msc = self._clock.now_ms()
 
+        def may_go() -> bool:
+            # The order may have waited behind other calls: what was true when it was queued need not be any more.
+            denial = check()
+            withdrawn.extend(() if denial is None else (denial,))
+            return denial is None
+
         self.stats.sends += 1
         try:
-            answer = await self._terminal.place_order(request, priority=priority, timeout=timeout, on_sent=left)
+            answer = await self._terminal.place_order(
+                request, priority=priority, timeout=timeout, on_sent=left, may_go=may_go
+            )
         except MT5Error as error:
+            if withdrawn and not error.sent:
+                return Sent(state=IntentState.REJECTED, request=request, denial=withdrawn[0], sent_msc=now)
             if error.sent:
                 return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)
             return Sent(

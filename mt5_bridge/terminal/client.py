@@ -35,6 +35,7 @@ class _Call(msgspec.Struct, gc=False, eq=False):
     timeout: float
     future: asyncio.Future[msgspec.Raw]
     on_sent: Callable[[], None] | None
+    may_go: Callable[[], bool] | None = None
     queue_timer: asyncio.TimerHandle | None = None
     call_timer: asyncio.TimerHandle | None = None
     since: float = 0.0
@@ -137,6 +138,7 @@ class HostClient:
         priority: Priority,
         timeout: float,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> msgspec.Raw:
         """Ask the host.
 
@@ -147,6 +149,7 @@ class HostClient:
             timeout: seconds the terminal may take before the host is killed; the wait in the queue is bounded by the
                 same figure, without a kill.
             on_sent: called when the frame is handed to the host.
+            may_go: asked right before that; False withdraws the call.
 
         Returns:
             The undecoded result.
@@ -160,7 +163,7 @@ class HostClient:
             raise MT5StateError(f"{MAX_WAITING} calls already wait for the terminal")
         loop = asyncio.get_running_loop()
         self._number += 1
-        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent)
+        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent, may_go)
         call.future.add_done_callback(lambda _: self._settled(call))
         heapq.heappush(self._queue, call)
         self._next()
@@ -180,6 +183,9 @@ class HostClient:
             if call.future.done():
                 continue
             _cancel(call.queue_timer)
+            if call.may_go is not None and not call.may_go():
+                call.future.set_exception(MT5StateError(f"{call.op} was withdrawn before it was sent"))
+                continue
             call.since = time.monotonic()
             self._flight = call
             self._stats.calls += 1

@@ -247,6 +247,7 @@ class Link:
         priority: Priority,
         timeout: float,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> Any:
         """One operation of the host, decoded as `result`.
 
@@ -262,7 +263,7 @@ class Link:
             wait = self.breaker.retry_in(now)
             raise MT5CircuitBreakerOpen(f"the terminal failed repeatedly; next try in {wait:.1f} s")
         try:
-            raw = await self.client.call(op, *args, priority=priority, timeout=timeout, on_sent=on_sent)
+            raw = await self.client.call(op, *args, priority=priority, timeout=timeout, on_sent=on_sent, may_go=may_go)
         except MT5Error as error:
             self._judge(error)
             raise

@@ -255,6 +255,7 @@ class Terminal(Protocol):
         priority: Priority = Priority.HIGH,
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> TradeResult: ...
     async def poll_ticks(
         self,

@@ -405,6 +405,7 @@ class MT5SessionManager:
         priority: Priority = HIGH,
         timeout: float = SEND_S,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> TradeResult:
         """`order_send`, once. Account and server are compared in the host right before it.
 
@@ -413,6 +414,7 @@ class MT5SessionManager:
             priority: CRITICAL for closing and emergency work.
             timeout: seconds for the terminal's answer.
             on_sent: called when the request is handed to the host.
+            may_go: asked right before that, when the terminal is free: False withdraws the order (`MT5StateError`).
 
         Returns:
             The trade server's answer, whatever its retcode: see `retcodes.classify`.
@@ -432,6 +434,7 @@ class MT5SessionManager:
             priority=priority,
             timeout=timeout,
             on_sent=on_sent,
+            may_go=may_go,
         )
         self.stats.order_sends += 1
         return convert.result(raw)

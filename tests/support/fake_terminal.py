@@ -465,8 +465,11 @@ class FakeTerminal:
         priority: Priority = Priority.HIGH,
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
+        may_go: Callable[[], bool] | None = None,
     ) -> TradeResult:
         await self._enter("place_order")
+        if may_go is not None and not may_go():
+            raise MT5StateError("withdrawn before it was sent")
         self.sent.append(request)
         if on_sent is not None:
             on_sent()

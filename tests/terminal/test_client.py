@@ -165,6 +165,24 @@ async def test_an_answer_nobody_waits_for_leaves_the_way_free() -> None:
         assert await b.ask("account")
 
 
+async def test_a_call_is_asked_once_more_when_its_turn_comes() -> None:
+    async with bench() as b:
+        open_door = [True]
+        first = b.later("account", priority=LOW)
+        await eventually(lambda: b.client.in_flight)
+        waiting = asyncio.create_task(
+            b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: open_door[0])
+        )
+        await asyncio.sleep(0)
+        open_door[0] = False
+        error = await error_of(waiting)
+        assert isinstance(error, MT5StateError)
+        assert not error.sent
+        await first
+        assert b.stats.calls == 1
+        assert await b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: True)
+
+
 async def test_a_critical_call_kills_a_read_it_waits_behind() -> None:
     async with bench(preempt_after=0.1, FAULT_positions_get="hang") as b:
         read = await b.busy("positions", None, None)
