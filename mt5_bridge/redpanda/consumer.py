@@ -43,6 +43,7 @@ class ConsumerStats:
     corrupt: int = 0
     resets: int = 0
     sessions: int = 0
+    commits: int = 0
     commit_failures: int = 0
 
 
@@ -281,8 +282,11 @@ class SignalConsumer:
             try:
                 async with asyncio.timeout(self._config.request_timeout):
                     await reader.commit(self._group, offsets)
+                self.stats.commits += 1
             except (KafkaError, OSError) as error:
                 self.stats.commit_failures += 1
+                self._to_commit = offsets | self._to_commit
+                self._commit_due.set()
                 logger.bind(event="commit_failed").debug("Offsets not committed to the group: {}", describe(error))
             await asyncio.sleep(1.0)  # a second's worth of offsets in one request is soon enough for a lag monitor
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from mt5_bridge.core.errors import BrokerError
@@ -60,7 +61,9 @@ class ProducerSession:
         try:
             async with asyncio.timeout(timeout):
                 known = await self._producer.partitions_for(topic)
-        except Exception as error:
+        except TimeoutError as error:
+            raise BrokerError(f"topic {topic}: the broker does not have it, or does not answer") from error
+        except KafkaError as error:
             raise BrokerError(f"topic {topic}: {describe(error)}") from error
         choice = (topic, key, len(known))
         partition = self._partitions.get(choice)

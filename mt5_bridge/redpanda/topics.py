@@ -6,12 +6,18 @@ from typing import Any
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    IncompatibleBrokerVersion,
+    KafkaConnectionError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 from loguru import logger
 
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.config import RedpandaConfig
-from mt5_bridge.redpanda.faults import describe
+from mt5_bridge.redpanda.faults import describe, why_unreachable
 from mt5_bridge.redpanda.security import client_options
 
 
@@ -36,13 +42,16 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, t
     Raises:
         BrokerError: the broker is not there, or refuses.
     """
-    client = AIOKafkaAdminClient(**client_options(config))
+    options = client_options(config)
+    client = AIOKafkaAdminClient(**options)
     try:
         async with asyncio.timeout(timeout):
             await client.start()
             known = set(await client.list_topics())
             missing = [spec for spec in specs if spec.name not in known]
             return await _create(client, missing) if missing else []
+    except KafkaConnectionError as error:
+        raise BrokerError(f"topics: {await why_unreachable(options)}") from error
     except (KafkaError, OSError) as error:
         raise BrokerError(f"topics: {describe(error)}") from error
     finally:

@@ -370,3 +370,67 @@ async def test_a_cancelled_publish_leaves_nothing_behind(
 async def test_nothing_to_publish_is_published_at_once(producer: Producer) -> None:
     await producer.publish("t", b"k", [])
     assert producer.stats.records == 0
+
+
+async def test_an_idle_producer_notices_that_its_broker_died(
+    mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mt5_bridge.redpanda.producer._IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("mt5_bridge.redpanda.producer._WATCH_SECONDS", 0.05)
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    try:
+        await producer.wait_connected()
+        mock_broker.down()
+        await eventually(lambda: producer.state is LinkState.DISCONNECTED)
+        mock_broker.up()
+        await asyncio.wait_for(producer.wait_connected(), 5.0)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_slow_broker_is_told_as_unsure_and_sure_again(
+    mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch, new_topic: Callable[[], str]
+) -> None:
+    monkeypatch.setattr("mt5_bridge.redpanda.producer._UNSURE_SECONDS", 0.1)
+    monkeypatch.setattr("mt5_bridge.redpanda.producer._WATCH_SECONDS", 0.02)
+    states: list[LinkState] = []
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=10.0), on_state=lambda state, _: states.append(state))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.slow(400)
+        await producer.publish_one(topic, b"k", b"1")
+        await eventually(lambda: producer.state is LinkState.CONNECTED)
+        assert states == [LinkState.CONNECTING, LinkState.CONNECTED, LinkState.CONNECTING, LinkState.CONNECTED]
+    finally:
+        await producer.stop(1.0)
+
+
+NOT_AUTHORIZED = 29
+
+
+async def test_a_topic_we_may_not_see_is_that_topics_trouble(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.5))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        mock_broker.topic_error("hidden", NOT_AUTHORIZED)
+        with pytest.raises(BrokerError, match="hidden"):
+            await producer.publish_one("hidden", b"k", b"1")
+        await producer.publish_one(topic, b"k", b"2")
+        assert producer.stats.sessions == 1
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_keyless_record_goes_somewhere(producer: Producer, new_topic: Callable[[], str]) -> None:
+    await producer.wait_connected()
+    await producer.publish_one(new_topic(), None, b"v")
+    assert producer.stats.records == 1

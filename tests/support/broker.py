@@ -17,6 +17,8 @@ from pathlib import Path
 
 import confluent_kafka
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from mt5_bridge.demo.broker import EmbeddedBroker
 
@@ -36,8 +38,17 @@ def bootstrap() -> Iterator[str]:
 
 @pytest.fixture
 def new_topic() -> Callable[[], str]:
-    """Gives a topic name that nobody else uses."""
-    return lambda: f"t-{uuid.uuid4().hex[:12]}"
+    """Gives a topic that nobody else uses, of 4 partitions: the embedded broker makes it at first use."""
+
+    def make() -> str:
+        name = f"t-{uuid.uuid4().hex[:12]}"
+        given = os.environ.get(TEST_BROKER)
+        if given:
+            admin = AdminClient({"bootstrap.servers": given})
+            admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1)])[name].result(10)
+        return name
+
+    return make
 
 
 @pytest.fixture
@@ -86,6 +97,10 @@ class MockBroker:
 
     def delete_topic(self, name: str) -> None:
         assert self._lib.rd_kafka_mock_topic_delete(self._cluster, name.encode()) == 0
+
+    def topic_error(self, name: str, code: int) -> None:
+        """Every answer about that topic is this error; 0 for none."""
+        self._lib.rd_kafka_mock_topic_set_error(self._cluster, name.encode(), code)
 
     def fail_next(self, api_key: int, *codes: int) -> None:
         """The next requests of that Kafka API (0 produce, 1 fetch, 3 metadata …) get these error codes."""
@@ -182,6 +197,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_broker_set_rtt", number, [pointer, ctypes.c_int32, number]),
         ("rd_kafka_mock_topic_create", number, [pointer, text, number, number]),
         ("rd_kafka_mock_topic_delete", number, [pointer, text]),
+        ("rd_kafka_mock_topic_set_error", None, [pointer, text, number]),
         ("rd_kafka_mock_push_request_errors_array", None, [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]),
     ):
         function = getattr(lib, name)

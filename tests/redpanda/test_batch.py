@@ -1,0 +1,46 @@
+"""Batches are what aiokafka's own builder makes of the same records, and stop where they are full."""
+
+from aiokafka.producer.message_accumulator import BatchBuilder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mt5_bridge.redpanda.batch import Record, RecordBatch, weight
+
+HEADERS = [("schema", b"tick_data/1"), ("account", b"\xff")]
+RECORDS = st.lists(st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_size=300)), min_size=1, max_size=50)
+
+
+@given(RECORDS, st.binary(min_size=1, max_size=20))
+def test_a_run_is_encoded_like_single_records(records: list[Record], key: bytes) -> None:
+    mine, theirs = RecordBatch(1 << 20), BatchBuilder(1 << 20, 0)
+    assert mine.extend(key, HEADERS, records, 0) == len(records)
+    for time_ms, value in records:
+        theirs.append(timestamp=time_ms, key=key, value=value, headers=HEADERS)
+    for batch in (mine, theirs):
+        batch.close()
+        batch._set_producer_state(7, 1, 5)
+    assert bytes(mine._build()) == bytes(theirs._build())
+    assert mine.record_count() == len(records)
+
+
+@given(RECORDS, st.integers(1, 3_000))
+def test_nothing_is_left_out_and_the_limit_holds(records: list[Record], limit: int) -> None:
+    start, taken = 0, 0
+    while start < len(records):
+        batch = RecordBatch(limit)
+        end = batch.extend(b"k", HEADERS, records, start)
+        assert end > start  # the first is always taken
+        taken += batch.record_count()
+        heaviest = sum(weight(b"k", HEADERS, value) for _, value in records[start:end])
+        batch.close()
+        size = len(bytes(batch._build()))
+        assert size <= max(limit, heaviest if end - start == 1 else 0) + 61
+        assert size <= heaviest
+        start = end
+    assert taken == len(records)
+
+
+def test_a_full_batch_takes_no_second_run() -> None:
+    batch = RecordBatch(200)
+    assert batch.extend(b"k", [], [(1, b"x" * 500)], 0) == 1
+    assert batch.extend(b"k", [], [(1, b"y")], 0) == 0

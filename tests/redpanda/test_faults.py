@@ -1,0 +1,58 @@
+"""What a person is told."""
+
+import logging
+import ssl
+
+import pytest
+from aiokafka import errors as kafka
+from support.broker import free_port
+
+from mt5_bridge.redpanda import RedpandaConfig, quiet_library
+from mt5_bridge.redpanda.faults import describe, refusal, why_unreachable
+from mt5_bridge.redpanda.security import client_options
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (kafka.SaslAuthenticationFailed("nope"), "credentials"),
+        (kafka.AuthenticationFailedError("nope"), "credentials"),
+        (kafka.UnsupportedSaslMechanismError("PLAIN"), "credentials"),
+        (kafka.TopicAuthorizationFailedError("t"), "credentials may not"),
+        (ssl.SSLCertVerificationError("x"), "certificate"),
+        (ssl.SSLError("x"), "TLS"),
+        (TimeoutError(), "does not answer"),
+        (kafka.RequestTimedOutError(), "does not answer"),
+        (OSError("no route"), "no route"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_the_cause_is_named(error: BaseException, words: str) -> None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        error.verify_message = "self-signed"
+    assert words in describe(error)
+
+
+def test_a_refusal_is_about_the_record() -> None:
+    refused = refusal(kafka.MessageSizeTooLargeError())
+    assert refused is not None
+    assert (refused.reason, refused.retriable) == ("too_large", False)
+    assert refusal(kafka.NotLeaderForPartitionError()) is None
+
+
+async def test_why_a_broker_cannot_be_reached(bootstrap: str) -> None:
+    closed = f"127.0.0.1:{free_port()}"
+    options = client_options(RedpandaConfig(bootstrap=f"{closed},{bootstrap},nonsense"))
+    refused, reached, nonsense = (await why_unreachable(options)).split("; ")
+    assert refused.startswith(f"{closed}: ConnectionRefusedError")
+    assert reached.startswith(f"{bootstrap}: connected")
+    assert nonsense.startswith("nonsense: ")
+    assert await why_unreachable({"bootstrap_servers": []}) == "no address given"
+
+
+def test_the_librarys_log_can_be_silenced() -> None:
+    log = logging.getLogger("aiokafka")
+    before = log.level
+    quiet_library()
+    assert not log.isEnabledFor(logging.ERROR)
+    log.setLevel(before)

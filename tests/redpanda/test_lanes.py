@@ -1,0 +1,90 @@
+"""Order within a lane, whatever fails."""
+
+import asyncio
+
+from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.lanes import Lane, arrive, fail
+
+LIMIT = 10_000
+
+
+def future() -> "asyncio.Future[None]":
+    return asyncio.get_running_loop().create_future()
+
+
+async def test_parcels_share_a_batch_and_a_large_one_takes_several() -> None:
+    lane = Lane("t", 0)
+    small, large, last = future(), future(), future()
+    lane.add(b"k", [(1, b"a")], (), small)
+    lane.add(b"k", [(1, b"x" * 900)] * 20, (), large)
+    lane.add(b"k", [(1, b"z")], (), last)
+    batches = []
+    while (taken := lane.take(LIMIT))[1]:
+        batches.append(taken)
+    assert len(batches) == 2
+    assert (batches[0][1][0].start, batches[0][1][0].end) == (0, 1)
+    arrive(batches[0][1])
+    assert small.done()
+    assert not large.done()
+    arrive(batches[1][1])
+    assert large.done()
+    assert last.done()
+    assert not lane.waiting
+
+
+async def test_what_failed_goes_back_to_its_place() -> None:
+    lane = Lane("t", 0)
+    futures = [future() for _ in range(3)]
+    for each in futures:
+        lane.add(b"k", [(1, b"x" * 900)] * 10, (), each)
+    first, second = lane.take(LIMIT)[1], lane.take(LIMIT)[1]
+    lane.put_back(second)
+    lane.put_back(first)
+    assert [parcel.serial for parcel in lane.waiting] == [1, 2, 3]
+    assert [parcel.taken for parcel in lane.waiting] == [0, 0, 0]
+    while taken := lane.take(LIMIT)[1]:
+        arrive(taken)
+    assert all(each.done() for each in futures)
+
+
+async def test_a_part_that_arrived_counts_although_a_part_before_it_is_sent_again() -> None:
+    lane = Lane("t", 0)
+    done = future()
+    lane.add(b"k", [(1, b"x" * 900)] * 20, (), done)
+    first, second = lane.take(LIMIT)[1], lane.take(LIMIT)[1]
+    arrive(second)
+    lane.put_back(first)
+    while taken := lane.take(LIMIT)[1]:
+        arrive(taken)
+    assert done.done()
+
+
+async def test_those_marked_alone_travel_alone() -> None:
+    lane = Lane("t", 0)
+    futures = [future() for _ in range(4)]
+    parcels = [lane.add(b"k", [(1, b"x")], (), each) for each in futures]
+    parcels[1].alone = True
+    sizes = []
+    while taken := lane.take(LIMIT)[1]:
+        sizes.append(len(taken))
+    assert sizes == [1, 1, 2]
+
+
+async def test_the_failed_and_the_cancelled_are_left_out() -> None:
+    lane = Lane("t", 0)
+    cancelled, failed, fine = future(), future(), future()
+    lane.add(b"k", [(1, b"1")], (), cancelled)
+    lane.add(b"k", [(1, b"2")], (), failed)
+    lane.add(b"k", [(1, b"3")], (), fine)
+    shares = lane.take(LIMIT)[1]
+    cancelled.cancel()
+    fail(shares[1:2], BrokerError("no"))
+    fail(shares[:1], BrokerError("no"))
+    assert isinstance(failed.exception(), BrokerError)
+    lane.put_back(shares)
+    assert [share.parcel.serial for share in lane.take(LIMIT)[1]] == [3]
+    arrive(shares)
+    late = future()
+    lane.add(b"k", [(1, b"4")], (), late)
+    late.cancel()
+    assert lane.take(LIMIT)[1] == []
