@@ -202,9 +202,9 @@ async def test_memos_audit_and_magics(journal: Journal) -> None:
 
 
 async def test_prune_forgets_what_cannot_matter(journal: Journal) -> None:
-    await journal.commit(received("old"), settled("old"), intent(1, "old"))
+    await journal.commit(received("old"), intent(1, "old"), settled("old"))
     await journal.commit(IntentMoved(magic=1, state="rejected", at_msc=1))
-    await journal.commit(received("traded"), settled("traded"), intent(2, "traded"))
+    await journal.commit(received("traded"), intent(2, "traded"), settled("traded"))
     await journal.commit(IntentMoved(magic=2, state="filled", at_msc=1, order=5))
     await journal.commit(received("waits"), intent(3, "waits"))
     await journal.commit(received("young", at=9_000), settled("young"))
@@ -274,3 +274,10 @@ async def test_a_second_bridge_on_the_same_folder_or_account_is_refused(tmp_path
     await first.close()
     after = await Journal.open(tmp_path / "b" / "journal.db", account="1@Live", lock_folder=locks)
     await after.close()
+
+
+async def test_a_signal_with_its_result_opens_no_intent(journal: Journal) -> None:
+    await journal.commit(received("k"), settled("k"))
+    with pytest.raises(JournalRejected, match="result already"):
+        await journal.commit(intent(1, "k"))
+    assert await journal.intents("k") == []
