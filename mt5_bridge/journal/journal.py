@@ -76,7 +76,8 @@ class Journal:
             return
         self._closed = True
         # Before the writer: SQLite's last connection to close moves the log into the database.
-        self._executor.submit(self._reader.close)
+        reader = asyncio.get_running_loop().run_in_executor(self._executor, self._reader.close)
+        await asyncio.wait([reader], timeout=timeout)
         self._executor.shutdown(wait=False)
         if not await self._writer.close(timeout):
             logger.bind(event="journal_close_timeout").error("The journal did not close within {} s", timeout)
