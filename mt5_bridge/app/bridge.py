@@ -77,6 +77,7 @@ class Bridge:
         self._tasks: list[asyncio.Task[None]] = []
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
+        self._greeted_nameless = False
         self._stack = AsyncExitStack()
 
     def request_stop(self) -> None:
@@ -333,7 +334,7 @@ class Bridge:
                 by=halt.by,
             )
         await self.reconciler.take_up()
-        if self.settings.mt5_login is not None:
+        if rooms.login_of(self.settings) is not None:
             self.intake.login_known.set()
 
     # --- running
@@ -438,6 +439,8 @@ class Bridge:
         if state is TerminalState.CONNECTED:
             self.ticks.reconnected()
             self.intake.login_known.set()
+            if self._greeted_nameless and self.control is not None:
+                self.control.send(self._hello())  # a backend tells bridges apart by the account
         self.reconciler.state_changed(state)
         self._channel("terminal", state.value, detail)
 
@@ -485,9 +488,7 @@ class Bridge:
 
     def login_text(self) -> str:
         """The account's login, empty while unknown."""
-        if self.settings.mt5_login is not None:
-            return str(self.settings.mt5_login)
-        login = self.terminal.login
+        login = rooms.login_of(self.settings) or self.terminal.login
         return "" if login is None else str(login)
 
     def _limits(self) -> Any:
@@ -495,6 +496,7 @@ class Bridge:
 
     def _hello(self) -> bytes:
         login = self.login_text()
+        self._greeted_nameless = not login
         data = {
             "bridge_id": self.settings.bridge_id,
             "version": __version__,

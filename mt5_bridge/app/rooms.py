@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from mt5_bridge.control.config import ControlConfig
 from mt5_bridge.core.decision import Limits
-from mt5_bridge.core.model import AssetClass
+from mt5_bridge.core.model import PAPER_LOGIN, AssetClass
 from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.flows.watch import WatchConfig
@@ -132,6 +132,11 @@ def watch_config(settings: Settings) -> WatchConfig:
 def day_zone(settings: Settings) -> ZoneInfo:
     """Where the trading day begins."""
     return ZoneInfo(settings.trading_day_timezone)
+
+
+def login_of(settings: Settings) -> int | None:
+    """The account's login as far as the settings tell it; None: whichever the terminal is logged in to."""
+    return settings.mt5_login or (PAPER_LOGIN if settings.terminal == "paper" else None)
 
 
 def account_of(settings: Settings) -> str | None:

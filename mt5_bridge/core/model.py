@@ -9,6 +9,9 @@ from enum import IntEnum, IntFlag, StrEnum
 
 import msgspec
 
+PAPER_LOGIN = 5000001
+"""The paper terminal's account where the settings name none."""
+
 
 class Side(StrEnum):
     """Direction of a position, an order or a deal."""

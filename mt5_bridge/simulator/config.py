@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from mt5_bridge.core.errors import SettingsError
-from mt5_bridge.core.model import MarginMode
+from mt5_bridge.core.model import PAPER_LOGIN, MarginMode
 
-DEFAULT_LOGIN = 5000001
+DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
 DEFAULT_SERVER = "Paper-Demo"
 
