@@ -1,0 +1,126 @@
+"""A daemon between a broker's topics and a backend, both real and neither the project's own."""
+
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from support.backend import Backend, Frame
+from support.daemon import HYBRID, SYMBOLS, Daemon
+from support.eventually import eventually
+from support.topics import Topics, unique
+
+TOKEN = "backend-secret"
+FAR = 0.02
+"""Distance of stops and pendings that must not trigger, as a part of the price."""
+
+
+class World:
+    """What a test of the daemon holds in its hands.
+
+    Attributes:
+        daemon: the process and its folder.
+        topics: its topics; in standard mode nobody writes there.
+        backend: its WebSocket server.
+    """
+
+    def __init__(self, daemon: Daemon, topics: Topics, backend: Backend) -> None:
+        self.daemon = daemon
+        self.topics = topics
+        self.backend = backend
+        self._requests = itertools.count(1)
+
+    async def start(self, **env: str) -> Frame:
+        """Starts the daemon; returns the `data` of its hello."""
+        mark = len(self.backend.frames)
+        self.daemon.start(env=env)
+        return await self.hello(after=mark)
+
+    async def hello(self, after: int = 0, timeout: float = 15.0) -> Frame:
+        """The `data` of the first hello from there on."""
+        frame = await self.backend.frame("hello", after=after, timeout=timeout)
+        data: Frame = frame["data"]
+        return data
+
+    async def signal(self, symbol: str, action: str, *, signal_id: str | None = None, **fields: Any) -> Frame:
+        """A signal by the topic; the `data` of its final result there."""
+        signal_id = signal_id or unique()
+        await self.topics.signal(signal_id, symbol, action, **fields)
+        return await self.topics.result(signal_id)
+
+    async def open(self, symbol: str = "XAUUSD", action: str = "BUY", **fields: Any) -> Frame:
+        """Opens a position of 0.01 lots, its stop far away; the `data` of the result."""
+        bid = (await self.topics.quote(symbol))["bid"]
+        stop = price(bid * (1 - FAR if action == "BUY" else 1 + FAR), symbol)
+        result = await self.signal(symbol, action, **{"volume": 0.01, "stop_loss": stop, **fields})
+        assert result["status"] == "filled", result
+        return result
+
+    async def command(self, type: str, data: Any = None, *, timeout: float = 5.0) -> Frame:
+        """A command with a fresh request_id; the `data` of its command_result."""
+        answer = await self.backend.command(
+            type, data, request_id=f"r{next(self._requests)}-{id(self)}", timeout=timeout
+        )
+        found: Frame = answer["data"]
+        return found
+
+    async def ask(self, type: str, **params: Any) -> Any:
+        """A command that must succeed; what it found."""
+        answer = await self.command(type, params)
+        assert answer["success"], answer
+        return answer["data"]
+
+    async def halted(self, phase: str, timeout: float = 10.0, after: int = 0) -> Frame:
+        """The `data` of the first halt_changed of a phase on the WebSocket."""
+        frame = await self.backend.frame(
+            "halt_changed", where=lambda f: f["data"]["phase"] == phase, timeout=timeout, after=after
+        )
+        data: Frame = frame["data"]
+        return data
+
+    async def state(self) -> str:
+        """The halt state as `get_status` tells it."""
+        return str((await self.ask("get_status"))["halt"])
+
+    async def flowing(self, symbols: Sequence[str] = SYMBOLS, timeout: float = 15.0) -> None:
+        """Waits for a new tick of each symbol on the topic."""
+        marks = {symbol: len(self.topics.ticks_of(symbol)) for symbol in symbols}
+        await eventually(
+            lambda: all(len(self.topics.ticks_of(symbol)) > mark for symbol, mark in marks.items()),
+            timeout,
+            "new ticks of every symbol",
+        )
+
+
+@asynccontextmanager
+async def world(
+    folder: Path,
+    bootstrap: str,
+    *,
+    command: Sequence[str] = HYBRID,
+    token: str | None = TOKEN,
+    make_topics: bool = True,
+    **env: str,
+) -> AsyncIterator[World]:
+    """A world whose daemon is not started yet; everything ends with the block.
+
+    Args:
+        folder: the daemon's place.
+        bootstrap: the broker.
+        command: the program, as arguments of Python.
+        token: what the backend wants; None: anything.
+        make_topics: whether the topics exist before the bridge comes.
+        env: more of its settings.
+    """
+    async with AsyncExitStack() as stack:
+        topics = await stack.enter_async_context(Topics(bootstrap, make=make_topics))
+        backend = await stack.enter_async_context(Backend(token))
+        daemon = Daemon(folder, {**topics.env, "BACKEND_WS_URL": backend.url, **env}, command)
+        stack.callback(daemon.close)
+        yield World(daemon, topics, backend)
+
+
+def price(value: float, symbol: str) -> float:
+    """A price with as many digits as the symbol has."""
+    return round(value, 2 if symbol.startswith("XAU") else 5)
