@@ -1,7 +1,8 @@
 """The bridge's picture of the account: positions, orders, the day, what is in flight. Read by every decision.
 
-P9: an opening intent counts from before it is sent until a snapshot asked for after its outcome shows it. P8: the
-picture comes only from complete reads; a failed read leaves the old one standing and says so.
+P9: an opening intent counts from before it is sent until a snapshot asked for after its outcome shows it; lists and
+history may lag behind an answer. P8: the picture comes only from complete reads; a failed read leaves the old one
+standing and says so.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from mt5_bridge.core.model import (
     AccountInfo,
     AssetClass,
     Deal,
+    DealEntry,
     MarginMode,
     Order,
     Position,
@@ -32,7 +34,12 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.terminal.port import Priority, Snapshot, Terminal
 
 _DEAL_OVERLAP_MS = 5 * SECOND
+_DEALS_LAG_MS = 5 * SECOND
+"""How long after a change the day's deals are read with every refresh: history lags behind the lists."""
+_SHOWN_WITHIN_MS = 5 * SECOND
+"""An opening with a known outcome that no list shows after this long is gone again already."""
 _RISK_CACHE_MAX = 4096
+_OPENS = (DealEntry.IN, DealEntry.INOUT)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -44,6 +51,8 @@ class Change(msgspec.Struct, frozen=True):
     placed: tuple[Order, ...] = ()
     gone: tuple[Order, ...] = ()
     account: bool = False
+    deals: tuple[Deal, ...] = ()
+    """Deals of the day not seen before."""
 
     @property
     def positions(self) -> bool:
@@ -77,9 +86,11 @@ class Book:
         self.journal_healthy = True
         self._names: dict[str, str] = {}
         self._exposures: dict[int, Exposure] = {}
-        self._visible_after: dict[int, int] = {}
+        self._settled: dict[int, tuple[int, int]] = {}
+        self._listed: frozenset[int] = frozenset()
         self._blocked: dict[str, str] = {}
         self._asked = 0
+        self._deals_until_msc = 0
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[Change], None]] = []
         self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
@@ -97,8 +108,8 @@ class Book:
             asked = self._asked
             snapshot = await self._terminal.snapshot(priority=priority)
             change = self._difference(snapshot)
-            if self.day is None or change.positions or change.gone or change.account or self._visible_after:
-                await self._read_deals(priority)
+            if self._wants_deals(change):
+                change = msgspec.structs.replace(change, deals=await self._read_deals(priority))
             self._apply(snapshot, asked)
         if change != Change():
             for listener in self._listeners:
@@ -165,7 +176,7 @@ class Book:
     def reserve(self, exposure: Exposure) -> None:
         """Count an opening before it is sent."""
         self._exposures[exposure.magic] = exposure
-        self._visible_after.pop(exposure.magic, None)
+        self._settled.pop(exposure.magic, None)
 
     def mark_unknown(self, magic: int) -> None:
         """Its outcome is unknown: it goes on counting, and blocks openings on its symbol."""
@@ -175,24 +186,33 @@ class Book:
     def settle(self, magic: int) -> None:
         """Its outcome is known: it counts until a snapshot asked for from now on shows it."""
         if magic in self._exposures:
-            self._visible_after[magic] = self._asked
+            self._settled[magic] = (self._asked, self._clock.now_ms())
 
     def release(self, magic: int) -> None:
         """It never left: it stops counting now."""
         self._exposures.pop(magic, None)
-        self._visible_after.pop(magic, None)
+        self._settled.pop(magic, None)
 
     def in_flight(self, *, but: int = 0) -> tuple[Exposure, ...]:
-        """What counts though it is not visible yet, except the magic `but`."""
-        return tuple(exposure for magic, exposure in self._exposures.items() if magic != but)
+        """What counts though no list shows it yet, except the magic `but`. An unknown counts until it is resolved."""
+        return tuple(
+            exposure
+            for magic, exposure in self._exposures.items()
+            if magic != but and (exposure.unknown or magic not in self._listed)
+        )
+
+    @property
+    def day_so_far(self) -> Day | None:
+        """The day without the trades that `in_flight` counts, so that none of them counts twice."""
+        if self.day is None or not self._exposures:
+            return self.day
+        flying = {exposure.magic for exposure in self.in_flight()}
+        known = {d.order for d in self.day_deals.values() if d.magic in flying and d.is_trade and d.entry in _OPENS}
+        return msgspec.structs.replace(self.day, trades=max(0, self.day.trades - len(known)))
 
     def block(self, symbol: str, why: str) -> None:
-        """Nothing opens on the symbol until `unblock`."""
+        """Nothing opens on the symbol until the terminal connects anew or the next trading day begins."""
         self._blocked[symbol] = why
-
-    def unblock(self, symbol: str) -> None:
-        """The symbol may open again, unless an unknown outcome blocks it."""
-        self._blocked.pop(symbol, None)
 
     @property
     def blocked(self) -> frozenset[str]:
@@ -221,6 +241,13 @@ class Book:
         """A fresher account and terminal, read beside something else."""
         self.account, self.terminal_info = account, terminal
 
+    def refused(self, *, by_server: bool) -> None:
+        """An order was refused because automated trading is off: not ready until a read says otherwise."""
+        if by_server and self.account is not None:
+            self.account = msgspec.structs.replace(self.account, trade_expert=False)
+        if not by_server and self.terminal_info is not None:
+            self.terminal_info = msgspec.structs.replace(self.terminal_info, trade_allowed=False)
+
     @property
     def netting(self) -> bool:
         """One position a symbol."""
@@ -230,6 +257,7 @@ class Book:
         """The terminal went away: until it is reconciled again nothing trades."""
         self.reconciled.clear()
         self._names.clear()
+        self._blocked.clear()
         self.symbols.clear()
 
     def restore_day(self, day: Day | None) -> None:
@@ -251,24 +279,43 @@ class Book:
             account=old is None or old.balance != new.account.balance or old.credit != new.account.credit,
         )
 
+    def _wants_deals(self, change: Change) -> bool:
+        now = self._clock.now_ms()
+        if change != Change():
+            self._deals_until_msc = now + _DEALS_LAG_MS
+        unsettled = self.day is None or self.day.balance is None
+        return unsettled or bool(self._settled) or now < self._deals_until_msc
+
     def _apply(self, snapshot: Snapshot, asked: int) -> None:
         self.account, self.terminal_info = snapshot.account, snapshot.terminal
         self.positions = {position.ticket: position for position in snapshot.positions}
         self.orders = {order.ticket: order for order in snapshot.orders}
         self.complete_reads += 1
-        for magic, after in tuple(self._visible_after.items()):
-            if asked > after:
+        self._listed = frozenset(p.magic for p in snapshot.positions) | {o.magic for o in snapshot.orders}
+        for magic, (after, since) in tuple(self._settled.items()):
+            if asked > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
                 self.release(magic)
         self._roll_day(snapshot.account)
 
-    async def _read_deals(self, priority: Priority) -> None:
+    def _shown(self, magic: int) -> bool:
+        """Whether the lists contain an opening, or history tells that it is over already."""
+        if magic in self._listed:
+            return True
+        opened = {d.position_id for d in self.day_deals.values() if d.magic == magic and d.entry in _OPENS}
+        if self.netting:
+            return bool(opened)
+        return any(d.position_id in opened and d.entry not in _OPENS for d in self.day_deals.values())
+
+    async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         now = self._clock.now_ms()
         start = risk.day_start_msc(now, self._zone)
-        known = [deal.time_msc for deal in self.day_deals.values()]
-        since = max(start, max(known) - _DEAL_OVERLAP_MS) if known else start
+        times = [deal.time_msc for deal in self.day_deals.values()]
+        since = max(start, max(times) - _DEAL_OVERLAP_MS) if times else start
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
-        self.day_deals = {t: deal for t, deal in self.day_deals.items() if deal.time_msc >= start}
-        self.day_deals.update({deal.ticket: deal for deal in deals if deal.time_msc >= start})
+        known = {t: deal for t, deal in self.day_deals.items() if deal.time_msc >= start}
+        fresh = {deal.ticket: deal for deal in deals if deal.time_msc >= start and deal.ticket not in known}
+        self.day_deals = known | fresh
+        return tuple(fresh.values())
 
     def _roll_day(self, account: AccountInfo) -> None:
         now = self._clock.now_ms()
@@ -276,6 +323,7 @@ class Book:
         deals: Sequence[Deal] = tuple(self.day_deals.values())
         before = self.day
         if before is None or before.date != date:
+            self._blocked.clear()
             self.day = risk.rebuild(
                 date=date,
                 deals=deals,

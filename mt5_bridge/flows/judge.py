@@ -211,7 +211,7 @@ class Judge:
             "readiness": self._book.readiness,
             "positions": tuple(self._book.positions.values()),
             "orders": tuple(self._book.orders.values()),
-            "day": self._book.day,
+            "day": self._book.day_so_far,
             "blocked": self._book.blocked,
             "classes": self._book.classes,
             "record_key": job.record_key,
