@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import termios
 import time
@@ -24,6 +25,7 @@ class Console:
 
     def __init__(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
         self._screen, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))  # lines, columns: none is wrapped
         self.process = subprocess.Popen(
             ["wine", *command],
             stdin=terminal,
@@ -37,6 +39,7 @@ class Console:
         os.close(terminal)
         self._shown = b""
         self._read_to = 0
+        self._left = False
 
     @property
     def shown(self) -> str:
@@ -49,7 +52,7 @@ class Console:
         while (at := self.shown.find(prompt, self._read_to)) < 0:
             if time.monotonic() > deadline:
                 raise AssertionError(f"the window does not show {prompt!r} within {timeout:g} s:\n{self.shown}")
-            if not self._read() and self.process.poll() is not None and prompt not in self.shown[self._read_to :]:
+            if not self._read() and self._left and prompt not in self.shown[self._read_to :]:
                 raise AssertionError(f"the window closed without {prompt!r}:\n{self.shown}")
         self._read_to = at + len(prompt)
 
@@ -60,9 +63,10 @@ class Console:
         os.write(self._screen, b"\x03" if keys == CTRL_C else keys.encode() + b"\r")
 
     def wait(self, timeout: float = 60) -> int:
-        """Read to the end of the program: its exit code."""
+        """Read until the window is gone: the program's exit code."""
         deadline = time.monotonic() + timeout
-        while self._read() or self.process.poll() is None:
+        while not self._left:
+            self._read()
             if time.monotonic() > deadline:
                 raise AssertionError(f"the window is still open after {timeout:g} s:\n{self.shown}")
         return self.process.wait()
@@ -81,6 +85,7 @@ class Console:
         try:
             more = os.read(self._screen, 65536)
         except OSError:  # the last program on the terminal has gone
+            self._left = True
             return False
         self._shown += more
         return bool(more)
