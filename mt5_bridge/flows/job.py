@@ -28,6 +28,7 @@ class Job:
         suspect: it may have been executed by a former journal: look its magic up before the first send.
         record_key: key of the record that brought it, None where there was none.
         follow_ups: orders the bridge added of its own accord to protect the fill; they are legs 1, 2, …
+        event_id: of its final result, or of the one that corrected it last; None before.
         outcome: the first result, interim or final.
     """
 
@@ -42,6 +43,7 @@ class Job:
     suspect: bool = False
     record_key: str | None = None
     follow_ups: int = 0
+    event_id: str | None = None
     attempts: int = 0
     sent_msc: int | None = None
     symbol: str = ""

@@ -36,6 +36,8 @@ MAX_ATTEMPTS = 3
 
 _BACK_OFF_S = 0.25
 SHIELD_S = 4.0
+_LAST_WRITES_S = 1.0
+SERVER_OFF = 10026
 
 
 class OrderPort(Protocol):
@@ -90,6 +92,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 Check = Callable[[], Denial | None]
 Again = Callable[[], Awaitable[OrderRequest | Denial]]
+Look = Callable[[], Awaitable[OrderRequest | Denial | None]]
 
 
 @dataclass
@@ -114,6 +117,9 @@ _DONE = {
     Deed.REMOVE: IntentState.CANCELLED,
     Deed.CLOSE_BY: IntentState.CLOSED,
 }
+
+
+_TRY_AGAIN = frozenset({Verdict.RETRY, Verdict.BACK_OFF})
 
 
 def state_of(verdict: Verdict, request: OrderRequest) -> IntentState | None:
@@ -165,6 +171,8 @@ class OrderDesk:
         """Magic → UTC ms of the orders being sent right now."""
         self.unresolved: set[int] = set()
         """Magics whose outcome is unknown: after a stop their late fills are closed."""
+        self.abandoned: set[int] = set()
+        """Magics given up as not found; the truth may still turn up (`flows.corrections`)."""
         self._terminal = terminal
         self._journal = journal
         self._outbox = outbox
@@ -178,6 +186,8 @@ class OrderDesk:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reserved: set[int] = set()
         self._closing = False
+        self._landed = asyncio.Event()
+        self._landed.set()
         self._on_alarm: Callable[[str], None] = lambda detail: None
 
     def on_alarm(self, callback: Callable[[str], None]) -> None:
@@ -197,6 +207,10 @@ class OrderDesk:
                 self._reserved.add(magic)
                 return magic
             taken.add(magic)
+
+    def give_back(self, *magics: int) -> None:
+        """Magics that no intent will have."""
+        self._reserved.difference_update(magics)
 
     def natural_magic(self, key: str, leg: int) -> int:
         """The magic the intent would have had in a journal without collisions."""
@@ -241,6 +255,7 @@ class OrderDesk:
         *,
         check: Check,
         again: Again | None = None,
+        look: Look | None = None,
         priority: Priority = Priority.HIGH,
         timeout: float | None = None,
     ) -> Sent:
@@ -251,6 +266,8 @@ class OrderDesk:
             intent: already journalled as `sending` (or exempt, in an emergency).
             check: the last word before each send.
             again: a request on fresh prices for a retry, after the guards ran once more; None: no retries.
+            look: what to do after an answer that says "the state is another" (10036, 10038 …), on a fresh read; None
+                from it leaves the answer as it is.
             priority: among the terminal's calls.
             timeout: of each attempt, seconds; None: the desk's own.
         """
@@ -267,11 +284,14 @@ class OrderDesk:
                 job.attempts += 1
             sent = await self._once(job, intent, request, check, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
-            if verdict not in (Verdict.RETRY, Verdict.BACK_OFF) or again is None or attempt >= MAX_ATTEMPTS:
+            anew = look if verdict is Verdict.REQUERY else again if verdict in _TRY_AGAIN else None
+            if anew is None or attempt >= MAX_ATTEMPTS:
                 return sent
             if verdict is Verdict.BACK_OFF:
                 await asyncio.sleep(_BACK_OFF_S * 2**attempt)
-            fresh = await again()
+            fresh = await anew()
+            if fresh is None:
+                return sent
             if isinstance(fresh, Denial):
                 return Sent(state=IntentState.REJECTED, request=request, answer=sent.answer, denial=fresh)
             request = fresh
@@ -287,6 +307,7 @@ class OrderDesk:
     ) -> Sent:
         now = self._clock.now_ms()
         self.flying[intent.magic] = now
+        self._landed.clear()
         withdrawn: list[Denial] = []
 
         def left() -> None:
@@ -308,6 +329,7 @@ class OrderDesk:
             if withdrawn and not error.sent:
                 return Sent(state=IntentState.REJECTED, request=request, denial=withdrawn[0], sent_msc=now)
             if error.sent:
+                self._lost_sight(job, intent)
                 return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)
             return Sent(
                 state=IntentState.REJECTED,
@@ -318,7 +340,17 @@ class OrderDesk:
             )
         finally:
             self.flying.pop(intent.magic, None)
-        return self._read(request, answer, now)
+            if not self.flying:
+                self._landed.set()
+        sent = self._read(request, answer, now)
+        if sent.state is IntentState.UNKNOWN:
+            self._lost_sight(job, intent)
+        return sent
+
+    def _lost_sight(self, job: Job | None, intent: Intent) -> None:
+        # At once, not when the look-up begins: a stop that comes in between must watch for the late fill.
+        if job is not None:
+            self.unresolved.add(intent.magic)
 
     def _read(self, request: OrderRequest, answer: TradeResult, sent_msc: int) -> Sent:
         verdict = retcodes.classify(answer)
@@ -329,6 +361,7 @@ class OrderDesk:
         if verdict is Verdict.SYMBOL_BLOCKED:
             self._book.block(request.symbol, "trading in this symbol is disabled (10017)")
         elif verdict is Verdict.NOT_READY:
+            self._book.refused(by_server=answer.retcode == SERVER_OFF)
             self._on_alarm(retcodes.text(answer.retcode or 0))
         elif verdict is Verdict.HALT:
             self._latch.tighten(
@@ -373,9 +406,12 @@ class OrderDesk:
         self.stats.unknown += 1
         self.unresolved.add(case.magic)
         try:
-            return await self._settler.resolve(case)
+            found = await self._settler.resolve(case)
         finally:
             self.unresolved.discard(case.magic)
+        if found.state is IntentState.ABANDONED:
+            self.abandoned.add(case.magic)
+        return found
 
     async def commit(self, *batch: changes.Change) -> None:
         """Journal changes of intents.
@@ -384,6 +420,7 @@ class OrderDesk:
             JournalError: nothing of it is durable.
         """
         await self._outbox.commit(*batch)
+        self.give_back(*(change.magic for change in batch if isinstance(change, changes.IntentOpened)))
 
     async def conclude(self, job: Job, final: OrderResult, *more: changes.Change, interim: bool = False) -> None:
         """Make a result durable and announced together with what it follows from.
@@ -394,6 +431,7 @@ class OrderDesk:
         announced = self._outbox.event("order_result", final, request_id=job.request_id)
         batch: list[changes.Change] = [*more]
         if not interim:
+            job.event_id = announced.event_id
             batch.append(
                 changes.SignalSettled(
                     key=job.key,
@@ -409,9 +447,29 @@ class OrderDesk:
         if not job.outcome.done():
             job.outcome.set_result(final)
         _log(final)
+        await self._write(job, batch)
+
+    async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
+        """Announce a result that replaces the one announced as `better.supersedes`."""
+        announced = self._outbox.event("order_result", better, request_id=job.request_id)
+        correction = changes.ResultCorrected(
+            key=job.key,
+            status=better.status.value,
+            reason=better.reason or "",
+            event_id=announced.event_id,
+            supersedes=better.supersedes or "",
+            result=announced.payload,
+            at_msc=announced.at_msc,
+        )
+        job.event_id = announced.event_id
+        self._count(better)
+        _log(better)
+        await self._write(job, [*more, correction, announced])
+
+    async def _write(self, job: Job, batch: list[changes.Change]) -> None:
         while True:
             try:
-                await self._outbox.commit(*batch)
+                await self.commit(*batch)
             except JournalError as error:
                 if not error.retriable:
                     logger.bind(event="result_not_journalled", key=job.key).error(
@@ -441,18 +499,20 @@ class OrderDesk:
     async def close(self) -> None:
         """Orders in flight get their time; then the host is killed and they are journalled unknown."""
         self._closing = True
-        pending = {task for task in self._tasks if not task.done()}
-        if not pending:
-            return
-        if self.flying:
-            await asyncio.wait(pending, timeout=SHIELD_S)
-            if self.flying:
-                self._terminal.kill_host("shutdown with an order in flight")
+        try:
+            async with asyncio.timeout(SHIELD_S):
+                await self._landed.wait()
+        except TimeoutError:
+            self._terminal.kill_host("shutdown with an order in flight")
         # What still runs now is journalling (short) or looking up (goes on at the next start).
-        _, late = await asyncio.wait(pending, timeout=1.0)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        deadline = self._clock.monotonic() + _LAST_WRITES_S
+        while self._tasks and (left := deadline - self._clock.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        while self._tasks:
+            late = tuple(self._tasks)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
 
 def _log(final: OrderResult) -> None:
@@ -486,6 +546,8 @@ def statuses(states: Sequence[IntentState]) -> Status:
     """The status of a signal with several legs."""
     if any(state.open for state in states):
         return Status.UNKNOWN
+    if all(state is IntentState.SIMULATED for state in states):
+        return Status.SIMULATED
     done = [state for state in states if state in (IntentState.CLOSED, IntentState.PARTIAL)]
     if done and all(state is IntentState.CLOSED for state in states):
         return Status.CLOSED
