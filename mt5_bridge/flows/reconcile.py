@@ -67,6 +67,8 @@ class Reconciler:
     def state_changed(self, state: TerminalState) -> None:
         """The terminal came or went."""
         if state is TerminalState.CONNECTED:
+            # Before any look-up can see the terminal that came back: its history may lag.
+            self._settler.reconnected()
             self._connected.set()
         else:
             self._connected.clear()
@@ -81,7 +83,6 @@ class Reconciler:
             await asyncio.sleep(_RETRY_S / 10)
 
     async def _reconcile(self) -> None:
-        self._settler.reconnected()
         await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
         if not self._connected.is_set():
             return

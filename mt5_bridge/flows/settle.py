@@ -34,9 +34,15 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it. `volume` in lots, `price` the mean of its deals."""
+    """What became of it. `volume` in lots, `price` the mean of its deals.
+
+    Attributes:
+        state: UNKNOWN while the terminal still works on it.
+        whole: False while history may still lack a part of the truth: look again within the settle window.
+    """
 
     state: IntentState
+    whole: bool = True
     order: int | None = None
     deal: int | None = None
     position: int | None = None
@@ -58,12 +64,21 @@ def judge(case: Case, picture: Picture) -> Found | None:
     """What the picture says of an intent; None when it shows no trace."""
     request = case.request
     if request.deed in (Deed.DEAL, Deed.PENDING, Deed.CLOSE_BY):
+        live = next((order for order in picture.orders if order.magic == case.magic), None)
+        if live is not None:
+            return _still_there(request, live)
         return _by_deals(case, picture) or _by_orders(case, picture) or _by_position(case, picture)
     if request.deed is Deed.SLTP:
         return _stops_set(request, picture.positions)
     if request.deed is Deed.MODIFY:
         return _order_modified(request, picture.orders)
     return _order_removed(request, picture)
+
+
+def _still_there(request: OrderRequest, order: Order) -> Found:
+    """A pending order has its place; a market order in the list is still being executed."""
+    state = IntentState.PLACED if request.deed is Deed.PENDING else IntentState.UNKNOWN
+    return Found(state=state, order=order.ticket, volume=order.volume_current, price=order.price)
 
 
 def _by_deals(case: Case, picture: Picture) -> Found | None:
@@ -83,13 +98,15 @@ def _by_deals(case: Case, picture: Picture) -> Found | None:
         deals = [d for d in deals if d.order == first]
     if not deals:
         return None
+    if request.deed is Deed.CLOSE_BY:
+        # It books a deal on either position.
+        deals = [d for d in deals if d.position_id == request.position] or deals
     volume = sum(d.volume for d in deals)
-    if request.deed is Deed.CLOSE_BY or request.position:
-        state = IntentState.CLOSED
-    else:
-        state = IntentState.FILLED if volume >= request.volume - _SAME_VOLUME else IntentState.PARTIAL
+    partial = volume < request.volume - _SAME_VOLUME
+    full = IntentState.CLOSED if request.position else IntentState.FILLED
     return Found(
-        state=state,
+        state=IntentState.PARTIAL if partial else full,
+        whole=not partial or any(o.ticket == deals[0].order for o in picture.past_orders),
         order=deals[0].order,
         deal=deals[-1].ticket,
         position=deals[0].position_id or None,
@@ -99,9 +116,6 @@ def _by_deals(case: Case, picture: Picture) -> Found | None:
 
 
 def _by_orders(case: Case, picture: Picture) -> Found | None:
-    for order in picture.orders:
-        if order.magic == case.magic:
-            return Found(state=IntentState.PLACED, order=order.ticket, volume=order.volume_current, price=order.price)
     for order in picture.past_orders:
         if order.magic != case.magic:
             continue
@@ -125,6 +139,7 @@ def _by_position(case: Case, picture: Picture) -> Found | None:
                 whole = position.volume >= request.volume - _SAME_VOLUME
                 return Found(
                     state=IntentState.FILLED if whole else IntentState.PARTIAL,
+                    whole=whole,
                     order=position.identifier or None,
                     position=position.ticket,
                     volume=position.volume,
@@ -159,7 +174,7 @@ def _order_removed(request: OrderRequest, picture: Picture) -> Found | None:
     past = next((o for o in picture.past_orders if o.ticket == request.order), None)
     if past is not None and past.state is OrderState.FILLED:
         return Found(state=IntentState.REJECTED, order=request.order, detail="the pending order filled before")
-    return Found(state=IntentState.CANCELLED, order=request.order)
+    return Found(state=IntentState.CANCELLED, whole=past is not None, order=request.order)
 
 
 def _same(one: float, other: float) -> bool:
@@ -213,9 +228,10 @@ class Settler:
                     "Order with magic {magic} cannot be looked up yet: {error}", magic=case.magic, error=error
                 )
             else:
-                if found is None and started - max(case.sent_msc, self._connected_msc) >= self._window_ms:
+                over = started - max(case.sent_msc, self._connected_msc) >= self._window_ms
+                if found is None and over:
                     found = _not_found(case, self._window_ms)
-                if found is not None:
+                if found is not None and not found.state.open and (found.whole or over):
                     self.open.pop(case.magic, None)
                     self.resolved += found.state is not IntentState.ABANDONED
                     self.abandoned += found.state is IntentState.ABANDONED
