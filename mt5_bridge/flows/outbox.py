@@ -6,6 +6,7 @@ rows older than a day are dropped and counted. At least once: a consumer drops d
 
 import asyncio
 import base64
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ PAGE = 200
 MAX_AGE_MS = DAY
 DEAD_LETTER = "dead_letter"
 """Outbox type of a record bound for the DLQ: its payload is a `DeadLetter`, not an envelope."""
+
+KEPT_BYTES = 65_536
+"""How much of a dead letter remains that is too large for the broker."""
 
 _RETRY_S = 1.0
 _JANITOR_S = 300.0
@@ -131,13 +135,15 @@ class Outbox:
     def dead_letter(
         self, *, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]], why: Mapping[str, str]
     ) -> changes.Announced:
-        """A record for the DLQ, with original bytes and headers and the reason in further headers."""
-        all_headers = [(name, base64.b64encode(content).decode()) for name, content in headers]
-        all_headers += [(f"dlq_{name}", base64.b64encode(text.encode()).decode()) for name, text in why.items()]
+        """A record for the DLQ, with original bytes and headers and the reason in further headers.
+
+        Ours come last: a client that keeps one header of each name sees the reason, not what the sender called so.
+        """
+        ours = [*self._headers(DEAD_LETTER), *((name, text.encode()) for name, text in why.items())]
         letter = DeadLetter(
             key=None if key is None else base64.b64encode(key).decode(),
             value=base64.b64encode(value).decode(),
-            headers=all_headers,
+            headers=[(name, base64.b64encode(content).decode()) for name, content in (*headers, *ours)],
         )
         return changes.Announced(
             event_id=uuid.uuid4().hex,
@@ -290,14 +296,21 @@ class Outbox:
 
     async def _publish(self, producer: Publisher, row: OutboxRow) -> None:
         if row.type == DEAD_LETTER:
-            letter = msgspec.msgpack.decode(row.payload, type=DeadLetter)
-            await producer.publish_one(
-                self._dlq_topic,
-                None if letter.key is None else base64.b64decode(letter.key),
-                base64.b64decode(letter.value),
-                headers=[(name, base64.b64decode(content)) for name, content in letter.headers],
-            )
+            await self._bury(producer, msgspec.msgpack.decode(row.payload, type=DeadLetter))
             return
         await producer.publish_one(
             self._event_topic, row.key.encode(), row.payload, timestamp_ms=row.at_msc, headers=self._headers(row.type)
         )
+
+    async def _bury(self, producer: Publisher, letter: DeadLetter) -> None:
+        """To the DLQ, whole if the broker takes it, else what identifies it and its beginning."""
+        key = None if letter.key is None else base64.b64decode(letter.key)
+        value = base64.b64decode(letter.value)
+        headers = [(name, base64.b64decode(content)) for name, content in letter.headers]
+        try:
+            await producer.publish_one(self._dlq_topic, key, value, headers=headers)
+        except BrokerError as error:
+            if error.retriable or len(value) <= KEPT_BYTES:
+                raise
+            headers += [("sha256", hashlib.sha256(value).hexdigest().encode()), ("length", str(len(value)).encode())]
+            await producer.publish_one(self._dlq_topic, key, value[:KEPT_BYTES], headers=headers)
