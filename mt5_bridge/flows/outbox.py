@@ -216,21 +216,11 @@ class Outbox:
         """Deliver to the event topic, for ever."""
 
         async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
-            done: list[int] = []
-            for row in rows:
-                try:
-                    await self._publish(producer, row)
-                except BrokerError as error:
-                    if error.retriable:
-                        break
-                    # A record the broker will never take must not hold back those behind it.
-                    self.stats.undeliverable += 1
-                    logger.bind(event="outbox_undeliverable", event_id=row.event_id).error(
-                        "ERROR event {id} cannot be delivered and is dropped: {error}", id=row.event_id, error=error
-                    )
-                done.append(row.id)
-            self.stats.delivered_redpanda += len(done)
-            return done
+            # Handed over together, so that one acknowledgement serves many; the producer keeps their order.
+            fates = await asyncio.gather(*(self._fate(producer, row) for row in rows))
+            taken = fates.index(False) if False in fates else len(rows)
+            self.stats.delivered_redpanda += taken
+            return [row.id for row in rows[:taken]]
 
         await self._pump(REDPANDA, producer.wait_connected, deliver)
 
@@ -275,6 +265,8 @@ class Outbox:
         while True:
             await connected()
             wake.clear()
+            rows: list[OutboxRow] = []
+            done: list[int] = []
             try:
                 rows = await self._journal.outbox(channel, self._cursor[channel], PAGE)
                 done = await deliver(rows) if rows else []
@@ -287,12 +279,26 @@ class Outbox:
                     "Delivery to {channel} failed: {error}", channel=channel, error=error
                 )
                 done = []
-            if rows_left := (rows if not done else []):
-                # Not taken: ask again from the last one that was, after a pause that a dead channel cannot shorten.
-                logger.bind(event="outbox_waits", channel=channel, rows=len(rows_left)).debug("Outbox waits")
+            if len(done) < len(rows):
+                # Not all taken: ask again from the last one that was, after a pause a dead channel cannot shorten.
+                logger.bind(event="outbox_waits", channel=channel, rows=len(rows) - len(done)).debug("Outbox waits")
                 await asyncio.sleep(_RETRY_S)
-            elif len(done) < PAGE:
+            elif len(rows) < PAGE:
                 await wake.wait()
+
+    async def _fate(self, producer: Publisher, row: OutboxRow) -> bool:
+        """Whether the broker took a row, or never will; False: it must be sent again."""
+        try:
+            await self._publish(producer, row)
+        except BrokerError as error:
+            if error.retriable:
+                return False
+            # A record the broker will never take must not hold back those behind it.
+            self.stats.undeliverable += 1
+            logger.bind(event="outbox_undeliverable", event_id=row.event_id).error(
+                "ERROR event {id} cannot be delivered and is dropped: {error}", id=row.event_id, error=error
+            )
+        return True
 
     async def _publish(self, producer: Publisher, row: OutboxRow) -> None:
         if row.type == DEAD_LETTER:
