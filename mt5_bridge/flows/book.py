@@ -91,6 +91,7 @@ class Book:
         self._blocked: dict[str, str] = {}
         self._asked = 0
         self._deals_until_msc = 0
+        self._earlier: tuple[Deal, ...] | None = None
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[Change], None]] = []
         self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
@@ -284,7 +285,8 @@ class Book:
         if change != Change():
             self._deals_until_msc = now + _DEALS_LAG_MS
         unsettled = self.day is None or self.day.balance is None
-        return unsettled or bool(self._settled) or now < self._deals_until_msc
+        new_day = self.day is not None and self.day.date != risk.trading_day(now, self._zone)
+        return unsettled or new_day or bool(self._settled) or now < self._deals_until_msc
 
     def _apply(self, snapshot: Snapshot, asked: int) -> None:
         self.account, self.terminal_info = snapshot.account, snapshot.terminal
@@ -295,7 +297,14 @@ class Book:
         for magic, (after, since) in tuple(self._settled.items()):
             if asked > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
                 self.release(magic)
+                self._count_before_history(magic)
         self._roll_day(snapshot.account)
+
+    def _count_before_history(self, magic: int) -> None:
+        """A fill that the lists show and history does not yet is a trade of the day all the same."""
+        held = any(position.magic == magic for position in self.positions.values())
+        if self.day is not None and held and not any(deal.magic == magic for deal in self.day_deals.values()):
+            self.day = risk.count_trade(self.day)
 
     def _shown(self, magic: int) -> bool:
         """Whether the lists contain an opening, or history tells that it is over already."""
@@ -311,7 +320,13 @@ class Book:
         start = risk.day_start_msc(now, self._zone)
         times = [deal.time_msc for deal in self.day_deals.values()]
         since = max(start, max(times) - _DEAL_OVERLAP_MS) if times else start
+        before = self.day
+        # What was paid in or out while the bridge was off is no loss: read from where the last known day began.
+        unseen = before is not None and 0 < before.start_msc < start and before.date != risk.trading_day(now, self._zone)
+        if unseen and before is not None:
+            since = before.start_msc
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
+        self._earlier = tuple(d for d in deals if d.time_msc < start) if unseen else None
         known = {t: deal for t, deal in self.day_deals.items() if deal.time_msc >= start}
         fresh = {deal.ticket: deal for deal in deals if deal.time_msc >= start and deal.ticket not in known}
         self.day_deals = known | fresh
@@ -331,6 +346,7 @@ class Book:
                 equity=account.equity,
                 credit=account.credit,
                 before=before,
+                earlier=self._earlier,
                 start_msc=risk.day_start_msc(now, self._zone),
             )
             logger.bind(event="trading_day", date=date, trades=self.day.trades).info(
