@@ -322,7 +322,9 @@ class Book:
         since = max(start, max(times) - _DEAL_OVERLAP_MS) if times else start
         before = self.day
         # What was paid in or out while the bridge was off is no loss: read from where the last known day began.
-        unseen = before is not None and 0 < before.start_msc < start and before.date != risk.trading_day(now, self._zone)
+        unseen = (
+            before is not None and 0 < before.start_msc < start and before.date != risk.trading_day(now, self._zone)
+        )
         if unseen and before is not None:
             since = before.start_msc
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)

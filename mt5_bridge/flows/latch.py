@@ -1,7 +1,8 @@
-"""Who holds the halt state: in memory at once, in a pre-allocated file next, in the journal as soon as it can.
+"""Who holds the halt state: in memory at once, in a pre-allocated file and the journal as soon as they can.
 
 A stop is exempt from "durable first": it latches, acts, and the write is tried until it succeeds. A resume is the
-opposite: journal first, then the file, so that a crash in between leaves the stricter of the two.
+opposite: journal first, then the file, so that a crash in between leaves the stricter of the two. Both are written in
+the order in which they were latched, and never by the loop itself: a disk that hangs must not delay a stop.
 """
 
 import asyncio
@@ -14,12 +15,16 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import Halt, HaltState
 from mt5_bridge.core.messages import HaltChanged
 from mt5_bridge.core.times import iso
+from mt5_bridge.flows.disk import DaemonExecutor
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.latchfile import LatchFile
 
 _RETRY_S = 0.2
-ANSWER_WITHIN_S = 0.020
+DURABLE_WITHIN_S = 0.015
+"""How long the answer to a stop waits for the disk: it must be out within 20 ms."""
+_LOOSEN_WAIT_S = 2.0
+_CLOSE_S = 1.0
 
 
 def changed(halt: Halt, phase: str, **lists: list[int] | str | None) -> HaltChanged:
@@ -39,7 +44,7 @@ class HaltLatch:
 
     Args:
         outbox: where changes are journalled and announced.
-        file: the latch file beside the journal.
+        file: the latch file beside the journal; closed by `close`.
         halt: what journal and file said at the start, the stricter of both.
     """
 
@@ -48,7 +53,10 @@ class HaltLatch:
         self._file = file
         self._halt = halt
         self._tasks: set[asyncio.Task[None]] = set()
+        self._order = asyncio.Lock()
         self._listeners: list[Callable[[Halt], None]] = []
+        self._disk = DaemonExecutor("latch-file")
+        self._to_file: set[asyncio.Future[None]] = set()
         self.file_failures = 0
 
     @property
@@ -65,33 +73,53 @@ class HaltLatch:
         if new is self._halt:
             return None
         self._set(new)
-        self._write_file(new)
-        task = asyncio.create_task(self._persist(new), name="halt-persist")
+        return self.write_down()
+
+    def write_down(self, *, announce: bool = True) -> asyncio.Task[None]:
+        """Write the state as it is to the file and the journal; the task ends when the journal has it."""
+        self._write_file(self._halt)
+        task = asyncio.create_task(self._persist(self._halt, announce=announce), name="halt-persist")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def durable_within(self, task: asyncio.Task[None] | None) -> bool:
-        """Whether the latch is on disk within the 20 ms an answer may take; the write goes on either way."""
-        if task is None:
-            return not self._tasks
-        done, _ = await asyncio.wait({task}, timeout=ANSWER_WITHIN_S)
-        return bool(done)
+        """Whether the latch is in the journal by the time an answer must be out; the write goes on either way."""
+        waiting = set(self._tasks) if task is None else {task}
+        if waiting:
+            await asyncio.wait(waiting, timeout=DURABLE_WITHIN_S)
+        return all(task.done() and not task.cancelled() for task in waiting)
 
-    async def loosen(self, new: Halt, *beside: changes.Change) -> None:
+    async def loosen(self, new: Halt, *beside: changes.Change) -> bool:
         """Go back to ACTIVE: durable first, together with what tells who wanted it.
+
+        Returns:
+            False when a stop came while it was being written: the stop holds.
 
         Raises:
             JournalError: the latch holds, because its end could not be written.
         """
         was = self._halt
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=_LOOSEN_WAIT_S)
+        if self._tasks:
+            raise JournalError("the halt itself is not in the journal yet")
         announced = self._outbox.event("halt_changed", changed(new, "latched"))
-        await self._outbox.commit(_journalled(new), announced, *beside)
+        async with self._order:
+            if self._halt is not was:
+                return False
+            try:
+                await self._outbox.commit(_journalled(new), announced, *beside)
+            except JournalError:
+                # After a failed fsync it may be there all the same at the next start: the latch is written behind it.
+                self.write_down(announce=False)
+                raise
         if self._halt is not was:
             # A stop arrived while the resume was being written: the stop wins, and is written after it.
-            return
+            return False
         self._set(new)
         self._write_file(new)
+        return True
 
     def day_changed(self, day: str, now_msc: int) -> Halt | None:
         """The state after a new trading day began, None when it stays as it is."""
@@ -100,11 +128,13 @@ class HaltLatch:
 
     async def close(self) -> None:
         """Give pending writes a last moment."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=1.0)
+        pending: set[asyncio.Future[None]] = {*self._tasks, *self._to_file}
+        if pending:
+            _, late = await asyncio.wait(pending, timeout=_CLOSE_S)
             for task in late:
                 task.cancel()
-        self._file.close()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._disk.finally_do(self._file.close)
 
     def _set(self, new: Halt) -> None:
         self._halt = new
@@ -116,22 +146,35 @@ class HaltLatch:
             listener(new)
 
     def _write_file(self, new: Halt) -> None:
-        try:
-            self._file.write(new.state.value, new.reason, new.by, new.at_msc)
-        except JournalError as error:
+        """In a thread of one: in order, and without the loop waiting for the disk."""
+        loop = asyncio.get_running_loop()
+        record = (new.state.value, new.reason, new.by, new.at_msc)
+        written = loop.run_in_executor(self._disk, self._file.write, *record)
+        self._to_file.add(written)
+        written.add_done_callback(self._file_written)
+
+    def _file_written(self, written: "asyncio.Future[None]") -> None:
+        self._to_file.discard(written)
+        if not written.cancelled() and (error := written.exception()) is not None:
             self.file_failures += 1
             logger.bind(event="latch_file_failed").error("ERROR the latch file cannot be written: {e}", e=error)
 
-    async def _persist(self, new: Halt) -> None:
-        announced = self._outbox.event("halt_changed", changed(new, "latched"))
-        while True:
-            try:
-                await self._outbox.commit(_journalled(new), announced)
-            except JournalError as error:
-                logger.bind(event="halt_not_durable").error("ERROR the halt is not in the journal yet: {e}", e=error)
-                await asyncio.sleep(_RETRY_S)
-            else:
-                return
+    async def _persist(self, new: Halt, *, announce: bool) -> None:
+        batch: list[changes.Change] = [_journalled(new)]
+        if announce:
+            batch.append(self._outbox.event("halt_changed", changed(new, "latched")))
+        # The lock is given in the order asked for: the journal's last word is the last that was latched.
+        async with self._order:
+            while True:
+                try:
+                    await self._outbox.commit(*batch)
+                except JournalError as error:
+                    logger.bind(event="halt_not_durable").error(
+                        "ERROR the halt is not in the journal yet: {e}", e=error
+                    )
+                    await asyncio.sleep(_RETRY_S)
+                else:
+                    return
 
 
 def _journalled(halt: Halt) -> changes.HaltChanged:
