@@ -52,7 +52,7 @@ Redpanda is up:
   Console          http://127.0.0.1:8080
 TEXT
     if [[ -n "${COMPOSE_PROFILES:-}" ]]; then
-        printf '  reference backend   BACKEND_WS_URL=ws://127.0.0.1:8000/ws\n'
+        printf '  reference backend   BACKEND_WS_URL=ws://127.0.0.1:8765 (token: BACKEND_AUTH_TOKEN, else see its log)\n'
     fi
 }
 

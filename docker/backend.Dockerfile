@@ -2,13 +2,11 @@
 FROM python:3.12-slim
 
 WORKDIR /app
-COPY pyproject.toml README.md LICENSE ./
-COPY requirements ./requirements
+COPY requirements/bridge.txt ./requirements/bridge.txt
+RUN pip install --no-cache-dir --require-hashes -r requirements/bridge.txt && useradd --create-home bridge
 COPY mt5_bridge ./mt5_bridge
-RUN pip install --no-cache-dir --require-hashes -r requirements/bridge.txt \
-    && pip install --no-cache-dir --no-deps . \
-    && useradd --create-home bridge
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1
 USER bridge
 
-EXPOSE 8000
-CMD ["mt5-bridge", "backend", "--listen", "0.0.0.0:8000"]
+EXPOSE 8765
+CMD ["python", "-m", "mt5_bridge", "backend", "--listen", "0.0.0.0:8765"]

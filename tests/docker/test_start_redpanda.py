@@ -60,14 +60,14 @@ def test_up_waits_for_the_broker_then_the_topics_then_starts_the_rest(docker: Do
         "up --detach --remove-orphans",
     ]
     assert "127.0.0.1:19092" in done.stdout
-    assert "8000" not in done.stdout
+    assert "8765" not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [["--backend"], ["up", "--backend"]])
 def test_the_backend_comes_on_request(docker: Docker, arguments: list[str]) -> None:
     done = docker.run(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "BACKEND_WS_URL=ws://127.0.0.1:8000/ws" in done.stdout
+    assert "BACKEND_WS_URL=ws://127.0.0.1:8765" in done.stdout
 
 
 @pytest.mark.parametrize(
