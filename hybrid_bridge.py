@@ -1,6 +1,8 @@
 """Runs the bridge in hybrid mode: ticks and signals over Redpanda, commands over the backend's WebSocket."""
 
-from mt5_bridge.cli.daemon import leave, run_daemon
+import sys
+
+from mt5_bridge.cli.daemon import entry
 
 if __name__ == "__main__":
-    leave(run_daemon("hybrid"))
+    entry("hybrid", sys.argv[1:])

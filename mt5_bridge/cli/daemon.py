@@ -83,6 +83,18 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def entry(mode: str, arguments: Sequence[str]) -> NoReturn:
+    """An entry script: it reads the settings and nothing else, so an argument is a mistake that must not trade."""
+    if arguments:
+        text = (
+            f"This runs the bridge in {mode} mode and takes no arguments: the settings are in .env, see .env.example.\n"
+        )
+        asked = arguments[0] in ("-h", "--help")
+        (sys.stdout if asked else sys.stderr).write(text)
+        leave(OK if asked else CONFIGURATION)
+    leave(run_daemon(mode))
+
+
 def leave(code: int) -> NoReturn:
     """Ends the process: in the usual way, but in two seconds at most, whatever thread hangs in whatever call."""
     guard = threading.Timer(LEAVE_S, os._exit, (code,))
