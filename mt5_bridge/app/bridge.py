@@ -24,6 +24,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands, halt_data
 from mt5_bridge.flows.control import ControlFlow
+from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.judge import Judge
@@ -31,6 +32,7 @@ from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
@@ -175,6 +177,9 @@ class Bridge:
             magic_base=settings.mt5_magic,
             deviation_points=DEVIATION_POINTS,
         )
+        self.guard = StopGuard(
+            self.desk, self.book, terminal, clock, deviation_points=DEVIATION_POINTS
+        )
         self.trader = Trader(
             self.desk,
             self.judge,
@@ -182,6 +187,7 @@ class Bridge:
             self.settler,
             clock,
             self.exits,
+            self.guard,
             deviation_points=DEVIATION_POINTS,
             on_defect=self._on_defect,
         )
@@ -240,9 +246,13 @@ class Bridge:
             self.settler,
             self.trader,
             self.exits,
+            self.guard,
             self.intake,
             clock,
             on_ready=self._on_ready,
+        )
+        self.corrections = Corrections(
+            self.journal, self.book, self.desk, self.trader, self.exits, self.guard, self.intake, clock
         )
         self._assemble_control()
 
@@ -343,6 +353,7 @@ class Bridge:
         flows: list[tuple[str, Coroutine[Any, Any, None]]] = [
             ("terminal", self._connect_terminal()),
             ("reconcile", self.reconciler.run()),
+            ("corrections", self.corrections.run()),
             ("ticks", self.ticks.run()),
             ("account-poll", self.account.run_polling()),
             ("account-events", self.account.run_events()),

@@ -8,21 +8,27 @@ import msgspec
 from loguru import logger
 
 from mt5_bridge.core import exits as plan
+from mt5_bridge.core import sizing
 from mt5_bridge.core.decision import Denial
-from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core.errors import JournalError, MT5DataError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for, magic_base
-from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status, TradingSignal
-from mt5_bridge.core.model import Action, DealEntry, Order, OrderRequest, Position, Side, SymbolInfo
+from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
+from mt5_bridge.core.model import Action, DealEntry, Deed, Order, OrderRequest, Position, Quote, Side, SymbolInfo
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.judge import Judge, unavailable
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent, statuses
 from mt5_bridge.flows.settle import Found
+from mt5_bridge.flows.settle import judge as judge_case
+from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Terminal
 
 _TARGET_POLL_S = 0.1
+_LEGS_MOST = 64
+"""Legs of a signal looked for after the journal was lost."""
+_BEFORE = "executed before this journal began"
 
 
 @dataclass
@@ -80,56 +86,37 @@ class Exits:
         planned = await self._plan(job)
         if isinstance(planned, Denial):
             await self._desk.protect(self._deny(job, planned))
+        elif all(part.sent is not None for part in planned):
+            await self._desk.protect(self._adopt(job, planned))
         else:
             await self._desk.protect(self._execute(job, planned))
 
-    async def set_stops(self, job: Job, position: Position, stop_loss: float, take_profit: float) -> None:
-        """Give a position the stop and target its opening asked for."""
-        signal = TradingSignal(
-            symbol=position.symbol,
-            action=Action.MODIFY,
-            position=position.ticket,
-            stop_loss=stop_loss or None,
-            take_profit=take_profit or None,
-        )
-        job.follow_ups += 1
-        magic = await self._desk.magic(job.key, job.follow_ups)
-        request = plan.modify_request(signal, position, magic=magic)
-        intent = Intent(key=job.key, leg=job.follow_ups, request=request, action=Action.MODIFY.value)
-        await self._follow_up(job, intent)
-
-    async def close_unprotected(self, job: Job, position: Position) -> None:
-        """Close a position whose stop cannot be set, and report it."""
-        quote = await self._terminal.get_price(position.symbol)
-        job.follow_ups += 1
-        magic = await self._desk.magic(job.key, job.follow_ups)
-        request = plan.close_request(
-            plan.Close(position, position.volume),
-            quote,
-            magic=magic,
-            comment=comment_for("stop not set"),
-            deviation_points=self._deviation,
-        )
-        intent = Intent(
-            key=job.key,
-            leg=job.follow_ups,
-            request=request,
-            action=Action.CLOSE.value,
-            volume_before=position.volume,
-        )
-        sent = await self._follow_up(job, intent)
-        report = result(
-            job,
-            Status.CLOSED if sent.state is IntentState.CLOSED else Status.REJECTED,
-            now_msc=self._clock.now_ms(),
-            reason=Reason.STOP_NOT_SET,
-            detail="the stop could not be set after the fill; the position was closed",
-            request=request,
-            answer=sent.answer,
-        )
-        await self._desk.conclude(job, report, interim=True)
-
     # --- planning
+
+    async def _executed_before(self, job: Job) -> list[Part] | None:
+        """Legs that a former journal may have sent: looked up before the first send. None: it sent none.
+
+        Raises:
+            MT5Error: the terminal cannot be asked.
+        """
+        if job.signal.action not in (Action.CLOSE, Action.CLOSE_BY):
+            return None  # leaves no trace, and does nothing when done twice
+        picture = await self._desk.picture(job.created_msc)
+        parts: list[Part] = []
+        for leg in range(_LEGS_MOST):
+            magic = self._desk.natural_magic(job.key, leg)
+            deals = [deal for deal in picture.deals if deal.is_trade and deal.magic == magic]
+            if not deals:
+                continue
+            volume = sum(d.volume for d in deals if d.position_id == deals[0].position_id)
+            request = OrderRequest(
+                deed=Deed.DEAL, symbol=job.symbol, position=deals[0].position_id, volume=volume, magic=magic
+            )
+            intent = Intent(key=job.key, leg=leg, request=request, action=job.signal.action.value)
+            found = judge_case(self._desk.case(intent, job.created_msc), picture)
+            assert found is not None
+            parts.append(Part(intent, None, Sent(state=found.state, request=request, found=found, detail=_BEFORE)))
+        return parts or None
 
     async def _plan(self, job: Job) -> list[Part] | Denial:
         symbol = await self._judge.symbol(job.signal.symbol)
@@ -138,6 +125,9 @@ class Exits:
         job.symbol = symbol.name
         targets = await self._targets(job, symbol.name)
         try:
+            before = await self._executed_before(job) if job.suspect else None
+            if before is not None:
+                return before
             await self._book.refresh(priority=Priority.CRITICAL if job.person else Priority.HIGH)
             return await self._parts(job, symbol, targets)
         except MT5Error as error:
@@ -187,12 +177,12 @@ class Exits:
         legs = plan.share_out(chosen, job.signal.volume, symbol, owned)
         if isinstance(legs, Denial):
             return legs
-        parts = []
-        quote = await self._terminal.get_price(symbol.name)
-        self._book.quotes[symbol.name] = quote
+        parts: list[Part] = []
+        quote = await self._quote(legs[0].position)
         for number, leg in enumerate(legs):
             decision = self._judge.exit(job, symbol, leg.position, volume=leg.volume)
             if isinstance(decision, Denial):
+                self._desk.give_back(*(part.intent.magic for part in parts))
                 return decision
             request = plan.close_request(
                 leg,
@@ -201,17 +191,31 @@ class Exits:
                 comment=comment_for(job.key, job.signal.comment),
                 deviation_points=self._points(job),
             )
-            parts.append(self._part(job, number, request, leg.position))
+            parts.append(self._part(job, number, on_the_grid(request, symbol), leg.position))
         return parts
 
+    async def _quote(self, position: Position) -> Quote:
+        """The prices now; where there are none, the position's own, which is that of its closing side."""
+        try:
+            quote = await self._terminal.get_price(position.symbol, priority=Priority.CRITICAL)
+        except MT5DataError:
+            price = position.price_current
+            return Quote(position.symbol, price, price, 0.0, 0.0, 0)
+        self._book.quotes[position.symbol] = quote
+        return quote
+
     async def _close_by_part(self, job: Job, symbol: SymbolInfo) -> list[Part] | Denial:
-        magic = await self._desk.magic(job.key, 0)
-        request = plan.close_by_request(job.signal, self._book.positions, magic=magic, comment=comment_for(job.key))
+        request = plan.close_by_request(job.signal, self._book.positions, magic=0, comment=comment_for(job.key))
         if isinstance(request, Denial):
             return request
         first, second = self._book.positions[request.position], self._book.positions[request.position_by]
         decision = self._judge.exit(job, symbol, first, target_by=second)
-        return decision if isinstance(decision, Denial) else [self._part(job, 0, request, first)]
+        if isinstance(decision, Denial):
+            return decision
+        request = msgspec.structs.replace(request, magic=await self._desk.magic(job.key, 0))
+        part = self._part(job, 0, request, first)
+        part.intent = msgspec.structs.replace(part.intent, volume_before=min(first.volume, second.volume))
+        return [part]
 
     async def _change_part(self, job: Job, symbol: SymbolInfo, targets: Targets) -> list[Part] | Denial:
         target = plan.find_target(
@@ -231,7 +235,8 @@ class Exits:
         if job.signal.action is Action.CANCEL:
             assert isinstance(target, Order)
             return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
-        return [self._part(job, 0, plan.modify_request(job.signal, target, magic=magic), target)]
+        request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
+        return [self._part(job, 0, request, target)]
 
     def _part(self, job: Job, leg: int, request: OrderRequest, target: Position | Order) -> Part:
         volume = target.volume if isinstance(target, Position) else None
@@ -274,20 +279,48 @@ class Exits:
     # --- sending
 
     async def _execute(self, job: Job, parts: list[Part]) -> None:
-        if job.admitted is not None:
-            await asyncio.shield(job.admitted)
-        now = self._clock.now_ms()
-        await self._desk.commit(*(self._desk.opened(part.intent, now) for part in parts))
+        opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
+        written = await self._written(job, opened)
         for part in parts:
             part.sent = await self._send(job, part)
-            if part.sent.state is not IntentState.UNKNOWN:
+            if written and part.state is not IntentState.UNKNOWN:
                 await self._record(part)
-        if any(part.state is IntentState.UNKNOWN for part in parts):
-            await self._desk.conclude(job, self._result(job, parts), interim=True)
-            self._desk.spawn(self.finish_unknown(job, parts))
+        unknown = any(part.state is IntentState.UNKNOWN for part in parts)
+        if written:
+            await self._desk.conclude(job, self.result(job, parts), interim=unknown)
         else:
-            await self._desk.conclude(job, self._result(job, parts))
+            moved = [self._moved(part) for part in parts]
+            interim = unknown or not job.entered
+            self._desk.spawn(self._desk.conclude(job, self.result(job, parts), *opened, *moved, interim=interim))
+        if unknown:
+            self._desk.spawn(self.finish_unknown(job, parts))
         await self._refresh()
+
+    async def _written(self, job: Job, opened: list[changes.IntentOpened]) -> bool:
+        """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
+
+        Raises:
+            JournalError: they are not, and this is no person's command.
+        """
+        try:
+            if job.admitted is not None:
+                await asyncio.shield(job.admitted)
+            await self._desk.commit(*opened)
+        except JournalError as error:
+            if not job.person or not error.retriable:
+                raise
+            logger.bind(event="exit_not_journalled", key=job.key).error(
+                "ERROR the journal cannot be written; acting all the same, this lowers risk: {error}", error=error
+            )
+            return False
+        return True
+
+    async def _adopt(self, job: Job, parts: list[Part]) -> None:
+        """Legs of an earlier life enter the journal with their outcome."""
+        if job.admitted is not None:
+            await asyncio.shield(job.admitted)
+        opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
+        await self._desk.conclude(job, self.result(job, parts), *opened, *(self._moved(part) for part in parts))
 
     async def finish_unknown(self, job: Job, parts: list[Part]) -> None:
         """Look the unknown legs up and give the one final result."""
@@ -299,55 +332,80 @@ class Exits:
                     state=found.state, request=part.intent.request, found=found, detail=found.detail, sent_msc=sent_msc
                 )
                 await self._record(part)
-        await self._desk.conclude(job, self._result(job, parts))
+        await self._desk.conclude(job, self.result(job, parts))
         await self._refresh()
 
     async def _send(self, job: Job, part: Part) -> Sent:
-        request = part.intent.request
-
-        async def again() -> OrderRequest | Denial:
-            if not request.price or job.signal.action is not Action.CLOSE:
-                return request
-            try:
-                quote = await self._terminal.get_price(request.symbol)
-            except MT5Error as error:
-                return unavailable(error)
-            return msgspec.structs.replace(request, price=quote.price_to_open(request.type.side))
-
+        closing = job.signal.action is Action.CLOSE
         return await self._desk.send(
             job,
             part.intent,
             check=lambda: self._judge.last_word(job, part.target),
-            again=again,
-            priority=Priority.CRITICAL if job.person else Priority.HIGH,
+            again=lambda: self._again(job, part),
+            look=lambda: self._looked(job, part),
+            priority=Priority.CRITICAL if job.person or closing else Priority.HIGH,
         )
 
-    async def _follow_up(self, job: Job, intent: Intent) -> Sent:
-        """An order the bridge adds of its own accord to protect a fill; its halt check passes by origin."""
-        part = Part(intent, None)
-        await self._desk.commit(self._desk.opened(intent, self._clock.now_ms()))
-        part.sent = await self._desk.send(None, intent, check=lambda: None, priority=Priority.HIGH)
-        if part.sent.state is IntentState.UNKNOWN:
-            found = await self._desk.resolve(self._desk.case(intent, part.sent.sent_msc))
-            part.sent = Sent(state=found.state, request=intent.request, found=found, sent_msc=part.sent.sent_msc)
-        await self._record(part)
-        return part.sent
+    async def _again(self, job: Job, part: Part) -> OrderRequest | Denial:
+        """The same on a fresh read, fresh prices and a fresh judgement."""
+        request = part.intent.request
+        try:
+            fresh = await self._look(job, part) or request
+            if isinstance(fresh, Denial) or job.signal.action is not Action.CLOSE:
+                return fresh
+            quote = await self._terminal.get_price(request.symbol, priority=Priority.CRITICAL)
+        except MT5Error as error:
+            return unavailable(error)
+        return msgspec.structs.replace(fresh, price=quote.price_to_open(request.type.side))
+
+    async def _looked(self, job: Job, part: Part) -> OrderRequest | Denial | None:
+        try:
+            return await self._look(job, part)
+        except MT5Error as error:
+            logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+            return None
+
+    async def _look(self, job: Job, part: Part) -> OrderRequest | Denial | None:
+        """What is left to do after a fresh read: None, all of it; a smaller volume; or nothing, and why.
+
+        Raises:
+            MT5Error: there was no complete read.
+        """
+        request = part.intent.request
+        await self._book.refresh(priority=Priority.CRITICAL)
+        held = self._book.positions.get(request.position) if request.position else None
+        target = held if request.position else self._book.orders.get(request.order)
+        if target is None:
+            gone = f"position {request.position}" if request.position else f"order {request.order}"
+            return Denial(code=Reason.NOT_FOUND, detail=f"{gone} is gone meanwhile")
+        symbol = self._book.symbols.get(request.symbol)
+        other = self._book.positions.get(request.position_by)
+        decision = self._judge.exit(job, symbol, target, target_by=other, volume=request.volume or None)
+        if isinstance(decision, Denial):
+            return decision
+        if held is not None and held.volume < request.volume:
+            return msgspec.structs.replace(request, volume=held.volume)
+        return None
 
     async def _record(self, part: Part) -> None:
-        assert part.sent is not None
-        moved = self._desk.moved(part.intent.magic, part.sent, self._clock.now_ms())
         try:
-            await self._desk.commit(moved)
+            await self._desk.commit(self._moved(part))
         except JournalError as error:
             # Still `sending` in the journal: looked up again at the next start, never sent again.
             logger.bind(event="intent_not_journalled", magic=part.intent.magic).error(
                 "ERROR the outcome of an exit cannot be journalled: {error}", error=error
             )
 
-    def _result(self, job: Job, parts: list[Part]) -> OrderResult:
+    def _moved(self, part: Part) -> changes.IntentMoved:
+        assert part.sent is not None
+        return self._desk.moved(part.intent.magic, part.sent, self._clock.now_ms())
+
+    def result(self, job: Job, parts: list[Part], supersedes: str | None = None) -> OrderResult:
+        """The `order_result` of an exit."""
         now = self._clock.now_ms()
-        if len(parts) == 1 and parts[0].sent is not None and parts[0].sent.denial is not None:
-            return self._denied(job, parts[0].sent.denial)
+        denials = [part.sent.denial for part in parts if part.sent and part.sent.denial]
+        if len(denials) == len(parts):
+            return self._denied(job, denials[0])
         closing = job.signal.action in (Action.CLOSE, Action.CLOSE_BY)
         states = [part.state for part in parts]
         first = parts[0]
@@ -371,6 +429,7 @@ class Exits:
             price=found.price if found else None,
             volume_filled=_closed_volume(parts) if closing else None,
             legs=[_leg(part) for part in parts] if job.signal.action is Action.CLOSE else None,
+            supersedes=supersedes,
         )
 
     async def _deny(self, job: Job, denial: Denial) -> None:
@@ -423,4 +482,19 @@ def _leg(part: Part) -> Leg:
         order=(found.order if found else None) or (answer.order if answer else 0) or 0,
         deal=(found.deal if found else None) or (answer.deal if answer else 0) or 0,
         status=part.state.value,
+    )
+
+
+def on_the_grid(request: OrderRequest, symbol: SymbolInfo) -> OrderRequest:
+    """The request with its prices rounded to the symbol's tick size."""
+
+    def rounded(price: float) -> float:
+        return sizing.round_price(price, symbol.tick_size, symbol.digits) if price else 0.0
+
+    return msgspec.structs.replace(
+        request,
+        price=rounded(request.price),
+        stop_limit_price=rounded(request.stop_limit_price),
+        stop_loss=rounded(request.stop_loss),
+        take_profit=rounded(request.take_profit),
     )

@@ -55,6 +55,12 @@ class Job:
         return self.created_msc + (max_age_ms if ttl is None else min(ttl, max_age_ms))
 
     @property
+    def entered(self) -> bool:
+        """Whether its inbox row is durable."""
+        entry = self.admitted
+        return entry is None or (entry.done() and not entry.cancelled() and entry.exception() is None)
+
+    @property
     def signal_id(self) -> str | None:
         """The id its result carries; None for commands."""
         return None if self.source == COMMAND else self.key

@@ -25,7 +25,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
-from mt5_bridge.flows.settle import Case, Found, Settler
+from mt5_bridge.flows.settle import Case, Found, Picture, Settler
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import retcodes
@@ -392,7 +392,7 @@ class OrderDesk:
             order=(found.order if found else None) or (answer.order if answer else None),
             deal=(found.deal if found else None) or (answer.deal if answer else None),
             position=(found.position if found else None) or sent.request.position or None,
-            volume=found.volume if found else (answer.volume if answer else None),
+            volume=found.volume if found and found.volume is not None else (answer.volume if answer else None),
             price=found.price if found else (answer.price if answer else None),
             detail=sent.detail or (found.detail if found else None),
         )
@@ -400,6 +400,10 @@ class OrderDesk:
     def case(self, intent: Intent, sent_msc: int) -> Case:
         """What the settler needs to look an intent up."""
         return Case(magic=intent.magic, request=intent.request, sent_msc=sent_msc, volume_before=intent.volume_before)
+
+    async def picture(self, since_msc: int) -> Picture:
+        """What the terminal holds and held since then; see `Settler.picture`."""
+        return await self._settler.picture(since_msc)
 
     async def resolve(self, case: Case) -> Found:
         """Look an unknown outcome up until it is known or given up; meanwhile its late fill is watched for."""

@@ -13,14 +13,16 @@ from loguru import logger
 from mt5_bridge.core.decision import Exposure
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.messages import TradingSignal
-from mt5_bridge.core.model import Action, OrderRequest
+from mt5_bridge.core.model import Action
 from mt5_bridge.flows.book import Book, read_retrying
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.exits import Exits, Part
+from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
-from mt5_bridge.flows.settle import Found, Settler
+from mt5_bridge.flows.protect import GUARDED_MEMO, StopGuard
+from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.stored import intent_of, part_of, sent_of
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -46,6 +48,7 @@ class Reconciler:
         settler: Settler,
         trader: Trader,
         exits: Exits,
+        guard: StopGuard,
         intake: Intake,
         clock: Clock,
         *,
@@ -59,6 +62,7 @@ class Reconciler:
         self._settler = settler
         self._trader = trader
         self._exits = exits
+        self._guard = guard
         self._intake = intake
         self._clock = clock
         self._on_ready = on_ready
@@ -114,11 +118,43 @@ class Reconciler:
                 continue
             await self._take_up(self._intake.resume(row), key, open_intents)
         for row in waiting:
-            self._trader.submit(self._intake.resume(row))
+            legs = await self._journal.intents(row.key)
+            if legs:
+                self._finish(self._intake.resume(row), legs)
+            else:
+                self._trader.submit(self._intake.resume(row))
+        await self._take_up_stops()
         if by_key or waiting:
             logger.bind(event="recovered", intents=len(by_key), signals=len(waiting)).warning(
                 "Taking up {i} orders of unknown outcome and {s} undecided signals", i=len(by_key), s=len(waiting)
             )
+
+    def _finish(self, job: Job, legs: list[StoredIntent]) -> None:
+        """All its orders have an outcome, and only the result was not written any more."""
+        job.symbol = legs[0].symbol
+        if job.signal.action.opens:
+            work = self._trader.finish(job, intent_of(legs[0]), sent_of(legs[0]))
+        else:
+            work = self._exits.finish_unknown(job, [part_of(leg) for leg in legs])
+        self._desk.spawn(work)
+
+    async def _take_up_stops(self) -> None:
+        """Fills whose stop had not been looked at when the last life ended."""
+        memo = await self._journal.memo(GUARDED_MEMO)
+        magics = [] if memo is None else msgspec.json.decode(memo, type=list[int])
+        for stored in (await self._journal.intents_by_magic(magics)).values():
+            story = await self._journal.signal(stored.key)
+            if story is None or story.signal.status is None:
+                continue
+            job = self._intake.resume(story.signal)
+            job.symbol = stored.symbol
+            job.follow_ups = max(intent.leg for intent in story.intents)
+            job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
+            self._desk.spawn(self._watch_again(job, intent_of(stored)))
+
+    async def _watch_again(self, job: Job, intent: Intent) -> None:
+        await self._book.reconciled.wait()
+        await self._guard.watch(job, intent, anew=True)
 
     async def _take_up(self, job: Job, key: str, open_intents: list[StoredIntent]) -> None:
         for stored in open_intents:
@@ -130,7 +166,7 @@ class Reconciler:
                 )
         job.symbol = open_intents[0].symbol
         if not job.signal.action.opens:
-            parts = [_part_of(stored) for stored in await self._journal.intents(key)]
+            parts = [part_of(stored) for stored in await self._journal.intents(key)]
             self._desk.spawn(self._exits.finish_unknown(job, parts))
             return
         for stored in open_intents:
@@ -138,11 +174,11 @@ class Reconciler:
                 self._desk.spawn(self._close_case(stored))
                 continue
             self._book.reserve(_exposure_of(stored, job.signal))
-            self._desk.spawn(self._trader.finish_unknown(job, _intent_of(stored), stored.opened_msc))
+            self._desk.spawn(self._trader.finish_unknown(job, intent_of(stored), stored.opened_msc))
 
     async def _close_case(self, stored: StoredIntent) -> None:
         """An intent nobody waits for any more (an emergency close, a stop set after a fill): look, and note it."""
-        intent = _intent_of(stored)
+        intent = intent_of(stored)
         if stored.state == IntentState.SENDING.value:
             await self._journal.commit(
                 changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
@@ -150,28 +186,6 @@ class Reconciler:
         found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
         await self._journal.commit(self._desk.moved(intent.magic, sent, self._clock.now_ms()))
-
-
-def _intent_of(stored: StoredIntent) -> Intent:
-    request = msgspec.json.decode(stored.request, type=OrderRequest)
-    return Intent(key=stored.key, leg=stored.leg, request=request, action=stored.action, risk=stored.risk)
-
-
-def _part_of(stored: StoredIntent) -> Part:
-    intent = _intent_of(stored)
-    state = IntentState(stored.state)
-    if state.open:
-        return Part(intent, None, Sent(state=IntentState.UNKNOWN, request=intent.request, sent_msc=stored.opened_msc))
-    found = Found(
-        state=state,
-        order=stored.order,
-        deal=stored.deal,
-        position=stored.position,
-        volume=stored.filled_volume,
-        price=stored.price,
-        detail=stored.detail,
-    )
-    return Part(intent, None, Sent(state=state, request=intent.request, found=found, detail=stored.detail))
 
 
 def _exposure_of(stored: StoredIntent, signal: TradingSignal) -> Exposure:

@@ -209,11 +209,19 @@ class Settler:
         Raises:
             MT5Error: the read was not complete; it says nothing.
         """
+        return judge(case, await self.picture(case.sent_msc, priority=priority))
+
+    async def picture(self, since_msc: int, *, priority: Priority = Priority.HIGH) -> Picture:
+        """Everything there is, and what there was since a day before that time (UTC ms).
+
+        Raises:
+            MT5Error: the read was not complete; it says nothing.
+        """
         snapshot = await self._terminal.snapshot(priority=priority)
-        since, until = case.sent_msc - DAY, self._clock.now_ms() + DAY
+        since, until = since_msc - DAY, self._clock.now_ms() + DAY
         past = await self._terminal.get_history_orders(since, until, priority=priority)
         deals = await self._terminal.get_history_deals(since, until, priority=priority)
-        return judge(case, Picture(snapshot.positions, snapshot.orders, past, deals))
+        return Picture(snapshot.positions, snapshot.orders, past, deals)
 
     async def resolve(self, case: Case) -> Found:
         """Look until found, or until the settle window has passed in vain: then ABANDONED."""

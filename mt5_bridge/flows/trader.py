@@ -6,35 +6,37 @@ from collections.abc import Callable
 import msgspec
 from loguru import logger
 
-from mt5_bridge.core import exits, sizing
+from mt5_bridge.core import exits
 from mt5_bridge.core.decision import Approval, Denial, Exposure
 from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import OrderResult, Reason, Status
-from mt5_bridge.core.model import Deed, OrderRequest, Position, Side, SymbolInfo
+from mt5_bridge.core.model import Deed, OrderRequest, Side, SymbolInfo
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.exits import Exits, on_the_grid
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.lanes import Lanes
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
+from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.settle import Settler
+from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import OrderFacts
 
 _READY_POLL_S = 0.05
 _CONFIRM_TRIES = 3
 _CONFIRM_PAUSE_S = 0.1
-_STOP_TRIES = 3
-_STOP_WITHIN_S = 5.0
 _PERSON_LANE = "!person "
-_IN_PLACE = 1e-9
+_SAME_VOLUME = 1e-9
+_FILLED = (IntentState.FILLED, IntentState.PARTIAL)
 
 
 class Trader:
     """Takes jobs, brings each to its final result.
 
     Args:
+        guard: looks after the stops of fills.
         deviation_points: the deviation of orders whose signal names none.
         on_defect: told of what must never happen.
     """
@@ -47,6 +49,7 @@ class Trader:
         settler: Settler,
         clock: Clock,
         exits_flow: Exits,
+        guard: StopGuard,
         *,
         deviation_points: int,
         on_defect: Callable[[BaseException], None],
@@ -58,6 +61,7 @@ class Trader:
         self._settler = settler
         self._clock = clock
         self._exits = exits_flow
+        self._guard = guard
         self._deviation = deviation_points
 
     def submit(self, job: Job) -> None:
@@ -73,7 +77,7 @@ class Trader:
 
     async def _work(self, job: Job) -> None:
         try:
-            denial = await self._until_ready(job)
+            denial = (None if job.person else self._judge.early(job)) or await self._until_ready(job)
             if denial is not None:
                 await self._desk.protect(self.deny(job, denial))
             elif job.signal.action.opens:
@@ -98,26 +102,41 @@ class Trader:
         return Denial(code=Reason.NOT_READY, detail=f"{why}, and the signal's time is over")
 
     async def _open(self, job: Job) -> None:
-        decided = await self._decide(job)
-        if isinstance(decided, Denial):
-            await self._desk.protect(self.deny(job, decided))
-            return
-        decided = await self._throttle(job) or decided
-        if isinstance(decided, Denial):
-            await self._desk.protect(self.deny(job, decided))
-            return
-        symbol, facts, approval = decided
         if job.suspect and await self._found_of_before(job):
             return
         magic = await self._desk.magic(job.key, 0)
-        exposure = Exposure(
-            magic=magic,
-            symbol=symbol.name,
-            side=_side(job),
-            volume=approval.volume,
-            risk=approval.risk,
-            margin=approval.margin,
-        )
+        reserved = await self._reserve(job, magic)
+        if isinstance(reserved, Denial):
+            self._desk.give_back(magic)
+            await self._desk.protect(self.deny(job, reserved))
+            return
+        intent, symbol = reserved
+        await self._desk.protect(self._execute(job, intent, symbol))
+
+    async def _reserve(self, job: Job, magic: int) -> tuple[Intent, SymbolInfo] | Denial:
+        """Judge until there is room in the rate, and take the room in the limits in the same turn of the loop.
+
+        Over-rate signals wait within their time and are judged anew; those that cannot make it are told at once.
+        """
+        while True:
+            decided = await self._decide(job)
+            if isinstance(decided, Denial):
+                return decided
+            # Nothing is awaited between the decision and the reservation: two symbols must not count the same room.
+            wait = self._judge.throttle_wait_ms()
+            if wait <= 0:
+                self._judge.took_slot()
+                return self._reserved(job, magic, *decided)
+            limits, now = self._judge.limits, self._clock.now_ms()
+            self._shed(job, now + wait, limits.max_orders_per_second or 1.0)
+            if now + wait > job.deadline_msc(limits.signal_max_age_ms):
+                self._judge.throttled(job.key)
+                return _over_rate(limits.max_orders_per_second)
+            await asyncio.sleep(wait / 1000)
+
+    def _reserved(
+        self, job: Job, magic: int, symbol: SymbolInfo, facts: OrderFacts, approval: Approval
+    ) -> tuple[Intent, SymbolInfo]:
         request = exits.opening_request(
             job.signal,
             symbol,
@@ -127,16 +146,19 @@ class Trader:
             comment=comment_for(job.key, job.signal.comment),
             deviation=self._deviation,
         )
-        self._book.reserve(exposure)
-        intent = Intent(
-            key=job.key,
-            leg=0,
-            request=_on_the_grid(request, symbol),
-            action=job.signal.action.value,
+        exposure = Exposure(
+            magic=magic,
+            symbol=symbol.name,
+            side=_side(job),
+            volume=approval.volume,
             risk=approval.risk,
+            margin=approval.margin,
         )
-        self._judge.took_slot()
-        await self._desk.protect(self._execute(job, intent, symbol))
+        self._book.reserve(exposure)
+        action = job.signal.action.value
+        return Intent(
+            key=job.key, leg=0, request=on_the_grid(request, symbol), action=action, risk=approval.risk
+        ), symbol
 
     async def _decide(self, job: Job) -> tuple[SymbolInfo, OrderFacts, Approval] | Denial:
         symbol = await self._judge.symbol(job.signal.symbol)
@@ -150,27 +172,6 @@ class Trader:
         if isinstance(decision, Denial):
             return decision
         return facts.symbol_info, facts, decision
-
-    async def _throttle(self, job: Job) -> tuple[SymbolInfo, OrderFacts, Approval] | Denial | None:
-        """Over-rate signals wait within their time; those that cannot make it are told at once.
-
-        Returns:
-            None when there was no wait; else the decision judged anew after it, so that no guard is stale.
-        """
-        decided: tuple[SymbolInfo, OrderFacts, Approval] | Denial | None = None
-        limits = self._judge.limits
-        deadline = job.deadline_msc(limits.signal_max_age_ms)
-        while (wait := self._judge.throttle_wait_ms()) > 0:
-            now = self._clock.now_ms()
-            self._shed(job, now + wait, limits.max_orders_per_second or 1.0)
-            if now + wait > deadline:
-                self._judge.throttled(job.key)
-                return _over_rate(limits.max_orders_per_second)
-            await asyncio.sleep(wait / 1000)
-            decided = await self._decide(job)
-            if isinstance(decided, Denial):
-                return decided
-        return decided
 
     def _shed(self, head: Job, first_msc: int, per_second: float) -> None:
         """Deny now those behind that cannot be sent within their time at this rate."""
@@ -232,36 +233,36 @@ class Trader:
             await self._desk.conclude(job, interim, self._desk.moved(intent.magic, sent, now), interim=True)
             self._desk.spawn(self.finish_unknown(job, intent, sent.sent_msc))
             return
-        if sent.state in (IntentState.FILLED, IntentState.PARTIAL):
+        if sent.state in _FILLED:
             sent = await self._confirm(intent, sent)
-        await self._conclude(job, intent, sent)
-        if sent.state in (IntentState.FILLED, IntentState.PARTIAL):
-            self._desk.spawn(self._after_fill(job, intent, symbol))
+        await self.finish(job, intent, sent)
 
     async def finish_unknown(self, job: Job, intent: Intent, sent_msc: int) -> None:
         """Look an unknown opening up and give its one final result."""
         found = await self._desk.resolve(self._desk.case(intent, sent_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail, sent_msc=sent_msc)
-        await self._conclude(job, intent, sent)
-        if found.state in (IntentState.FILLED, IntentState.PARTIAL):
-            symbol = await self._judge.symbol(intent.request.symbol)
-            if isinstance(symbol, SymbolInfo):
-                await self._after_fill(job, intent, symbol)
+        await self.finish(job, intent, sent)
 
-    async def _conclude(self, job: Job, intent: Intent, sent: Sent) -> None:
+    async def finish(self, job: Job, intent: Intent, sent: Sent) -> None:
+        """Give an opening with a known outcome its one final result."""
         now = self._clock.now_ms()
-        moved = self._desk.moved(intent.magic, sent, now)
-        await self._desk.conclude(job, self._result(job, sent, now), moved)
+        more: tuple[changes.Change, ...] = (self._desk.moved(intent.magic, sent, now),)
+        if sent.state in _FILLED:
+            # Before the result is durable, which a full disk can hold up: a stop that is missing is set at once.
+            more += self._guard.begin(intent)
+            self._desk.spawn(self._guard.watch(job, intent))
+        await self._desk.conclude(job, self.result(job, sent, now), *more)
         if sent.state in (IntentState.REJECTED, IntentState.SIMULATED, IntentState.ABANDONED):
             self._book.release(intent.magic)
         else:
             self._book.settle(intent.magic)
 
-    def _result(self, job: Job, sent: Sent, now: int) -> OrderResult:
+    def result(self, job: Job, sent: Sent, now: int, supersedes: str | None = None) -> OrderResult:
+        """The `order_result` of an opening."""
         if sent.denial is not None:
             return self._denied(job, sent.denial, sent)
         found, answer = sent.found, sent.answer
-        filled = sent.state in (IntentState.FILLED, IntentState.PARTIAL)
+        filled = sent.state in _FILLED
         volume = (found.volume if found else None) or (answer.volume if answer else 0.0)
         if filled and not volume:
             volume = sent.request.volume
@@ -279,6 +280,7 @@ class Trader:
             position=found.position if found else None,
             price=found.price if found else None,
             volume_filled=volume if filled else (0.0 if sent.state is not IntentState.PLACED else None),
+            supersedes=supersedes,
         )
 
     def _denied(self, job: Job, denial: Denial, sent: Sent | None = None) -> OrderResult:
@@ -297,6 +299,8 @@ class Trader:
     async def _confirm(self, intent: Intent, sent: Sent) -> Sent:
         """The position, price and deal of a fill, from the terminal where the answer leaves them open."""
         case = self._desk.case(intent, sent.sent_msc)
+        assert sent.answer is not None
+        expected = sent.answer.volume or (sent.request.volume if sent.state is IntentState.FILLED else 0.0)
         for _ in range(_CONFIRM_TRIES):
             try:
                 found = await self._settler.look(case)
@@ -304,49 +308,15 @@ class Trader:
                 logger.bind(event="confirm_failed", magic=intent.magic).warning("Fill not confirmed: {e}", e=error)
                 return sent
             if found is not None and found.deal:
-                return msgspec.structs.replace(sent, found=found)
+                whole = (found.volume or 0.0) >= expected - _SAME_VOLUME
+                # History may still lack a deal of several: the answer knows the volume better.
+                sent = msgspec.structs.replace(
+                    sent, found=found if whole else msgspec.structs.replace(found, volume=expected)
+                )
+                if whole:
+                    break
             await asyncio.sleep(_CONFIRM_PAUSE_S)
         return sent
-
-    async def _after_fill(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
-        """The position must carry the stop and target that were asked for: set them, or close it."""
-        request = intent.request
-        await self._refresh()
-        if not (request.stop_loss or request.take_profit):
-            return
-        began = self._clock.monotonic()
-        for _ in range(_STOP_TRIES):
-            position = self._position_of(intent)
-            if position is None or _protected(position, request, symbol):
-                return
-            self._desk.stats.stops_repaired += 1
-            logger.bind(event="stop_missing", ticket=position.ticket).warning(
-                "Position {t} lacks its stop or target: setting them", t=position.ticket
-            )
-            await self._exits.set_stops(job, position, request.stop_loss, request.take_profit)
-            await self._refresh()
-            if self._clock.monotonic() - began > _STOP_WITHIN_S:
-                break
-        position = self._position_of(intent)
-        if position is not None and not _protected(position, request, symbol):
-            logger.bind(event="stop_not_set", ticket=position.ticket).error(
-                "ERROR the stop of position {t} cannot be set: closing it", t=position.ticket
-            )
-            await self._exits.close_unprotected(job, position)
-
-    def _position_of(self, intent: Intent) -> Position | None:
-        for position in self._book.positions.values():
-            if position.magic == intent.magic:
-                return position
-        if self._book.netting:
-            return next((p for p in self._book.positions.values() if p.symbol == intent.request.symbol), None)
-        return None
-
-    async def _refresh(self) -> None:
-        try:
-            await self._book.refresh()
-        except MT5Error as error:
-            logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
 
     # --- signals of an earlier life
 
@@ -369,28 +339,32 @@ class Trader:
         await self._admitted(job)
         now = self._clock.now_ms()
         opened = self._desk.opened(intent, now)
-        await self._desk.conclude(job, self._result(job, sent, now), opened, self._desk.moved(intent.magic, sent, now))
+        if sent.state.open:
+            await self._desk.commit(opened)
+            await self.finish_unknown(job, intent, job.created_msc)
+            return
+        moved = self._desk.moved(intent.magic, sent, now)
+        await self._desk.conclude(job, self.result(job, sent, now), opened, moved)
 
     async def _admitted(self, job: Job) -> None:
         if job.admitted is not None:
             await asyncio.shield(job.admitted)
 
     def _unjournalled(self, job: Job, error: BridgeError) -> None:
-        """Nothing was sent: without a journal there is no trade. The signal is read again when it can be written."""
-        self._desk.stats.denied += 1
+        """Nothing was sent: without a journal there is no trade.
+
+        A signal that is in the inbox gets its result as soon as that can be written; one that is not is read again.
+        """
         logger.bind(event="signal_not_journalled", key=job.key).error(
             "ERROR signal {key} is refused, the journal cannot be written: {error}", key=job.key, error=error
         )
+        denied = self._denied(job, Denial(code=Reason.JOURNAL_UNAVAILABLE, detail=str(error)))
+        if error.retriable and job.entered:
+            self._desk.spawn(self._desk.conclude(job, denied))
+            return
+        self._desk.stats.denied += 1
         if not job.outcome.done():
-            job.outcome.set_result(
-                result(
-                    job,
-                    Status.DENIED,
-                    now_msc=self._clock.now_ms(),
-                    reason=Reason.JOURNAL_UNAVAILABLE,
-                    detail=str(error),
-                )
-            )
+            job.outcome.set_result(denied)
 
 
 def _side(job: Job) -> Side:
@@ -404,26 +378,4 @@ def _over_rate(per_second: float | None) -> Denial:
         code=Reason.THROTTLED,
         detail=f"more than {per_second:g} orders a second; the signal's time ends before its turn",
         limit=per_second,
-    )
-
-
-def _on_the_grid(request: OrderRequest, symbol: SymbolInfo) -> OrderRequest:
-    """Prices rounded to the tick size."""
-
-    def rounded(price: float) -> float:
-        return sizing.round_price(price, symbol.tick_size, symbol.digits) if price else 0.0
-
-    return msgspec.structs.replace(
-        request,
-        price=rounded(request.price),
-        stop_limit_price=rounded(request.stop_limit_price),
-        stop_loss=rounded(request.stop_loss),
-        take_profit=rounded(request.take_profit),
-    )
-
-
-def _protected(position: Position, request: OrderRequest, symbol: SymbolInfo) -> bool:
-    half = symbol.tick_size / 2 + _IN_PLACE
-    return (not request.stop_loss or abs(position.stop_loss - request.stop_loss) <= half) and (
-        not request.take_profit or abs(position.take_profit - request.take_profit) <= half
     )

@@ -37,6 +37,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
+from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.judge import Judge
@@ -44,6 +45,7 @@ from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
@@ -426,6 +428,9 @@ class FlowKit:
             magic_base=settings.magic,
             deviation_points=settings.deviation_points,
         )
+        self.guard = StopGuard(
+            self.desk, self.book, port, clock, deviation_points=settings.deviation_points
+        )
         self.trader = Trader(
             self.desk,
             self.judge,
@@ -433,6 +438,7 @@ class FlowKit:
             self.settler,
             clock,
             self.exits,
+            self.guard,
             deviation_points=settings.deviation_points,
             on_defect=self.defects.append,
         )
@@ -496,9 +502,13 @@ class FlowKit:
             self.settler,
             self.trader,
             self.exits,
+            self.guard,
             self.intake,
             clock,
             on_ready=self._on_ready,
+        )
+        self.corrections = Corrections(
+            journal, self.book, self.desk, self.trader, self.exits, self.guard, self.intake, clock
         )
         self.watch = Watch(
             terminal,
@@ -574,6 +584,7 @@ class FlowKit:
         await self.account.restore()
         await self.ticks.restore()
         await self.emergency.take_up()
+        await self.reconciler.take_up()
 
     def _terminal_state(self, state: TerminalState, detail: str) -> None:
         if state is TerminalState.CONNECTED:
@@ -590,6 +601,7 @@ class FlowKit:
         """Start flows by the names they have in the bridge."""
         flows: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "reconcile": self.reconciler.run,
+            "corrections": self.corrections.run,
             "ticks": self.ticks.run,
             "cursors": self.ticks.run_cursors,
             "account-poll": self.account.run_polling,

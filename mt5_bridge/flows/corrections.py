@@ -1,0 +1,144 @@
+"""The truth that turns up after an order was given up: its result is corrected, once, naming the one it replaces.
+
+An intent is abandoned when the settle window passed without a trace of it. It may be there all the same: history that
+lags by minutes, a server that answered late. Every change of the account, and a look now and then for a day, is held
+against what was abandoned.
+"""
+
+import asyncio
+
+import msgspec
+from loguru import logger
+
+from mt5_bridge.core.errors import BridgeError
+from mt5_bridge.core.intent import DONE, IntentState
+from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.book import Book, Change
+from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.orders import OrderDesk, Sent
+from mt5_bridge.flows.protect import StopGuard
+from mt5_bridge.flows.settle import Picture, judge
+from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.stored import intent_of, part_of
+from mt5_bridge.flows.trader import Trader
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.rows import StoredIntent, StoredSignal
+
+LOOK_S = 15.0
+_RETRY_S = 1.0
+
+
+class Corrections:
+    """Watches for what was abandoned.
+
+    Args:
+        book: its changes show magics that turn up.
+        desk: knows what this life abandoned; the journal knows of earlier lives.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        book: Book,
+        desk: OrderDesk,
+        trader: Trader,
+        exits: Exits,
+        guard: StopGuard,
+        intake: Intake,
+        clock: Clock,
+    ) -> None:
+        self.corrected = 0
+        self._journal = journal
+        self._book = book
+        self._desk = desk
+        self._trader = trader
+        self._exits = exits
+        self._guard = guard
+        self._intake = intake
+        self._clock = clock
+        self._seen: set[int] = set()
+        self._done: set[int] = set()
+        self._wake = asyncio.Event()
+        book.on_change(self._changed)
+
+    async def run(self) -> None:
+        """Look after each change that shows a new magic, and every quarter of a minute, for ever."""
+        await self._book.reconciled.wait()
+        began = False
+        while True:
+            try:
+                if not began:
+                    self._seen |= set(await self._journal.magics_opened_since(self._clock.now_ms() - DAY))
+                    began = True
+                await self._look()
+            except BridgeError as error:
+                logger.bind(event="corrections_wait").warning("Abandoned orders are looked for later: {e}", e=error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def _changed(self, change: Change) -> None:
+        magics = {p.magic for p in change.opened} | {o.magic for o in change.placed} | {d.magic for d in change.deals}
+        self._seen |= magics - {0}
+        self._wake.set()
+
+    async def _look(self) -> None:
+        self._wake.clear()
+        asked = self._seen | self._desk.abandoned
+        if not asked:
+            return
+        stored = await self._journal.intents_by_magic(asked)
+        lost = [intent for intent in stored.values() if intent.state == IntentState.ABANDONED.value]
+        if lost:
+            picture = await self._desk.picture(min(intent.opened_msc for intent in lost))
+            for intent in lost:
+                await self._judge(intent, picture)
+        too_old = self._clock.now_ms() - DAY
+        self._seen -= asked
+        self._desk.abandoned -= asked - {intent.magic for intent in lost if intent.opened_msc >= too_old}
+        self._desk.abandoned |= {i.magic for i in lost if i.opened_msc >= too_old} - self._done
+        self._done.clear()
+
+    async def _judge(self, stored: StoredIntent, picture: Picture) -> None:
+        intent = intent_of(stored)
+        found = judge(self._desk.case(intent, stored.opened_msc), picture)
+        if found is None or found.state not in DONE or not found.whole:
+            return
+        sent = Sent(state=found.state, request=intent.request, found=found, detail="found after it was given up")
+        moved = self._desk.moved(intent.magic, sent, self._clock.now_ms())
+        row = (await self._journal.seen([stored.key])).get(stored.key)
+        self._done.add(stored.magic)
+        if row is None or row.status is None or (intent.action != row.action):
+            await self._desk.commit(moved)  # an order of the bridge's own: nobody was told a result
+            return
+        await self._correct(row, stored, sent)
+        self.corrected += 1
+
+    async def _correct(self, row: StoredSignal, stored: StoredIntent, sent: Sent) -> None:
+        story = await self._journal.signal(row.key)
+        assert story is not None
+        job = self._intake.resume(row)
+        job.symbol, job.attempts, job.sent_msc = stored.symbol, 1, stored.opened_msc
+        job.follow_ups = max(intent.leg for intent in story.intents)
+        job.event_id = story.corrections[-1].event_id if story.corrections else row.event_id
+        intent, now = intent_of(stored), self._clock.now_ms()
+        moved = self._desk.moved(intent.magic, sent, now)
+        if job.signal.action.opens:
+            better = self._trader.result(job, sent, now, supersedes=job.event_id)
+            filled = sent.state in (IntentState.FILLED, IntentState.PARTIAL)
+            more = self._guard.begin(intent) if filled else ()
+            await self._desk.correct(job, better, moved, *more)
+            if filled:
+                self._desk.spawn(self._guard.watch(job, intent))
+            return
+        parts = [part_of(each) for each in story.intents]
+        for part in parts:
+            if part.intent.magic == intent.magic:
+                part.sent = sent
+        better = self._exits.result(job, parts, supersedes=job.event_id)
+        await self._desk.correct(job, msgspec.structs.replace(better, detail=sent.detail), moved)
