@@ -21,7 +21,7 @@ from mt5_bridge.core.messages import OrderResult, Reason, Status, TradingSignal
 from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
-from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.outbox import REDPANDA, Outbox
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -117,6 +117,8 @@ class Intake:
         self._hmac_key = hmac_key
         self._reply = reply
         self._entering: set[str] = set()
+        self._door = asyncio.Lock()
+        """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
 
     def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
@@ -201,7 +203,9 @@ class Intake:
         """A job as the inbox kept it: received in an earlier life, not settled."""
         signal = signal_from(row.payload)
         created = row.received_msc if signal.created_at is None else parse_time(signal.created_at)
-        return Job(row.key, signal, row.received_msc, created, row.source, person=row.source == COMMAND)
+        # Whether a former journal may have executed it was known only to the life that read it: looked up in any case.
+        read = row.source == REDPANDA
+        return Job(row.key, signal, row.received_msc, created, row.source, person=row.source == COMMAND, suspect=read)
 
     # --- sorting
 
@@ -237,9 +241,11 @@ class Intake:
         )
         # The time it was made goes into the inbox with it, so that a later life judges its age alike.
         kept = msgspec.structs.replace(signal, created_at=created)
-        suspect = created <= self._suspect_until.get(record.partition, -1)
+        # Clocks differ: a signal made before the position was lost may be dated after it, within the tolerance.
+        dated = min(created, stamp) - self._limits().clock_skew_ms
+        suspect = dated <= self._suspect_until.get(record.partition, -1)
         record_key = None if record.key is None else record.key.decode("utf-8", "replace")
-        return Job(key, kept, now, created, "redpanda", suspect=suspect, record_key=record_key)
+        return Job(key, kept, now, created, REDPANDA, suspect=suspect, record_key=record_key)
 
     def _bury(self, record: Record, error: WireError, work: _Sorted) -> None:
         self.stats.dead_letters += 1
@@ -293,14 +299,15 @@ class Intake:
     # --- entering
 
     async def _enter(self, work: _Sorted, *, repeat: bool = False, wait: bool = True) -> None:
-        fresh = await self._fresh(work.entries, repeat=repeat)
         batch = list(work.beside)
-        for entry in fresh:
-            batch += self._entered(entry)
+        async with self._door:
+            fresh = await self._fresh(work.entries, repeat=repeat)
+            for entry in fresh:
+                batch += self._entered(entry)
+            keys = {entry.job.key for entry in fresh}
+            self._entering |= keys
         if not batch:
             return
-        keys = {entry.job.key for entry in fresh}
-        self._entering |= keys
         admitted = asyncio.ensure_future(self._outbox.commit(*batch))
         admitted.add_done_callback(lambda done: self._entered_now(done, keys))
         for entry in fresh:
@@ -319,9 +326,10 @@ class Intake:
     async def _fresh(self, entries: list[_Entry], *, repeat: bool) -> list[_Entry]:
         if not entries:
             return []
+        # Before the look-up: what is being entered now may be durable, and out of this set, when it has been made.
+        taken = set(self._entering)
         seen = await self._journal.seen([entry.job.key for entry in entries])
         fresh: list[_Entry] = []
-        taken = set(self._entering)
         for entry in entries:
             key = entry.job.key
             if key not in seen and key not in taken:
