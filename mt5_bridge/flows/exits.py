@@ -308,6 +308,7 @@ class Exits:
             await self._desk.commit(*opened)
         except JournalError as error:
             if not job.person or not error.retriable:
+                self._desk.give_back(*(intent.magic for intent in opened))
                 raise
             logger.bind(event="exit_not_journalled", key=job.key).error(
                 "ERROR the journal cannot be written; acting all the same, this lowers risk: {error}", error=error

@@ -198,6 +198,7 @@ class Trader:
             await self._desk.commit(self._desk.opened(intent, self._clock.now_ms()))
         except BridgeError as error:
             self._book.release(intent.magic)
+            self._desk.give_back(intent.magic)
             self._unjournalled(job, error)
             return
 
