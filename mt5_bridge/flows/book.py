@@ -187,6 +187,7 @@ class Book:
     def settle(self, magic: int) -> None:
         """Its outcome is known: it counts until a snapshot asked for from now on shows it."""
         if magic in self._exposures:
+            self._exposures[magic] = msgspec.structs.replace(self._exposures[magic], unknown=False)
             self._settled[magic] = (self._asked, self._clock.now_ms())
 
     def release(self, magic: int) -> None:

@@ -247,16 +247,16 @@ class Trader:
     async def finish(self, job: Job, intent: Intent, sent: Sent) -> None:
         """Give an opening with a known outcome its one final result."""
         now = self._clock.now_ms()
+        if sent.state in (IntentState.REJECTED, IntentState.SIMULATED, IntentState.ABANDONED):
+            self._book.release(intent.magic)
+        else:
+            self._book.settle(intent.magic)
         more: tuple[changes.Change, ...] = (self._desk.moved(intent.magic, sent, now),)
         if sent.state in _FILLED:
             # Before the result is durable, which a full disk can hold up: a stop that is missing is set at once.
             more += self._guard.begin(intent)
             self._desk.spawn(self._guard.watch(job, intent))
         await self._desk.conclude(job, self.result(job, sent, now), *more)
-        if sent.state in (IntentState.REJECTED, IntentState.SIMULATED, IntentState.ABANDONED):
-            self._book.release(intent.magic)
-        else:
-            self._book.settle(intent.magic)
 
     def result(self, job: Job, sent: Sent, now: int, supersedes: str | None = None) -> OrderResult:
         """The `order_result` of an opening."""
