@@ -22,7 +22,8 @@ async def run(scale: float) -> Section:
     closes: list[float] = []
     slow = 0
     async with rig.backend() as backend:
-        settings = {"BACKEND_WS_URL": backend.url, "RESUME_REMOTE": "true"}
+        # Signals that a slow machine cannot keep up with grow stale instead of piling up before every round.
+        settings = {"BACKEND_WS_URL": backend.url, "RESUME_REMOTE": "true", "SIGNAL_MAX_AGE_MS": "1000"}
         with rig.broker() as bootstrap, rig.daemon(bootstrap, settings, ticks_per_s=TICKS_PER_S) as daemon:
             bridge = await backend.connected()
             async with rig.signal_sender(bootstrap) as sender, rig.consumer(bootstrap, "mt5_events") as results:
