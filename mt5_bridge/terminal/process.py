@@ -121,11 +121,16 @@ class HostProcess(asyncio.SubprocessProtocol):
         self._tell_exit()
 
     async def close(self, timeout: float) -> None:
-        """Let the host end by itself (EOF), kill it after `timeout` seconds, and wait until it is gone."""
+        """Let the host end by itself (EOF), kill it after `timeout` seconds, and wait until it is gone.
+
+        A cancelled `close` kills at once: a host that hangs would not notice the end of the daemon.
+        """
         self._requests.close()
-        await _within(timeout, self._gone)
-        if not self._gone.is_set():
-            self.kill("it did not end")
+        try:
+            await _within(timeout, self._gone)
+        finally:
+            if not self._gone.is_set():
+                self.kill("it did not end")
         await _within(_KILL_S, self._gone)
         self._transport.close()
         await _within(_KILL_S, self._closed)

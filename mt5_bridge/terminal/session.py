@@ -6,6 +6,7 @@
 The terminal is called in a child process; a call that hangs costs that process, never the event loop.
 """
 
+import asyncio
 import math
 import random as _random
 import time
@@ -180,8 +181,7 @@ class MT5SessionManager:
 
     async def disconnect(self) -> None:
         """End the session and its hosts. Bounded; safe to call twice."""
-        await self._history.close()
-        await self._link.disconnect()
+        await asyncio.gather(self._history.close(), self._link.disconnect())
 
     async def reconnect(self, *, max_wait: float | None = None) -> None:
         """A person's word: begin anew with fresh hosts, also after FAILED."""
