@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 
 from loguru import logger
@@ -34,14 +35,23 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="this one alone; writes nothing")
     options = parser.parse_args()
     logger.remove()
-    sections = []
+    sections: list[Section] = []
+    failed = []
     for name in options.only or BENCHMARKS:
         began = time.perf_counter()
-        section = asyncio.run(_bounded(BENCHMARKS[name](SMOKE if options.smoke else 1.0)))
+        try:
+            section = asyncio.run(_bounded(BENCHMARKS[name](SMOKE if options.smoke else 1.0)))
+        except Exception:  # noqa: BLE001 - one that cannot be measured keeps none of the others from it
+            traceback.print_exc()
+            failed.append(name)
+            continue
         print(f"{section.title} ({time.perf_counter() - began:.0f} s)")
         for figure in section.figures:
-            print("   ", figure.row())
+            print("   ", figure.row(), flush=True)
         sections.append(section)
+    if failed:
+        print(f"could not be measured: {', '.join(failed)}")
+        return 1
     if not options.smoke and not options.only:
         text = page(sections, "python -m benchmarks")
         (rig.ROOT / "docs/benchmarks.md").write_text(text, encoding="utf-8", newline="\n")

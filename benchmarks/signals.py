@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,10 @@ async def ready(sender: AIOKafkaProducer, results: AIOKafkaConsumer) -> None:
             names = {f"ready-{attempt}-{symbol}": symbol for symbol in rig.SYMBOLS}
             for name, symbol in names.items():
                 await sender.send("trading_signals", rig.signal(name, symbol, "CLOSE"), key=symbol.encode())
-            done = await _collect(results, set(names))
-            if all(result["reason"] in (None, "not_found") for result in done.values()):
+            # What was sent long before the first start is passed over in silence.
+            done = await _collect(results, set(names), 2.0)
+            if len(done) == len(names) and all(r["reason"] in (None, "not_found") for r in done.values()):
                 return
-            await asyncio.sleep(0.2)
 
 
 async def _send(sender: AIOKafkaProducer, label: str, count: int, rate: int | None) -> dict[str, int]:
@@ -100,15 +101,20 @@ async def _send(sender: AIOKafkaProducer, label: str, count: int, rate: int | No
     return left
 
 
-async def _collect(results: AIOKafkaConsumer, names: set[str]) -> dict[str, dict[str, Any]]:
-    """The final results of the signals named."""
+async def _collect(results: AIOKafkaConsumer, names: set[str], seconds: float = 300.0) -> dict[str, dict[str, Any]]:
+    """The final results of the signals named: all, or what came within so many seconds."""
     found: dict[str, dict[str, Any]] = {}
-    async with asyncio.timeout(120):
-        while len(found) < len(names):
-            for records in (await results.getmany(timeout_ms=100)).values():
-                for record in records:
-                    message = json.loads(record.value)
-                    data = message["data"]
-                    if message["type"] == "order_result" and data["signal_id"] in names and data["status"] != "unknown":
-                        found[data["signal_id"]] = data
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await _fill(found, results, names)
     return found
+
+
+async def _fill(found: dict[str, dict[str, Any]], results: AIOKafkaConsumer, names: set[str]) -> None:
+    while len(found) < len(names):
+        for records in (await results.getmany(timeout_ms=100)).values():
+            for record in records:
+                message = json.loads(record.value)
+                data = message["data"]
+                if message["type"] == "order_result" and data["signal_id"] in names and data["status"] != "unknown":
+                    found[data["signal_id"]] = data
