@@ -323,7 +323,8 @@ class Trader:
 
     async def _found_of_before(self, job: Job) -> bool:
         """A signal that a former journal may have executed: look its magic up before the first send."""
-        probe = OrderRequest(deed=Deed.DEAL, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
+        deed = Deed.PENDING if job.signal.action.is_pending else Deed.DEAL
+        probe = OrderRequest(deed=deed, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
         intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
         try:
             found = await self._settler.look(self._desk.case(intent, job.created_msc))
@@ -359,9 +360,18 @@ class Trader:
         logger.bind(event="signal_not_journalled", key=job.key).error(
             "ERROR signal {key} is refused, the journal cannot be written: {error}", key=job.key, error=error
         )
+        self._desk.spawn(self._refused(job, error))
+
+    async def _refused(self, job: Job, error: BridgeError) -> None:
         denied = self._denied(job, Denial(code=Reason.JOURNAL_UNAVAILABLE, detail=str(error)))
-        if error.retriable and job.entered:
-            self._desk.spawn(self._desk.conclude(job, denied))
+        try:
+            await self._admitted(job)
+        except JournalError:
+            entered = False
+        else:
+            entered = error.retriable  # otherwise the journal knows better what became of it
+        if entered:
+            await self._desk.conclude(job, denied)
             return
         self._desk.stats.denied += 1
         if not job.outcome.done():
