@@ -23,22 +23,21 @@ async def run(scale: float) -> Section:
     """Measure. `scale` 1.0 settles for 10 s and watches for 60 s."""
     async with rig.backend() as backend:
         settings = {"BACKEND_WS_URL": backend.url}
-        with (
-            rig.broker() as bootstrap,
-            rig.daemon(bootstrap, settings, ticks_per_s=HZ * len(rig.SYMBOLS)) as daemon,
-        ):
+        with rig.broker() as bootstrap:
             async with rig.consumer(bootstrap, "tick_data") as reader:
-                async with asyncio.timeout(rig.START_S):
-                    await reader.getone()
-                start = time.perf_counter() - daemon.started
-                await _ages(reader, max(3.0, 10 * scale))
-                pids = [daemon.pid, *daemon.hosts()]
-                cpu, began = rig.cpu_seconds(pids), time.perf_counter()
-                before = rig.rss_mib(daemon.pid)
-                ages = await _ages(reader, max(5.0, 60 * scale))
-                busy = (rig.cpu_seconds(pids) - cpu) / (time.perf_counter() - began)
-                after = rig.rss_mib(daemon.pid)
-                host = max(rig.rss_mib(pid) for pid in daemon.hosts())
+                await rig.assigned(reader)
+                with rig.daemon(bootstrap, settings, ticks_per_s=HZ * len(rig.SYMBOLS)) as daemon:
+                    async with asyncio.timeout(rig.START_S):
+                        await reader.getone()
+                    start = time.perf_counter() - daemon.started
+                    await _ages(reader, max(3.0, 10 * scale))
+                    pids = [daemon.pid, *daemon.hosts()]
+                    cpu, began = rig.cpu_seconds(pids), time.perf_counter()
+                    before = rig.rss_mib(daemon.pid)
+                    ages = await _ages(reader, max(5.0, 60 * scale))
+                    busy = (rig.cpu_seconds(pids) - cpu) / (time.perf_counter() - began)
+                    after = rig.rss_mib(daemon.pid)
+                    host = max(rig.rss_mib(pid) for pid in daemon.hosts())
     return Section(
         "Footprint and tick age",
         METHOD,

@@ -210,6 +210,13 @@ async def consumer(bootstrap: str, topic: str) -> AsyncIterator[AIOKafkaConsumer
         await reader.stop()
 
 
+async def assigned(reader: AIOKafkaConsumer) -> None:
+    """Until the consumer reads its topic's partitions, which its asking has created on the embedded broker."""
+    async with asyncio.timeout(START_S):
+        while not reader.assignment():
+            await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def signal_sender(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
     """A producer of signals as a backend would have one."""

@@ -26,7 +26,7 @@ bridge's share from the disk's."""
 
 
 async def run(scale: float) -> Section:
-    """Measure. `scale` 1.0 is 2,000 signals at 100/s and 10,000 at full rate, on each kind of disk."""
+    """Measure. `scale` 1.0 is 2,000 signals at 100/s and 5,000 at full rate, on each kind of disk."""
     figures = await _measure(scale, None, "on this disk")
     if RAM_DISK.is_dir():  # noqa: ASYNC240 - nothing runs in this loop yet
         figures += await _measure(scale, RAM_DISK, "on a RAM disk")
@@ -46,7 +46,7 @@ async def _measure(scale: float, folder: Path | None, where: str) -> list[Figure
                 if result["status"] == "filled" and result.get("magic") in called
             ]
             began = time.perf_counter()
-            flood = await _send(sender, "flood", max(400, int(10_000 * scale)), None)
+            flood = await _send(sender, "flood", max(400, int(5_000 * scale)), None)
             answered = await _collect(results, set(flood))
             took = time.perf_counter() - began
     executed = sum(result["status"] in ("filled", "closed") for result in answered.values())
@@ -101,7 +101,7 @@ async def _send(sender: AIOKafkaProducer, label: str, count: int, rate: int | No
     return left
 
 
-async def _collect(results: AIOKafkaConsumer, names: set[str], seconds: float = 300.0) -> dict[str, dict[str, Any]]:
+async def _collect(results: AIOKafkaConsumer, names: set[str], seconds: float = 120.0) -> dict[str, dict[str, Any]]:
     """The final results of the signals named: all, or what came within so many seconds."""
     found: dict[str, dict[str, Any]] = {}
     with suppress(TimeoutError):
