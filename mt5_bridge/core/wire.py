@@ -111,6 +111,8 @@ def decode_signal(data: bytes | msgspec.Raw) -> TradingSignal:
 
 _PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit", "risk_percent")
 _MAX_SIGNAL_ID = 200
+_TEXTS = {"symbol": 64, "comment": 500, "strategy": 200, "target_signal_id": _MAX_SIGNAL_ID}
+"""They come back in the result: nothing may grow it beyond what a backend's socket takes."""
 _MAX_TICKET = (1 << 63) - 1
 
 
@@ -135,6 +137,9 @@ def _number_fault(signal: TradingSignal) -> str | None:
 def _text_fault(signal: TradingSignal) -> str | None:
     if not signal.symbol.strip():
         return "symbol is empty"
+    for name, most in _TEXTS.items():
+        if len(getattr(signal, name) or "") > most:
+            return f"{name} is longer than {most} characters"
     if signal.signal_id is not None and not 0 < len(signal.signal_id) <= _MAX_SIGNAL_ID:
         return f"signal_id must have 1 to {_MAX_SIGNAL_ID} characters"
     return None

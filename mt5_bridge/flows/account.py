@@ -18,7 +18,9 @@ from mt5_bridge.core.messages import (
 from mt5_bridge.core.model import Deal, DealEntry, Order, OrderState, Position
 from mt5_bridge.flows.book import Book, Change
 from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.flatten import EMERGENCY
 from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.signals import is_command
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
@@ -30,8 +32,11 @@ _HISTORY_PAUSE_S = 0.2
 _ACCOUNT_SLOT = "account_info"
 _POSITIONS_SLOT = "positions"
 
-_REASONS = {3: "signal", 4: "stop", 5: "target", 6: "stop_out"}
-"""DEAL_REASON_EXPERT, SL, TP, SO; anything else was done by hand."""
+_REASONS = {4: "stop", 5: "target", 6: "stop_out"}
+"""DEAL_REASON_SL, TP, SO. What an order of ours closed is told by its magic; anything else was done by hand."""
+
+
+_ENDS = {OrderState.CANCELED: "cancelled", OrderState.EXPIRED: "expired", OrderState.REJECTED: "rejected"}
 
 
 class Telling(Protocol):
@@ -75,6 +80,7 @@ class AccountFlow:
         self._control = control
         self._interval_s = interval_s
         self._known = Known()
+        self._unknown: set[str] = set()
         self._changed = asyncio.Event()
         book.on_change(self._on_change)
 
@@ -97,10 +103,18 @@ class AccountFlow:
             if self._terminal.state is TerminalState.CONNECTED and self._book.reconciled.is_set():
                 try:
                     await self._book.refresh(priority=Priority.HIGH)
+                    await self._learn_symbols()
                 except MT5Error as error:
                     self.refresh_failures += 1
                     logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
             await asyncio.sleep(REFRESH_S)
+
+    async def _learn_symbols(self) -> None:
+        """The rules of what is held: limits by class need them, and a stop to close the largest risk first."""
+        held = {p.symbol for p in self._book.positions.values()} | {o.symbol for o in self._book.orders.values()}
+        for name in held - self._book.symbols.keys() - self._unknown:
+            if await self._book.symbol(name) is None:
+                self._unknown.add(name)
 
     async def run_events(self) -> None:
         """Announce every difference between what was announced and what is."""
@@ -233,22 +247,24 @@ class AccountFlow:
         if not deals:
             return "manual"
         last = deals[-1]
-        if last.reason in (4, 5, 6):
+        if last.reason in _REASONS:
             return _REASONS[last.reason]
-        intents = await self._journal.intents_by_magic([last.magic])
-        if last.magic in intents:
-            key = intents[last.magic].key
-            return "command" if key.startswith(("stop-", "cmd-")) else "signal"
-        return "manual"
+        intent = (await self._journal.intents_by_magic([last.magic])).get(last.magic)
+        if intent is None:
+            return "manual"
+        person = intent.action == EMERGENCY or is_command(intent.key)
+        return "command" if person else "signal"
 
     async def _how_ended(self, order: Order) -> str:
-        past = await self._terminal.get_history_orders(ticket=order.ticket)
-        state = past[-1].state if past else OrderState.FILLED
-        return {
-            OrderState.CANCELED: "cancelled",
-            OrderState.EXPIRED: "expired",
-            OrderState.REJECTED: "rejected",
-        }.get(state, "filled")
+        """History may lag here, too; an order nothing is known of counts as filled when something came of it."""
+        for _ in range(_HISTORY_TRIES):
+            past = await self._terminal.get_history_orders(ticket=order.ticket)
+            if past:
+                return _ENDS.get(past[-1].state, "filled")
+            if order.ticket in self._book.positions:
+                return "filled"
+            await asyncio.sleep(_HISTORY_PAUSE_S)
+        return "filled" if await self._terminal.get_history_deals(ticket=order.ticket) else "cancelled"
 
     def _pending_event(self, order: Order, state: str, signals: dict[int, str]) -> changes.Announced:
         message = PendingChanged(

@@ -1,41 +1,46 @@
 """What each command does. Whoever asks (backend, gateway, local) gets the same answers from here."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from mt5_bridge.control import commands as table
 from mt5_bridge.control import params as p
 from mt5_bridge.control.commands import Command
 from mt5_bridge.core import halt as machine
-from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core import wire
+from mt5_bridge.core.errors import JournalError, MT5Error, MT5ValidationError
 from mt5_bridge.core.halt import Halt, Origin, ResumeRefusal
-from mt5_bridge.core.intent import magic_base
 from mt5_bridge.core.messages import (
+    OrderResult,
     Reason,
     Status,
     TradingSignal,
     account_message,
     position_message,
 )
-from mt5_bridge.core.model import Action, Bar, Deal, Order, SymbolInfo
+from mt5_bridge.core.model import Action, Bar, Deal, Order, Position, SymbolInfo
 from mt5_bridge.core.times import iso
+from mt5_bridge.flows import past
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.orders import OrderDesk
+from mt5_bridge.flows.ownership import Ownership
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
-from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.port import Terminal
 
 _DONE = frozenset(Status) - {Status.DENIED, Status.REJECTED, Status.UNKNOWN, Status.ABANDONED}
-_TICK_LOOKBACK_MS = 86_400_000
+_FIRST_ANSWER_LOOKS = 60
+_FIRST_ANSWER_PAUSE_S = 0.5
 
 
 class Commands:
@@ -73,7 +78,7 @@ class Commands:
         self._clock = clock
         self._status = status
         self._remote_resume = remote_resume
-        self._magic_base = magic_base
+        self._ownership = Ownership(terminal, journal, magic_base=magic_base)
 
     def table(self) -> dict[str, Callable[[Command], Awaitable[Any]]]:
         """Name → function."""
@@ -141,45 +146,68 @@ class Commands:
 
     async def _close_all(self, command: Command) -> Any:
         wanted = command.of(p.CloseAll)
-        scope = wanted.scope or self._emergency.defaults.scope
-        try:
-            await self._book.refresh()
-            symbol = None if wanted.symbol is None else await self._book.resolve(wanted.symbol)
-        except MT5Error as error:
-            raise _unavailable(error) from error
-        chosen = [
-            position
-            for position in self._book.positions.values()
-            if (symbol is None or position.symbol == symbol)
-            and (scope == "all" or magic_base(position.magic) == self._magic_base)
-        ]
-        signals = [TradingSignal(symbol=c.symbol, action=Action.CLOSE, position=c.ticket) for c in chosen]
-        jobs = [await self._enter(signal, None) for signal in signals]
-        results = [await asyncio.shield(job.outcome) for job in jobs]
-        closed = [c.ticket for c, r in zip(chosen, results, strict=True) if r.status is Status.CLOSED]
-        failed = [
-            {"ticket": c.ticket, "status": r.status.value, "reason": r.reason, "detail": r.detail}
-            for c, r in zip(chosen, results, strict=True)
-            if r.status is not Status.CLOSED
-        ]
-        if failed:
-            raise Refusal(
-                "not_all_closed", f"closed {closed}, left: " + "; ".join(f"{f['ticket']} {f['reason']}" for f in failed)
+        chosen = await self._chosen(wanted.symbol, wanted.scope or self._emergency.defaults.scope)
+        work = [
+            self._outcome(
+                TradingSignal(symbol=c.symbol, action=Action.CLOSE, position=c.ticket, volume=volume),
+                command,
+                part=str(c.ticket),
             )
+            for c, volume in chosen
+        ]
+        results = await asyncio.gather(*work)
+        tickets = [position.ticket for position, _ in chosen]
+        closed = [t for t, r in zip(tickets, results, strict=True) if r.status is Status.CLOSED]
+        left = [
+            f"{t} {r.reason or r.status.value}"
+            for t, r in zip(tickets, results, strict=True)
+            # Not found: it was closed by something else in the meantime.
+            if r.status is not Status.CLOSED and r.reason != Reason.NOT_FOUND
+        ]
+        if left:
+            raise Refusal("not_all_closed", f"closed {closed}, left: {'; '.join(left)}")
         return {"closed": closed}
 
+    async def _chosen(self, name: str | None, scope: str) -> list[tuple[Position, float | None]]:
+        """The positions a close_all is about, and how much of each; None: all of it."""
+        try:
+            await self._book.refresh()
+            symbol = None if name is None else await self._book.resolve(name)
+            held = [x for x in self._book.positions.values() if symbol is None or x.symbol == symbol]
+            if scope == "all":
+                return [(position, None) for position in held]
+            mine = await self._ownership.volumes(held, netting=self._book.netting)
+        except MT5Error as error:
+            raise _unavailable(error) from error
+        return [(x, None if mine[x.ticket] >= x.volume else mine[x.ticket]) for x in held if mine[x.ticket] > 0]
+
     async def _trade(self, signal: TradingSignal, command: Command) -> Any:
-        job = await self._enter(signal, command.request_id)
-        outcome = await asyncio.shield(job.outcome)
+        outcome = await self._outcome(signal, command)
         if outcome.status not in _DONE:
             raise Refusal(outcome.reason or outcome.status.value, outcome.detail or outcome.status.value)
         return msgspec.to_builtins(outcome)
 
-    async def _enter(self, signal: TradingSignal, request_id: str | int | None) -> Any:
+    async def _outcome(self, signal: TradingSignal, command: Command, part: str = "") -> OrderResult:
+        """What came of it: now, or in the life that was asked the same and ended before it could answer."""
         try:
-            return await self._intake.command(signal, request_id)
+            name = _inbox_name(command.request_id, part)
+            first = None if name is None else await self._first_outcome(name)
+            if first is not None:
+                return first
+            job = await self._intake.command(signal, command.request_id, name=name)
         except JournalError as error:
             raise Refusal("journal_unavailable", str(error)) from error
+        return await asyncio.shield(job.outcome)
+
+    async def _first_outcome(self, name: str) -> OrderResult | None:
+        for _ in range(_FIRST_ANSWER_LOOKS):
+            row = await self._intake.earlier_command(name)
+            if row is None:
+                return None
+            if row.result is not None:
+                return msgspec.json.decode(wire.decode(row.result).data, type=OrderResult)
+            await asyncio.sleep(_FIRST_ANSWER_PAUSE_S)
+        raise Refusal("in_progress", "the same request is being worked on: its order_result will tell")
 
     async def _symbol_of_position(self, ticket: int) -> str:
         position = self._book.positions.get(ticket)
@@ -222,10 +250,22 @@ class Commands:
 
     async def _resume(self, command: Command) -> Any:
         wanted = command.of(p.ResumeTrading)
-        return await self.resume(wanted.reason, wanted.by, force=wanted.force, origin=Origin.REMOTE)
+        return await self.resume(
+            wanted.reason, wanted.by, force=wanted.force, origin=Origin.REMOTE, request_id=command.request_id
+        )
 
-    async def resume(self, reason: str, by: str, *, force: bool, origin: Origin) -> dict[str, Any]:
+    async def resume(
+        self, reason: str, by: str, *, force: bool, origin: Origin, request_id: wire.RequestId = None
+    ) -> dict[str, Any]:
         """Lift the halt on a person's word.
+
+        Args:
+            reason: why, obligatory.
+            by: who.
+            force: in spite of survivors and unknown outcomes.
+            origin: where the word came from.
+            request_id: of the command; its answer becomes durable together with the resume, so that the same word
+                repeated after a crash cannot lift a later stop.
 
         Raises:
             Refusal: survivors, unknown intents, stopped locally, or the journal cannot be written.
@@ -236,7 +276,7 @@ class Commands:
             by=by,
             at_msc=self._clock.now_ms(),
             origin=origin,
-            survivors=bool(self._emergency.survivors),
+            survivors=self._emergency.unfinished,
             unknown_intents=bool(self._desk.unresolved or self._desk.flying),
             force=force,
             remote_allowed=self._remote_resume,
@@ -244,14 +284,13 @@ class Commands:
         if isinstance(new, ResumeRefusal):
             raise Refusal(new.value, _REFUSALS[new])
         try:
-            await self._latch.loosen(
-                new, changes.Audited(at_msc=new.at_msc, who=by, what="resume_trading", detail=reason)
-            )
+            resumed = await self._latch.loosen(new, *_resume_story(new, request_id))
         except JournalError as error:
             raise Refusal("journal_unavailable", f"trading stays halted: {error}") from error
-        if self._latch.halt is new:
-            self._emergency.resumed()
-        return halt_data(self._latch.halt)
+        if not resumed:
+            raise Refusal("halted", "a stop came in between: trading stays halted")
+        self._emergency.resumed()
+        return halt_data(new)
 
     # --- what reads
 
@@ -292,30 +331,30 @@ class Commands:
         wanted = command.of(p.GetRates)
         try:
             symbol = await self._book.resolve(wanted.symbol)
-            bars = await self._terminal.get_rates(symbol, wanted.timeframe, wanted.count, wanted.from_msc)
+            if wanted.from_msc is None:
+                bars = await self._terminal.get_rates(symbol, wanted.timeframe, wanted.count)
+            else:
+                bars = await past.bars_from(
+                    self._terminal, symbol, wanted.timeframe, wanted.from_msc, wanted.count, self._clock.now_ms()
+                )
         except MT5Error as error:
             raise _unavailable(error) from error
         return [bar_data(bar) for bar in bars]
 
     async def _get_ticks(self, command: Command) -> Any:
         wanted = command.of(p.GetTicks)
-        now = self._clock.now_ms()
-        newest = wanted.from_msc is None
-        since = now - _TICK_LOOKBACK_MS if wanted.from_msc is None else wanted.from_msc
+        until = self._clock.now_ms() if wanted.to_msc is None else wanted.to_msc
         try:
             symbol = await self._book.resolve(wanted.symbol)
             info = await self._book.symbol(symbol)
-            blocks = await self._terminal.get_ticks(
-                symbol, since, wanted.to_msc or now, None if newest else wanted.count
-            )
+            if wanted.from_msc is None:
+                rows = await past.ticks_before(self._terminal, symbol, until, wanted.count)
+            else:
+                rows = await past.ticks_from(self._terminal, symbol, wanted.from_msc, until, wanted.count)
         except MT5Error as error:
             raise _unavailable(error) from error
         if info is None:
             raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {wanted.symbol}")
-        until = now if wanted.to_msc is None else wanted.to_msc
-        # The terminal reads from whole seconds on.
-        rows = [r for block in blocks for r in convert.ticks(block, self._terminal.clock) if since <= r[0] <= until]
-        rows = rows[-wanted.count :] if newest else rows[: wanted.count]
         return [tick_data(symbol, info.point, row) for row in rows]
 
     async def _get_history(self, command: Command) -> Any:
@@ -332,18 +371,18 @@ class Commands:
             raise _unavailable(error) from error
 
     async def _subscribe(self, command: Command) -> Any:
-        added, unknown = [], {}
+        added, failed, last = [], {}, None
         for name in command.of(p.Symbols).symbols:
             try:
                 added.append(await self._ticks.subscribe(name))
             except MT5Error as error:
-                unknown[name] = str(error)
-        if unknown and not added:
-            raise Refusal(Reason.UNKNOWN_SYMBOL.value, "; ".join(f"{n}: {why}" for n, why in unknown.items()))
-        return {"symbols": list(self._ticks.symbols), "added": added, "failed": unknown}
+                failed[name], last = str(error), error
+        if last is not None and not added:
+            raise Refusal(_unavailable(last).code, "; ".join(f"{n}: {why}" for n, why in failed.items()))
+        return {"symbols": list(self._ticks.symbols), "added": added, "failed": failed}
 
     async def _unsubscribe(self, command: Command) -> Any:
-        removed = [name for name in command.of(p.Symbols).symbols if self._ticks.unsubscribe(name)]
+        removed = [name for name in command.of(p.Symbols).symbols if await self._ticks.unsubscribe(name)]
         return {"symbols": list(self._ticks.symbols), "removed": removed}
 
 
@@ -355,8 +394,35 @@ _REFUSALS = {
 
 
 def _unavailable(error: MT5Error) -> Refusal:
-    code = Reason.UNKNOWN_SYMBOL.value if error.code == -4 else Reason.TERMINAL_UNAVAILABLE.value
-    return Refusal(code, str(error))
+    if isinstance(error, MT5ValidationError):
+        code = Reason.AMBIGUOUS_SYMBOL if str(error).startswith("ambiguous") else Reason.INVALID
+    else:
+        code = Reason.UNKNOWN_SYMBOL if error.code == -4 else Reason.TERMINAL_UNAVAILABLE
+    return Refusal(code.value, str(error))
+
+
+def _inbox_name(request_id: wire.RequestId, part: str) -> str | None:
+    """Under which a command's signal enters the inbox: the same for the same request, so that it acts once."""
+    if request_id is None:
+        return None
+    return hashlib.sha256(f"{request_id}\0{part}".encode()).hexdigest()[:24]
+
+
+def _resume_story(new: Halt, request_id: wire.RequestId) -> list[changes.Change]:
+    story: list[changes.Change] = [
+        changes.Audited(at_msc=new.at_msc, who=new.by, what="resume_trading", detail=new.reason)
+    ]
+    if request_id is not None:
+        answer = table.succeeded("resume_trading", halt_data(new))
+        story.append(
+            changes.CommandAnswered(
+                request_id=str(request_id),
+                command="resume_trading",
+                answer=table.encode_answer(answer),
+                at_msc=new.at_msc,
+            )
+        )
+    return story
 
 
 def halt_data(halt: Halt) -> dict[str, Any]:

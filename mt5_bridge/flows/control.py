@@ -11,17 +11,20 @@ from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.core import wire
 from mt5_bridge.core.errors import JournalError, WireError
-from mt5_bridge.core.halt import Origin
-from mt5_bridge.core.times import iso
+from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
-from mt5_bridge.flows.signals import SIGNAL, Intake
+from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 
 MAX_WAITING = 512
+MAX_SIGNALS = 2048
 MAX_AT_ONCE = 16
+QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
+"""What asks nothing of the terminal does not wait behind what does."""
 ERRORS_PER_S = 1.0
 
 
@@ -82,7 +85,7 @@ class ControlFlow:
         self._on_defect = on_defect
         self._channel: Answering | None = None
         self._frames: asyncio.Queue[wire.Envelope] = asyncio.Queue(MAX_WAITING)
-        self._signals: asyncio.Queue[wire.Envelope] = asyncio.Queue(MAX_WAITING)
+        self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -105,9 +108,11 @@ class ControlFlow:
             self._error("invalid", str(error))
             return
         if envelope.type == SIGNAL:
-            self._queue(self._signals, envelope)
+            self._queue_signal(envelope)
+        elif envelope.type in QUICK and len(self._tasks) < MAX_WAITING:
+            self._spawn(self._command(envelope))
         elif table.is_command(envelope.type):
-            self._queue(self._frames, envelope)
+            self._queue_command(envelope)
         elif table.is_answer(envelope.type):
             return
         elif envelope.request_id is not None:
@@ -126,7 +131,10 @@ class ControlFlow:
     async def run_signals(self) -> None:
         """Enter signals in the order they came."""
         while True:
-            await self._intake.take_frame(await self._signals.get())
+            frames = [await self._signals.get()]
+            while len(frames) < CHUNK and not self._signals.empty():
+                frames.append(self._signals.get_nowait())
+            await self._intake.take_frames(frames)
 
     async def close(self) -> None:
         """End what still runs."""
@@ -136,11 +144,21 @@ class ControlFlow:
 
     # --- the stop
 
+    async def restore(self) -> None:
+        """Know the stops that an earlier life answered: repeated while halted they do nothing twice.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        since = self._clock.now_ms() - DAY
+        for stored in await self._journal.answers(table.EMERGENCY_STOP, since):
+            self._stop_answers[stored.request_id] = table.decode_answer(stored.answer)
+
     def _stop(self, frame: StopFrame) -> None:
         self.stats.stops += 1
         params, defaults = frame.params, self._emergency.defaults
         key = None if frame.request_id is None else str(frame.request_id)
-        if key in self._stop_answers and self._latch.halt.state.value == "halted":
+        if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
             self.stats.repeated += 1
             self._answer(self._stop_answers[key], frame.request_id, urgent=True)
             return
@@ -158,9 +176,9 @@ class ControlFlow:
         self._spawn(self._answer_stop(frame, key, halt, durable))
 
     async def _answer_stop(
-        self, frame: StopFrame, key: str | None, halt: Any, durable: "asyncio.Task[None] | None"
+        self, frame: StopFrame, key: str | None, halt: Halt, durable: "asyncio.Task[None] | None"
     ) -> None:
-        data = {
+        data: dict[str, Any] = {
             "state": halt.state.value,
             "reason": halt.reason,
             "by": halt.by,
@@ -170,21 +188,29 @@ class ControlFlow:
         if frame.faults:
             data["faults"] = list(frame.faults)
         answer = table.succeeded(table.EMERGENCY_STOP, data)
-        if key is not None:
-            if len(self._stop_answers) > MAX_WAITING:
-                self._stop_answers.clear()
-            self._stop_answers[key] = answer
         self._answer(answer, frame.request_id, urgent=True)
+        if key is not None:
+            while len(self._stop_answers) >= MAX_WAITING:
+                del self._stop_answers[next(iter(self._stop_answers))]
+            self._stop_answers[key] = answer
+            await self._remember(key, table.EMERGENCY_STOP, answer)
 
     # --- all other commands
 
-    def _queue(self, queue: "asyncio.Queue[wire.Envelope]", envelope: wire.Envelope) -> None:
+    def _queue_command(self, envelope: wire.Envelope) -> None:
         try:
-            queue.put_nowait(envelope)
+            self._frames.put_nowait(envelope)
         except asyncio.QueueFull:
             self.stats.overloaded += 1
             failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
             self._answer(failed, envelope.request_id)
+
+    def _queue_signal(self, envelope: wire.Envelope) -> None:
+        try:
+            self._signals.put_nowait((envelope, self._clock.now_ms()))
+        except asyncio.QueueFull:
+            self.stats.overloaded += 1
+            self._send(self._intake.overloaded(envelope, f"{MAX_SIGNALS} signals wait already: send less"))
 
     async def _command(self, envelope: wire.Envelope) -> None:
         self.stats.commands += 1
@@ -226,16 +252,19 @@ class ControlFlow:
             first: dict[str, Any] = table.decode_answer(stored.answer)
             return first
         answer = await self._do(command)
+        await self._remember(key, command.name, answer)
+        return answer
+
+    async def _remember(self, key: str, command: str, answer: dict[str, Any]) -> None:
         remembered = changes.CommandAnswered(
-            request_id=key, command=command.name, answer=table.encode_answer(answer), at_msc=self._clock.now_ms()
+            request_id=key, command=command, answer=table.encode_answer(answer), at_msc=self._clock.now_ms()
         )
         try:
             await self._journal.commit(remembered)
         except JournalError as error:
-            logger.bind(event="answer_not_journalled", command=command.name).error(
-                "ERROR the answer to {command} cannot be remembered: {error}", command=command.name, error=error
+            logger.bind(event="answer_not_journalled", command=command).error(
+                "ERROR the answer to {command} cannot be remembered: {error}", command=command, error=error
             )
-        return answer
 
     async def _do(self, command: Command) -> dict[str, Any]:
         try:
@@ -244,8 +273,11 @@ class ControlFlow:
             return table.failed(command.name, refusal.code, str(refusal))
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
+        frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
+        self._send(frame, urgent=urgent)
+
+    def _send(self, frame: bytes, *, urgent: bool = False) -> None:
         if self._channel is not None:
-            frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
             self._channel.send(frame, urgent=urgent)
 
     def _error(self, code: str, message: str) -> None:
@@ -256,9 +288,8 @@ class ControlFlow:
             self.stats.silenced += 1
             return
         self._last_error = now
-        if self._channel is not None:
-            data = {"code": code, "message": message[:500]}
-            self._channel.send(wire.encode("error", data, now_msc=self._clock.now_ms()))
+        data = {"code": code, "message": message[:500]}
+        self._send(wire.encode("error", data, now_msc=self._clock.now_ms()))
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, release: bool = False) -> None:
         task = asyncio.create_task(work, name="command")

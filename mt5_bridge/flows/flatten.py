@@ -22,6 +22,8 @@ from mt5_bridge.flows.ownership import Ownership
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import Priority, Snapshot, Terminal
 
+EMERGENCY = "EMERGENCY"
+"""The action of its intents in the journal."""
 SETTLE_S = 0.5
 _BACK_OFF_FIRST_S = 0.2
 _BACK_OFF_MOST_S = 30.0
@@ -211,9 +213,7 @@ class Flattener:
         ticket.magic = magic = self.desk.natural_magic(self.key, self._sends)
         ticket.volume, ticket.unknown = target.present, False
         request = await self._request(target, magic)
-        intent = Intent(
-            key=self.key, leg=self._sends, request=request, action="EMERGENCY", volume_before=target.present
-        )
+        intent = Intent(key=self.key, leg=self._sends, request=request, action=EMERGENCY, volume_before=target.present)
         self.write(self.desk.opened(intent, self.clock.now_ms()))
         sent = await self.desk.send(
             None, intent, check=lambda: None, priority=Priority.CRITICAL, timeout=_ACTION_TIMEOUT_S

@@ -8,77 +8,31 @@ index is never poisoned: what is forged, foreign or undecodable does not enter i
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
-import msgspec
 from loguru import logger
 
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Denial, Limits
-from mt5_bridge.core.errors import JournalError, WireError
-from mt5_bridge.core.messages import OrderResult, Reason, Status, TradingSignal
-from mt5_bridge.core.times import iso, parse_time
+from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.messages import Reason, Status, TradingSignal
+from mt5_bridge.core.times import DAY, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
-from mt5_bridge.flows.outbox import REDPANDA, Outbox
+from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredSignal
 
-SIGNAL = "trading_signal"
-SIGNATURE = "signature"
+__all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record"]
+
+CHUNK = 100
+"""Signals sorted and entered in one go: a few ms, so that a flood does not hold up a stop."""
 _RETRY_S = 0.5
 
-
-class Record(Protocol):
-    """A record of the signal topic; `timestamp_ms` is UTC, negative where there is none."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
-    @property
-    def timestamp_ms(self) -> int: ...
-
-
-@dataclass
-class IntakeStats:
-    """What came in and what became of it at the door."""
-
-    records: int = 0
-    frames: int = 0
-    accepted: int = 0
-    tombstones: int = 0
-    foreign: int = 0
-    duplicates: int = 0
-    dead_letters: int = 0
-    bad_signatures: int = 0
-    early: int = 0
-
-
-@dataclass(slots=True)
-class _Entry:
-    job: Job
-    record: Record | None = None
-    denial: Denial | None = None
-
-
-@dataclass(slots=True)
-class _Sorted:
-    """A batch sorted: what enters the inbox, and what is written beside it."""
-
-    entries: list[_Entry] = field(default_factory=list)
-    beside: list[changes.Change] = field(default_factory=list)
+Frame = tuple[wire.Envelope, int]
+"""A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
 
 class Intake:
@@ -113,17 +67,21 @@ class Intake:
         self._clock = clock
         self._limits = limits
         self._early = early
-        self._login = login
-        self._hmac_key = hmac_key
         self._reply = reply
         self._entering: set[str] = set()
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
+        self._resets: dict[tuple[str, int], int] = {}
+        self._sorter = Sorter(
+            outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_key=hmac_key
+        )
 
     def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
         """The consumer began at a time, not at an offset: what it brings may have been executed before."""
-        self._suspect_until[partition] = self._clock.now_ms()
+        # The clock of who made a signal may be ahead of ours, as far as we accept.
+        self._suspect_until[partition] = self._clock.now_ms() + self._limits().clock_skew_ms
+        self._resets[topic, partition] = offset
         logger.bind(event="signals_position_lost", topic=topic, partition=partition, offset=offset).warning(
             "Signals of {topic}/{partition} are read from offset {offset}: {why}",
             topic=topic,
@@ -134,18 +92,19 @@ class Intake:
 
     async def take(self, batch: Sequence[Record]) -> None:
         """Enter a batch of records; returns when they and the offsets behind them are durable."""
+        received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
+        for start in range(0, len(batch), CHUNK):
+            await self._take(batch[start : start + CHUNK], received)
+
+    async def _take(self, batch: Sequence[Record], received: int) -> None:
         self.stats.records += len(batch)
         while True:
-            work = _Sorted()
+            work = Sorted()
             for record in batch:
-                self._sort_record(record, work)
-            offsets = {(record.topic, record.partition): record.offset + 1 for record in batch}
-            work.beside += [
-                changes.OffsetMoved(topic=topic, partition=partition, next_offset=offset)
-                for (topic, partition), offset in offsets.items()
-            ]
+                self._sorter.record(record, work, received)
+            work.beside += self._positions_after(batch)
             try:
                 await self._enter(work)
             except JournalError as error:
@@ -154,50 +113,77 @@ class Intake:
                 )
                 await asyncio.sleep(_RETRY_S)
             else:
+                for record in batch:
+                    self._resets.pop((record.topic, record.partition), None)
                 return
 
-    async def take_frame(self, envelope: wire.Envelope) -> None:
-        """Enter a signal that came over the WebSocket."""
-        self.stats.frames += 1
+    def _positions_after(self, batch: Sequence[Record]) -> list[changes.Change]:
+        offsets = {(record.topic, record.partition): record.offset + 1 for record in batch}
+        moves: list[changes.Change] = [
+            # Offsets never move back, but for a topic made anew.
+            changes.TopicReset(topic=topic, partition=partition, next_offset=self._resets[topic, partition])
+            for topic, partition in offsets
+            if (topic, partition) in self._resets
+        ]
+        moves += [
+            changes.OffsetMoved(topic=topic, partition=partition, next_offset=offset)
+            for (topic, partition), offset in offsets.items()
+        ]
+        return moves
+
+    async def take_frames(self, frames: Sequence[Frame]) -> None:
+        """Enter signals that came over the WebSocket, in one commit."""
+        self.stats.frames += len(frames)
         await self.login_known.wait()
-        now, work = self._clock.now_ms(), _Sorted()
-        request_id = envelope.request_id
-        try:
-            signal = wire.decode_signal(envelope.data)
-        except WireError as error:
-            self._refuse(work, error.signal_id, Denial(code=Reason.INVALID, detail=str(error)), request_id)
-        else:
-            denial = self._forged(signal, bytes(envelope.data), envelope.signature)
-            if denial is not None:
-                self._refuse(work, signal.signal_id, denial, request_id)
-            elif not self._foreign(signal.account):
-                key = signal.signal_id or (f"req-{request_id}" if request_id is not None else f"ws-{uuid.uuid4().hex}")
-                created = now if signal.created_at is None else parse_time(signal.created_at)
-                work.entries.append(_Entry(Job(key, signal, now, created, "websocket", request_id)))
-            else:
-                self._refuse(
-                    work,
-                    signal.signal_id,
-                    Denial(code=Reason.ACCOUNT_MISMATCH, detail=f"this bridge trades account {self._login()}"),
-                    request_id,
-                )
+        work = Sorted()
+        for envelope, received in frames:
+            self._sorter.frame(envelope, received, work)
         try:
             await self._enter(work, repeat=True)
         except JournalError as error:
-            logger.bind(event="signals_not_journalled", count=1).error(
-                "ERROR a signal is refused, the journal cannot be written: {error}", error=error
+            logger.bind(event="signals_not_journalled", count=len(frames)).error(
+                "ERROR {count} signals are refused, the journal cannot be written: {error}",
+                count=len(frames),
+                error=error,
             )
+            self._tell_refused(work, str(error))
 
-    async def command(self, signal: TradingSignal, request_id: str | int | None) -> Job:
+    def overloaded(self, envelope: wire.Envelope, why: str) -> bytes:
+        """The answer to a frame with a signal that cannot even wait; its id is not spent."""
+        denial = Denial(code=Reason.THROTTLED, detail=why)
+        denied = self._sorter.denied(
+            wire.peek(b'{"data":' + bytes(envelope.data) + b"}")[0], envelope.request_id, denial
+        )
+        return self._outbox.event("order_result", denied, request_id=envelope.request_id).payload
+
+    async def command(self, signal: TradingSignal, request_id: wire.RequestId, *, name: str | None = None) -> Job:
         """Enter a person's command as a job; its outcome is the job's.
+
+        Args:
+            signal: what it asks for.
+            request_id: echoed in its result.
+            name: what makes the command one and the same when it is asked again; None: it never is.
 
         Raises:
             JournalError: the journal cannot be read.
         """
         now = self._clock.now_ms()
-        job = Job(f"cmd-{uuid.uuid4().hex}", signal, now, now, COMMAND, request_id, person=True)
-        await self._enter(_Sorted(entries=[_Entry(job)]), wait=False)
+        key = _command_key(name or uuid.uuid4().hex)
+        if name is not None and key in await self._journal.seen([key]):
+            key = f"{key}-{now}"  # a `request_id` used anew after its day is over
+        job = Job(key, signal, now, now, COMMAND, request_id, person=True)
+        await self._enter(Sorted(entries=[Entry(job)]), wait=False)
         return job
+
+    async def earlier_command(self, name: str) -> StoredSignal | None:
+        """The inbox row of a command of that name in the last 24 hours.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        key = _command_key(name)
+        row = (await self._journal.seen([key])).get(key)
+        return None if row is None or self._clock.now_ms() - row.received_msc >= DAY else row
 
     def resume(self, row: StoredSignal) -> Job:
         """A job as the inbox kept it: received in an earlier life, not settled."""
@@ -207,98 +193,20 @@ class Intake:
         read = row.source == REDPANDA
         return Job(row.key, signal, row.received_msc, created, row.source, person=row.source == COMMAND, suspect=read)
 
-    # --- sorting
-
-    def _sort_record(self, record: Record, work: _Sorted) -> None:
-        if record.value is None:
-            self.stats.tombstones += 1
-            return
-        login = self._login() or ""
-        keyed = None if record.key is None else record.key.decode("utf-8", "replace")
-        if self._limits().require_account and keyed != login:
-            self.stats.foreign += 1
-            return
-        try:
-            signal = _signal_in(record.value)
-        except WireError as error:
-            self._bury(record, error, work)
-            return
-        header = next((v.decode("latin-1") for name, v in record.headers if name.lower() == SIGNATURE), None)
-        denial = self._forged(signal, record.value, header)
-        if denial is not None:
-            self._refuse(work, signal.signal_id, denial, None)
-        elif self._foreign(signal.account):
-            self.stats.foreign += 1
-        else:
-            work.entries.append(_Entry(self._job_of(record, record.value, signal), record))
-
-    def _job_of(self, record: Record, value: bytes, signal: TradingSignal) -> Job:
-        now = self._clock.now_ms()
-        stamp = record.timestamp_ms if record.timestamp_ms and record.timestamp_ms > 0 else now
-        created = stamp if signal.created_at is None else parse_time(signal.created_at)
-        key = signal.signal_id or wire.derived_signal_id(
-            record.topic, record.partition, record.offset, record.timestamp_ms, value
-        )
-        # The time it was made goes into the inbox with it, so that a later life judges its age alike.
-        kept = msgspec.structs.replace(signal, created_at=created)
-        # Clocks differ: a signal made before the position was lost may be dated after it, within the tolerance.
-        dated = min(created, stamp) - self._limits().clock_skew_ms
-        suspect = dated <= self._suspect_until.get(record.partition, -1)
-        record_key = None if record.key is None else record.key.decode("utf-8", "replace")
-        return Job(key, kept, now, created, REDPANDA, suspect=suspect, record_key=record_key)
-
-    def _bury(self, record: Record, error: WireError, work: _Sorted) -> None:
-        self.stats.dead_letters += 1
-        assert record.value is not None
-        place = f"{record.topic}/{record.partition}/{record.offset}"
-        logger.bind(event="dead_letter", place=place, reason=error.reason).warning(
-            "Signal at {place} cannot be read and goes to the DLQ: {error}", place=place, error=error
-        )
-        work.beside.append(
-            self._outbox.dead_letter(
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-                why={"reason": error.reason, "detail": str(error)[:500], "source": place},
-            )
-        )
-        if error.signal_id:
-            self._refuse(work, error.signal_id, Denial(code=Reason.INVALID, detail=str(error)), None)
-
-    def _forged(self, signal: TradingSignal, value: bytes, signature: str | None) -> Denial | None:
-        if self._hmac_key is None:
-            return None
-        if not wire.signature_matches(value, self._hmac_key, signature):
-            self.stats.bad_signatures += 1
-            why = "no signature" if signature is None else "the signature does not match"
-            return Denial(code=Reason.BAD_SIGNATURE, detail=why)
-        missing = [n for n in ("signal_id", "created_at", "account") if getattr(signal, n) in (None, "")]
-        if missing:
-            return Denial(code=Reason.INVALID, detail=f"a signed signal needs {', '.join(missing)} inside its value")
-        return None
-
-    def _foreign(self, account: str | int | None) -> bool:
-        return account not in (None, "") and str(account) != (self._login() or "")
-
-    def _refuse(self, work: _Sorted, signal_id: str | None, denial: Denial, request_id: str | int | None) -> None:
-        """A denial that leaves no trace in the inbox."""
-        if signal_id is None and request_id is None:
-            return
-        stamp = iso(self._clock.now_ms())
-        denied = OrderResult(
-            signal_id=signal_id,
-            request_id=request_id,
-            status=Status.DENIED,
-            reason=denial.code.value,
-            detail=denial.detail,
-            received_at=stamp,
-            done_at=stamp,
-        )
-        work.beside.append(self._outbox.event("order_result", denied, request_id=request_id))
+    def _tell_refused(self, work: Sorted, why: str) -> None:
+        """Nothing of it is in the inbox, so no id is spent: the answer says so at once, past the outbox."""
+        denial = Denial(code=Reason.JOURNAL_UNAVAILABLE, detail=why)
+        for entry in work.entries:
+            job = entry.job
+            denied = self._sorter.denied(job.signal_id, job.request_id, denial)
+            self._reply(self._outbox.event("order_result", denied, request_id=job.request_id).payload)
+        for change in work.beside:
+            if isinstance(change, changes.Announced):
+                self._reply(change.payload)
 
     # --- entering
 
-    async def _enter(self, work: _Sorted, *, repeat: bool = False, wait: bool = True) -> None:
+    async def _enter(self, work: Sorted, *, repeat: bool = False, wait: bool = True) -> None:
         batch = list(work.beside)
         async with self._door:
             fresh = await self._fresh(work.entries, repeat=repeat)
@@ -323,15 +231,17 @@ class Intake:
         if not done.cancelled():
             done.exception()  # seen by everyone who awaits it; nobody may do so after a shutdown
 
-    async def _fresh(self, entries: list[_Entry], *, repeat: bool) -> list[_Entry]:
+    async def _fresh(self, entries: list[Entry], *, repeat: bool) -> list[Entry]:
         if not entries:
             return []
         # Before the look-up: what is being entered now may be durable, and out of this set, when it has been made.
         taken = set(self._entering)
         seen = await self._journal.seen([entry.job.key for entry in entries])
-        fresh: list[_Entry] = []
+        fresh: list[Entry] = []
         for entry in entries:
             key = entry.job.key
+            if key in seen and _used_anew(entry.job, seen[key]):
+                key = entry.job.key = f"{key}-{entry.job.received_msc}"
             if key not in seen and key not in taken:
                 taken.add(key)
                 fresh.append(entry)
@@ -342,7 +252,7 @@ class Intake:
                 self._reply(first)
         return fresh
 
-    def _entered(self, entry: _Entry) -> list[changes.Change]:
+    def _entered(self, entry: Entry) -> list[changes.Change]:
         job, record = entry.job, entry.record
         received = changes.SignalReceived(
             key=job.key,
@@ -382,8 +292,16 @@ class Intake:
         ]
 
 
-def _signal_in(value: bytes) -> TradingSignal:
-    envelope = wire.decode(value)
-    if envelope.type != SIGNAL:
-        raise WireError(f"type {envelope.type[:60]!r} does not belong on this topic", reason="unknown_type")
-    return wire.decode_signal(envelope.data)
+def _used_anew(job: Job, first: StoredSignal) -> bool:
+    """A frame without `signal_id` is known by its `request_id`, and those are remembered for 24 hours only."""
+    nameless = job.source == WEBSOCKET and not job.signal.signal_id
+    return nameless and job.received_msc - first.received_msc >= DAY
+
+
+def is_command(key: str) -> bool:
+    """Whether an inbox key is a person's command's."""
+    return key.startswith(_command_key(""))
+
+
+def _command_key(name: str) -> str:
+    return f"cmd-{name}"

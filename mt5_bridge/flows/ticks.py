@@ -5,6 +5,7 @@ under way it is not asked again; when they fail it is read again from the last a
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import Any, Protocol
 from loguru import logger
 
 from mt5_bridge.core import wire
-from mt5_bridge.core.errors import BrokerError, JournalError, MT5DataError, MT5Error
+from mt5_bridge.core.errors import BrokerError, JournalError, MT5DataError, MT5Error, MT5ValidationError
 from mt5_bridge.core.model import Cursor, Quote, SymbolInfo, TickBlock
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -28,6 +29,9 @@ CATCH_UP_BEHIND_MS = 30_000
 """A symbol further behind than this is read by the history host, away from the live one."""
 CATCH_UP_PAGE = 20_000
 CURSOR_S = 0.5
+_LIVE_AFTER_CATCH_UP_S = 10.0
+"""A symbol that history had nothing more of is left to the live host so long, whatever its quote says."""
+_LOOK_AGAIN_S = 5.0
 _RETRY_S = 1.0
 _REFUSED_S = 5.0
 _IDLE_S = 0.1
@@ -63,6 +67,7 @@ class TickStats:
     missed_slots: int = 0
     published: int = 0
     failed_publishes: int = 0
+    unusable: int = 0
     poll_failures: int = 0
     catch_ups: int = 0
     age_ms: int | None = None
@@ -78,6 +83,7 @@ class Feed:
     acked: Cursor | None = None
     busy: asyncio.Task[None] | None = None
     dirty: bool = False
+    live_until: float = 0.0
 
     @property
     def free(self) -> bool:
@@ -121,7 +127,7 @@ class TickFlow:
         self._wanted = list(dict.fromkeys(symbols))
         self._period = 1.0 / hz
         self._latest_only = latest_only
-        self._backfill_ms = backfill_ms
+        self._backfill_ms = backfill_ms if producer is not None else 0
         self._topic = topic
         self._headers = headers
         self._producer = producer
@@ -130,6 +136,8 @@ class TickFlow:
         self._feeds: dict[str, Feed] = {}
         self._cursors: dict[str, Cursor] = {}
         self._missing: dict[str, str] = {}
+        self._look_again: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -142,11 +150,13 @@ class TickFlow:
         return self._missing
 
     async def restore(self) -> None:
-        """Take up the cursors of an earlier life.
+        """Take up the cursors of an earlier life; where only the latest tick counts, none matters.
 
         Raises:
             JournalError: the journal cannot be read.
         """
+        if self._producer is None:
+            return
         self._cursors = await self._journal.cursors()
 
     async def subscribe(self, name: str) -> str:
@@ -159,19 +169,32 @@ class TickFlow:
         info = await self._book.symbol(symbol)
         if info is None:
             raise MT5DataError(f"the terminal has no symbol {name}", code=-4)
+        if info.point <= 0:
+            raise MT5ValidationError(f"{symbol} has no point: the terminal says {info.point}")
         if symbol not in self._feeds:
             cursor = self._cursors.get(symbol)
             self._feeds[symbol] = Feed(info, read=cursor, acked=cursor)
         return symbol
 
-    def unsubscribe(self, name: str) -> bool:
-        """Stop streaming; its cursor stays in the journal."""
+    async def unsubscribe(self, name: str) -> bool:
+        """Stop streaming a symbol, by the terminal's name or the backend's; its cursor stays in the journal."""
         if name in self._wanted:
             self._wanted.remove(name)
+        self._missing.pop(name, None)
+        if name not in self._feeds:
+            try:
+                name = await self._book.resolve(name)
+            except MT5Error:
+                return False
         feed = self._feeds.pop(name, None)
-        if feed is not None and feed.acked is not None:
+        if feed is None:
+            return False
+        if feed.busy is not None:
+            feed.busy.cancel()
+        if feed.acked is not None and self._producer is not None:
             self._cursors[name] = feed.acked
-        return feed is not None
+            await self._save({name: feed.acked})
+        return True
 
     async def run(self) -> None:
         """Poll at absolute deadlines; a slot that is over is skipped and counted, never made up for."""
@@ -222,7 +245,7 @@ class TickFlow:
 
     async def close(self) -> None:
         """End what is under way and write the cursors."""
-        tasks = [feed.busy for feed in self._feeds.values() if feed.busy is not None]
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -231,18 +254,30 @@ class TickFlow:
         except JournalError as error:
             logger.bind(event="cursors_not_saved").warning("Cursors not saved: {error}", error=error)
 
+    async def _save(self, cursors: Mapping[str, Cursor]) -> None:
+        try:
+            await self._journal.commit(*(_moved(symbol, cursor) for symbol, cursor in cursors.items()))
+        except JournalError as error:
+            logger.bind(event="cursors_not_saved").warning("Cursors not saved: {error}", error=error)
+
     # --- reading
 
     async def _find_wanted(self) -> None:
-        """Symbols of the settings that are not streamed yet; asked once after each connection."""
-        for name in [name for name in self._wanted if name not in self._missing]:
+        """Symbols of the settings that are not streamed yet; one that is not there is asked for once a connection.
+
+        Raises:
+            MT5Error: the terminal cannot be asked at all; what ails one symbol does not stop the others.
+        """
+        now = self._clock.monotonic()
+        for name in [n for n in self._wanted if n not in self._missing and self._look_again.get(n, 0.0) <= now]:
             try:
                 await self.subscribe(name)
                 self._wanted.remove(name)
-            except MT5Error as error:
-                if error.code != -4 and error.retriable:
-                    raise
-                self._missing[name] = str(error)
+            except (MT5DataError, MT5ValidationError) as error:
+                if error.retriable and error.code != -4:
+                    self._look_again[name] = now + _LOOK_AGAIN_S
+                else:
+                    self._missing[name] = str(error)
                 logger.bind(event="symbol_missing", symbol=name).warning(
                     "Symbol {symbol} cannot be streamed: {error}", symbol=name, error=error
                 )
@@ -251,6 +286,7 @@ class TickFlow:
         """The terminal came back: symbols that were missing are looked for again."""
         self._wanted += [name for name in self._missing if name not in self._wanted]
         self._missing.clear()
+        self._look_again.clear()
 
     async def _poll(self) -> None:
         may_publish = self._producer is None or self._producer.connected
@@ -261,8 +297,13 @@ class TickFlow:
             if feed.free and (feed.read is None or may_publish or not known)
         }
         for symbol in self._behind(asked) if known and may_publish else ():
-            asked.pop(symbol)
-            self._begin(self._feeds[symbol], self._catch_up(self._feeds[symbol]))
+            feed = self._feeds[symbol]
+            if self._producer is None:
+                # Only the latest tick counts here: what was missed is of no use to anyone.
+                asked[symbol] = feed.read = feed.acked = None
+            else:
+                asked.pop(symbol)
+                self._begin(feed, self._catch_up(feed))
         while asked:
             self.stats.polls += 1
             result = await self._terminal.poll_ticks(asked, backfill_ms=self._backfill_ms)
@@ -286,13 +327,18 @@ class TickFlow:
         if not blocks:
             if feed.read is None:
                 # Where it begins is settled now, so that nothing is missed until the broker's offset is known.
-                feed.read = feed.acked = cursor
+                self._starts(feed, cursor)
             return
         if feed.read is None:
             first = convert.raw_time_at(blocks[0].data, 0)
-            feed.read = feed.acked = Cursor(first - 1, 0, cursor.epoch)
+            self._starts(feed, Cursor(first - 1, 0, cursor.epoch))
         if self._terminal.clock.offset_ms is not None and may_publish:
             self._begin(feed, self._deliver(feed, blocks, cursor))
+
+    def _starts(self, feed: Feed, cursor: Cursor) -> None:
+        """Where a symbol begins is kept, too: what comes before the first acknowledgement must survive a crash."""
+        feed.read = feed.acked = cursor
+        feed.dirty = self._producer is not None
 
     def _behind(self, asked: Mapping[str, Cursor | None]) -> list[str]:
         clock = self._terminal.clock
@@ -301,7 +347,8 @@ class TickFlow:
         for symbol, cursor in asked.items():
             quote = self._book.quotes.get(symbol)
             newest = now if quote is None else quote.time_msc + (clock.offset_ms or 0)
-            if cursor is not None and min(now, newest) - cursor.time_msc > CATCH_UP_BEHIND_MS:
+            live = self._clock.monotonic() < self._feeds[symbol].live_until
+            if cursor is not None and not live and min(now, newest) - cursor.time_msc > CATCH_UP_BEHIND_MS:
                 found.append(symbol)
         return found
 
@@ -312,9 +359,11 @@ class TickFlow:
 
     def _begin(self, feed: Feed, work: Coroutine[Any, Any, None]) -> None:
         feed.busy = asyncio.create_task(work, name=f"ticks-{feed.info.name}")
+        self._tasks.add(feed.busy)
         feed.busy.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_defect(error)
 
@@ -323,6 +372,8 @@ class TickFlow:
         self.stats.catch_ups += 1
         logger.bind(event="catch_up", symbol=feed.info.name).info("Catching up ticks of {s}", s=feed.info.name)
         while feed.read is not None:
+            # Before the call: broker time may step back while it lasts, and the page is then of the time before.
+            epoch = self._terminal.clock.epoch
             try:
                 block = await self._terminal.catch_up(feed.info.name, feed.read, CATCH_UP_PAGE)
             except MT5Error as error:
@@ -332,8 +383,9 @@ class TickFlow:
                 await asyncio.sleep(_RETRY_S)
                 return
             if not block.count:
+                feed.live_until = self._clock.monotonic() + _LIVE_AFTER_CATCH_UP_S
                 return
-            after = convert.cursor_after(block, feed.read.epoch)
+            after = convert.cursor_after(block, epoch)
             before = feed.read
             await self._deliver(feed, [block], after)
             if not block.more or feed.read == before:
@@ -375,7 +427,9 @@ class TickFlow:
         last: int | None = None
         while chunk := list(islice(source, CHUNK)):
             last = chunk[-1][0]
-            records = wire.encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=self._clock.now_ms())
+            records = self._encoded(feed, chunk)
+            if not records:
+                continue
             if self._producer is not None:
                 key = feed.info.name.encode()
                 await self._producer.publish(self._topic, key, records, self._headers("tick_data"))
@@ -384,6 +438,19 @@ class TickFlow:
             self.stats.published += len(records)
             await asyncio.sleep(0)
         return last
+
+    def _encoded(self, feed: Feed, chunk: list[Row]) -> list[tuple[int, bytes]]:
+        now = self._clock.now_ms()
+        try:
+            return wire.encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=now)
+        except (ValueError, OverflowError):
+            # A price that is no number: JSON cannot carry it, and it must not keep those behind it.
+            usable = [row for row in chunk if all(map(math.isfinite, row[2:6]))]
+            self.stats.unusable += len(chunk) - len(usable)
+            logger.bind(event="ticks_unusable", symbol=feed.info.name, count=len(chunk) - len(usable)).error(
+                "ERROR ticks of {symbol} without a price are left out", symbol=feed.info.name
+            )
+            return wire.encode_ticks(feed.info.name, feed.info.point, usable, now_msc=now)
 
 
 def _moved(symbol: str, cursor: Cursor) -> changes.CursorMoved:

@@ -169,6 +169,10 @@ class Journal:
         """The first answer to that command."""
         return await self._read(partial(reads.answer, request_id=request_id))
 
+    async def answers(self, command: str, since_msc: int) -> list[rows.StoredAnswer]:
+        """The remembered answers to one command since a time, oldest first."""
+        return await self._read(partial(reads.answers, command=command, since_msc=since_msc))
+
     async def outbox(self, channel: str, after_id: int = 0, limit: int = 500) -> list[rows.OutboxRow]:
         """What the channel has not acknowledged, beyond `after_id`, oldest first."""
         return await self._read(partial(reads.outbox, channel=channel, after_id=after_id, limit=limit))

@@ -132,6 +132,12 @@ def answer(db: sqlite3.Connection, request_id: str) -> StoredAnswer | None:
     return None if row is None else StoredAnswer(*row)
 
 
+def answers(db: sqlite3.Connection, command: str, since_msc: int) -> list[StoredAnswer]:
+    """The remembered answers to one command since a time, oldest first."""
+    sql = "SELECT request_id, command, answer, at_msc FROM commands WHERE at_msc >= ? AND command = ? ORDER BY at_msc"
+    return [StoredAnswer(*row) for row in db.execute(sql, (since_msc, command))]
+
+
 def outbox(db: sqlite3.Connection, channel: str, after_id: int, limit: int) -> list[OutboxRow]:
     """What the channel has not acknowledged beyond that id, oldest first."""
     sql = f"{_OUTBOX}WHERE channel = ? AND id > ? ORDER BY id LIMIT ?"

@@ -698,7 +698,7 @@ class FlowKit:
         frame = json.loads(self.value(action, **fields))
         if request_id is not None:
             frame["request_id"] = request_id
-        await self.intake.take_frame(wire.decode(json.dumps(frame).encode()))
+        await self.intake.take_frames([(wire.decode(json.dumps(frame).encode()), self.clock.now_ms())])
 
     async def command(self, name: str, *, request_id: str | int | None = None, **params: Any) -> None:
         """A command frame as the receive loop hands it over; needs `run("commands")` to be done."""

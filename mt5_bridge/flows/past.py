@@ -1,0 +1,90 @@
+"""Ticks and bars of the past as a backend asks for them, read from the terminal in pieces that fit the memory."""
+
+from collections.abc import Sequence
+
+from mt5_bridge.core.model import TICK_RECORD_SIZE, Bar, TickBlock
+from mt5_bridge.core.times import DAY, HOUR, MINUTE
+from mt5_bridge.terminal import convert
+from mt5_bridge.terminal.clock import BrokerClock
+from mt5_bridge.terminal.port import Terminal
+
+Row = tuple[int, int, float, float, float, float, int]
+"""(utc_msc, seq, bid, ask, last, volume, flags)."""
+
+_LOOK_BACKS_MS = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY)
+_SLACK = 512
+_MOST_BARS = 50_000
+_BAR_MS = {"M": MINUTE, "H": HOUR, "D": DAY, "W": 7 * DAY, "MN": 31 * DAY}
+
+
+async def ticks_from(terminal: Terminal, symbol: str, since: int, until: int, count: int) -> list[Row]:
+    """The first `count` ticks between two UTC times, in ms.
+
+    Raises:
+        MT5Error: the terminal cannot be asked.
+    """
+    size = count + _SLACK
+    while True:
+        blocks = await terminal.get_ticks(symbol, since, None, size)
+        # The terminal reads from whole seconds on.
+        rows = [r for block in blocks for r in convert.ticks(block, terminal.clock) if r[0] >= since]
+        over = bool(rows) and rows[-1][0] > until
+        if len(rows) >= count or over or sum(block.count for block in blocks) < size:
+            return [row for row in rows if row[0] <= until][:count]
+        size *= 2
+
+
+async def ticks_before(terminal: Terminal, symbol: str, until: int, count: int) -> list[Row]:
+    """The last `count` ticks up to a UTC time, of the 24 hours before it; ms.
+
+    Raises:
+        MT5Error: the terminal cannot be asked.
+    """
+    rows: list[Row] = []
+    for look_back in _LOOK_BACKS_MS:
+        blocks = await terminal.get_ticks(symbol, until - look_back, until)
+        rows = _tail(blocks, terminal.clock, until, count)
+        if len(rows) >= count:
+            break
+    return rows
+
+
+def _tail(blocks: Sequence[TickBlock], clock: BrokerClock, until: int, count: int) -> list[Row]:
+    """Only what is asked for is unpacked: a day of ticks as Python objects would be a hundred megabytes."""
+    rows: list[Row] = []
+    for block in reversed(blocks):
+        end = block.count
+        while end > 0 and clock.to_utc(convert.raw_time_at(block.data, end - 1)) > until:
+            end -= 1
+        start = max(0, end - (count - len(rows)))
+        # From the first tick of its ms on, so that the numbers within it are right.
+        while start > 0 and convert.raw_time_at(block.data, start - 1) == convert.raw_time_at(block.data, start):
+            start -= 1
+        first_seq = block.first_seq if start == 0 else 0
+        data = block.data[start * TICK_RECORD_SIZE : end * TICK_RECORD_SIZE]
+        rows = [*convert.ticks(TickBlock(block.symbol, data, first_seq), clock), *rows]
+        if len(rows) >= count:
+            break
+    return rows[-count:]
+
+
+async def bars_from(terminal: Terminal, symbol: str, timeframe: str, since: int, count: int, now: int) -> list[Bar]:
+    """The first `count` bars that begin at or after a UTC time, in ms. The terminal itself only counts back.
+
+    Raises:
+        MT5Error: the terminal cannot be asked.
+    """
+    step = _bar_ms(timeframe)
+    span = count * step
+    while True:
+        end = min(now, since + span)
+        asked = min(max(1, (end - since) // step + 1), _MOST_BARS)
+        bars = [bar for bar in await terminal.get_rates(symbol, timeframe, asked, end) if bar.time_msc >= since]
+        if len(bars) >= count or end >= now or asked == _MOST_BARS:
+            return bars[:count]
+        span *= 4  # a weekend, or a quiet symbol, lies in between
+
+
+def _bar_ms(timeframe: str) -> int:
+    unit = timeframe.rstrip("0123456789")
+    return _BAR_MS[unit] * int(timeframe[len(unit) :])
