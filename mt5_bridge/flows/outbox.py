@@ -8,8 +8,9 @@ import asyncio
 import base64
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol
 
 import msgspec
@@ -26,6 +27,8 @@ from mt5_bridge.journal.rows import OutboxRow
 REDPANDA = "redpanda"
 WEBSOCKET = "websocket"
 PAGE = 200
+HANDFUL = 64
+HANDFUL_BYTES = 262_144
 MAX_AGE_MS = DAY
 DEAD_LETTER = "dead_letter"
 """Outbox type of a record bound for the DLQ: its payload is a `DeadLetter`, not an envelope."""
@@ -39,6 +42,14 @@ _JANITOR_S = 300.0
 
 class Publisher(Protocol):
     """What the outbox needs of the Redpanda producer."""
+
+    async def publish(
+        self,
+        topic: str,
+        key: bytes | None,
+        records: Sequence[tuple[int | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None: ...
 
     async def publish_one(
         self,
@@ -170,7 +181,9 @@ class Outbox:
             await producer.wait_connected()
             self._latest_wake.clear()
             while self._latest:
-                type, at_msc, payload = self._latest.pop(next(iter(self._latest)))
+                slot = next(iter(self._latest))
+                told = self._latest.pop(slot)
+                type, at_msc, payload = told
                 try:
                     await producer.publish_one(
                         self._event_topic,
@@ -181,6 +194,11 @@ class Outbox:
                     )
                 except BrokerError as error:
                     logger.bind(event="state_not_told", type=type).debug("Not told: {error}", error=error)
+                    if error.retriable:
+                        self._latest.setdefault(slot, told)
+                        self._latest_wake.set()
+                        await asyncio.sleep(_RETRY_S)
+                        break
 
     async def commit(self, *batch: changes.Change) -> None:
         """Journal the changes; what they announce leaves afterwards.
@@ -216,29 +234,49 @@ class Outbox:
         """Deliver to the event topic, for ever."""
 
         async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
-            # Handed over together, so that one acknowledgement serves many; the producer keeps their order.
-            fates = await asyncio.gather(*(self._fate(producer, row) for row in rows))
-            taken = fates.index(False) if False in fates else len(rows)
-            self.stats.delivered_redpanda += taken
-            return [row.id for row in rows[:taken]]
+            done: list[int] = []
+            for run in _runs(rows):
+                if not await self._publish_run(producer, run):
+                    break
+                done += [row.id for row in run]
+            self.stats.delivered_redpanda += len(done)
+            return done
 
         await self._pump(REDPANDA, producer.wait_connected, deliver)
+
+    async def _publish_run(self, producer: Publisher, run: Sequence[OutboxRow]) -> bool:
+        """False: the broker is not well, and the run waits. What it will never take does not hold back the others."""
+        try:
+            await self._publish(producer, run)
+        except BrokerError as error:
+            if error.retriable:
+                return False
+            if len(run) > 1:
+                for row in run:
+                    if not await self._publish_run(producer, [row]):
+                        return False
+                return True
+            self.stats.undeliverable += 1
+            logger.bind(event="outbox_undeliverable", event_id=run[0].event_id).error(
+                "ERROR event {id} cannot be delivered and is dropped: {error}", id=run[0].event_id, error=error
+            )
+        return True
 
     async def run_websocket(self, control: Confirming) -> None:
         """Deliver over the WebSocket, for ever."""
 
         async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
-            frames = [row for row in rows if row.type != DEAD_LETTER]
-            try:
-                for row in frames[:-1]:
-                    if not control.send(row.payload):
-                        return []
-                if frames:
-                    await control.send_confirmed(frames[-1].payload)
-            except ChannelClosedError:
-                return []
-            self.stats.delivered_websocket += len(frames)
-            return [row.id for row in rows]
+            done: list[int] = []
+            for some in _handfuls(rows):
+                try:
+                    if not all(control.send(row.payload) for row in some[:-1]):
+                        break
+                    await control.send_confirmed(some[-1].payload)
+                except ChannelClosedError:
+                    break
+                done += [row.id for row in some]
+            self.stats.delivered_websocket += len(done)
+            return done
 
         await self._pump(WEBSOCKET, control.wait_connected, deliver)
 
@@ -260,53 +298,45 @@ class Outbox:
                     )
             await asyncio.sleep(_JANITOR_S)
 
-    async def _pump(self, channel: str, connected: Callable[[], Any], deliver: Callable[[Any], Any]) -> None:
-        wake = self._wake[channel]
+    async def _pump(
+        self,
+        channel: str,
+        connected: Callable[[], Awaitable[object]],
+        deliver: Callable[[Sequence[OutboxRow]], Awaitable[list[int]]],
+    ) -> None:
+        wake, delivered = self._wake[channel], list[int]()
         while True:
             await connected()
             wake.clear()
-            rows: list[OutboxRow] = []
-            done: list[int] = []
             try:
                 rows = await self._journal.outbox(channel, self._cursor[channel], PAGE)
-                done = await deliver(rows) if rows else []
-                if done:
-                    self._cursor[channel] = done[-1]
-                    await self._journal.commit(changes.OutboxDone(channel=channel, ids=tuple(done)))
+                taken = await deliver(rows) if rows else []
+                if taken:
+                    self._cursor[channel] = taken[-1]
+                    delivered += taken
+                if delivered:
+                    await self._journal.commit(changes.OutboxDone(channel=channel, ids=tuple(delivered)))
+                    delivered.clear()
                     self._moved.set()
             except BridgeError as error:
                 logger.bind(event="outbox_delivery_failed", channel=channel).warning(
                     "Delivery to {channel} failed: {error}", channel=channel, error=error
                 )
-                done = []
-            if len(done) < len(rows):
-                # Not all taken: ask again from the last one that was, after a pause a dead channel cannot shorten.
-                logger.bind(event="outbox_waits", channel=channel, rows=len(rows) - len(done)).debug("Outbox waits")
+                await asyncio.sleep(_RETRY_S)
+                continue
+            if len(taken) < len(rows):
+                # Asked again from the last one that was taken, after a pause that a dead channel cannot shorten.
                 await asyncio.sleep(_RETRY_S)
             elif len(rows) < PAGE:
                 await wake.wait()
 
-    async def _fate(self, producer: Publisher, row: OutboxRow) -> bool:
-        """Whether the broker took a row, or never will; False: it must be sent again."""
-        try:
-            await self._publish(producer, row)
-        except BrokerError as error:
-            if error.retriable:
-                return False
-            # A record the broker will never take must not hold back those behind it.
-            self.stats.undeliverable += 1
-            logger.bind(event="outbox_undeliverable", event_id=row.event_id).error(
-                "ERROR event {id} cannot be delivered and is dropped: {error}", id=row.event_id, error=error
-            )
-        return True
-
-    async def _publish(self, producer: Publisher, row: OutboxRow) -> None:
-        if row.type == DEAD_LETTER:
-            await self._bury(producer, msgspec.msgpack.decode(row.payload, type=DeadLetter))
+    async def _publish(self, producer: Publisher, run: Sequence[OutboxRow]) -> None:
+        first = run[0]
+        if first.type == DEAD_LETTER:
+            await self._bury(producer, msgspec.msgpack.decode(first.payload, type=DeadLetter))
             return
-        await producer.publish_one(
-            self._event_topic, row.key.encode(), row.payload, timestamp_ms=row.at_msc, headers=self._headers(row.type)
-        )
+        records = [(row.at_msc, row.payload) for row in run]
+        await producer.publish(self._event_topic, first.key.encode(), records, self._headers(first.type))
 
     async def _bury(self, producer: Publisher, letter: DeadLetter) -> None:
         """To the DLQ, whole if the broker takes it, else what identifies it and its beginning."""
@@ -316,7 +346,45 @@ class Outbox:
         try:
             await producer.publish_one(self._dlq_topic, key, value, headers=headers)
         except BrokerError as error:
-            if error.retriable or len(value) <= KEPT_BYTES:
+            if error.retriable:
                 raise
-            headers += [("sha256", hashlib.sha256(value).hexdigest().encode()), ("length", str(len(value)).encode())]
-            await producer.publish_one(self._dlq_topic, key, value[:KEPT_BYTES], headers=headers)
+            whole = [("sha256", hashlib.sha256(value).hexdigest().encode()), ("length", str(len(value)).encode())]
+            kept = [*_last_headers(headers), *whole]
+            await producer.publish_one(
+                self._dlq_topic, None if key is None else key[:KEPT_BYTES], value[:KEPT_BYTES], headers=kept
+            )
+
+
+def _last_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """As many as a record may well have; ours are the last."""
+    kept: list[tuple[str, bytes]] = []
+    room = KEPT_BYTES
+    for name, content in reversed(headers):
+        room -= len(name) + len(content)
+        if room < 0:
+            break
+        kept.insert(0, (name, content))
+    return kept
+
+
+def _runs(rows: Sequence[OutboxRow]) -> Iterator[list[OutboxRow]]:
+    """Neighbours of one key and type go in one request: their order stays, and none waits for another's answer."""
+    for (_, type), some in groupby(rows, key=lambda row: (row.key, row.type)):
+        if type == DEAD_LETTER:
+            yield from ([row] for row in some)
+        else:
+            yield list(some)
+
+
+def _handfuls(rows: Sequence[OutboxRow]) -> Iterator[list[OutboxRow]]:
+    """Few enough frames to fit into the socket's queue beside what else is there, and confirmed together."""
+    some: list[OutboxRow] = []
+    size = 0
+    for row in rows:
+        if some and (len(some) >= HANDFUL or size + len(row.payload) > HANDFUL_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += len(row.payload)
+    if some:
+        yield some
