@@ -98,6 +98,8 @@ class Trader:
                 continue
         if self._book.reconciled.is_set():
             return None
+        if job.received_msc > deadline:
+            return self._judge.last_word(job)  # too old when it came: that is why, not our waiting
         why = self._book.readiness.why_not or "not ready"
         return Denial(code=Reason.NOT_READY, detail=f"{why}, and the signal's time is over")
 
