@@ -1,6 +1,6 @@
 """Fixtures of the tests that start the daemon as its user does."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from support.broker import bootstrap, mock_broker
-from support.world import World, world
+from support.world import MakeWorld, World, world
 
 __all__ = ["bootstrap", "mock_broker"]
-
-MakeWorld = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
-from support.eventually import eventually, poll_until
+from support.eventually import poll_until
 
 from mt5_bridge.settings import SPECS
 
@@ -124,7 +124,8 @@ class Daemon:
         code = await self.exit_code(within)
         assert code == 0, f"exit code {code}\n{self.console[-3000:]}"
         took = time.monotonic() - began
-        await eventually(lambda: not self.left(), 2.0, "the end of the terminal hosts")
+        await asyncio.to_thread(poll_until, lambda: not self.left(), 2.0)
+        assert not self.left(), self.left()
         return took
 
     async def exit_code(self, within: float = STOP_S) -> int:
@@ -138,7 +139,7 @@ class Daemon:
 
     def left(self) -> list[str]:
         """Processes that it started and that outlive it."""
-        return [str(process) for process in self._seen if process.pid != self.pid and _runs(process)]
+        return [_named(process) for process in self._seen if process.pid != self.pid and _runs(process)]
 
     def close(self) -> None:
         """Ends everything that still runs."""
@@ -179,6 +180,12 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def _own_group() -> dict[str, int]:
     """Ctrl+Break on Windows reaches a group: it must not be the tests' own."""
     return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {}
+
+
+def _named(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} {process.status()}: {' '.join(process.cmdline())}"
+    return str(process.pid)
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from support.broker import TEST_BROKER
 from support.eventually import eventually
 
 Frame = dict[str, Any]
@@ -103,8 +105,14 @@ class Topics:
             raise self._fault
 
     def make(self) -> None:
-        """Has the broker make the topics."""
-        for name in (self.tick_topic, self.event_topic, self.dlq_topic, self.signal_topic):
+        """Has the broker make the topics, of 4 partitions: the embedded one does so when they are asked for."""
+        names = (self.tick_topic, self.event_topic, self.dlq_topic, self.signal_topic)
+        if os.environ.get(TEST_BROKER):
+            admin = AdminClient({"bootstrap.servers": self.bootstrap})
+            made = admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1) for name in names])
+            for future in made.values():
+                future.result(_CREATE_S)
+        for name in names:
             self._producer.list_topics(name, timeout=_CREATE_S)
 
     # --- what came

@@ -1,14 +1,17 @@
 """A daemon between a broker's topics and a backend, both real and neither the project's own."""
 
+import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from support.backend import Backend, Frame
 from support.daemon import HYBRID, SYMBOLS, Daemon
-from support.eventually import eventually
+from support.eventually import eventually, poll_until
 from support.topics import Topics, unique
 
 TOKEN = "backend-secret"
@@ -32,16 +35,22 @@ class World:
         self._requests = itertools.count(1)
 
     async def start(self, **env: str) -> Frame:
-        """Starts the daemon; returns the `data` of its hello."""
+        """Starts the daemon and waits until it is ready to trade; returns the `data` of its hello."""
         mark = len(self.backend.frames)
         self.daemon.start(env=env)
-        return await self.hello(after=mark)
+        hello = await self.hello(after=mark)
+        await self.backend.frame("positions", after=mark, timeout=15.0)  # told only once reconciled
+        return hello
 
     async def hello(self, after: int = 0, timeout: float = 15.0) -> Frame:
         """The `data` of the first hello from there on."""
-        frame = await self.backend.frame("hello", after=after, timeout=timeout)
-        data: Frame = frame["data"]
-        return data
+
+        def found() -> Frame | None:
+            if self.daemon.ended is not None:
+                raise RuntimeError(f"exit code {self.daemon.ended}\n{self.daemon.console[-3000:]}")
+            return next((f["data"] for f in self.backend.frames[after:] if f["type"] == "hello"), None)
+
+        return await eventually(found, timeout, "hello")
 
     async def signal(self, symbol: str, action: str, *, signal_id: str | None = None, **fields: Any) -> Frame:
         """A signal by the topic; the `data` of its final result there."""
@@ -121,6 +130,33 @@ async def world(
         yield World(daemon, topics, backend)
 
 
+MakeWorld = Callable[..., AbstractAsyncContextManager[World]]
+"""`world` with a folder and a broker of the test's own."""
+
+
 def price(value: float, symbol: str) -> float:
     """A price with as many digits as the symbol has."""
     return round(value, 2 if symbol.startswith("XAU") else 5)
+
+
+def sending(data: Path) -> bool:
+    """Whether an order is on its way to the terminal, as the journal tells."""
+    with contextlib.closing(sqlite3.connect(f"file:{data / 'journal.db'}?mode=ro", uri=True)) as journal:
+        return journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,)
+
+
+async def check_ticks(world: World) -> None:
+    """Every tick of the terminal since the first published one is on the topic, repetitions aside in order."""
+    for symbol in SYMBOLS:
+        first = min(world.topics.ticks_of(symbol))[0]
+        history = await world.ask("get_ticks", symbol=symbol, from_msc=first, count=10_000)
+        held = [(tick["time_msc"], tick["seq"]) for tick in history]
+        def missing(symbol: str = symbol, held: list[tuple[int, int]] = held) -> list[tuple[int, int]]:
+            return sorted(set(held) - set(world.topics.ticks_of(symbol)))
+
+        await asyncio.to_thread(poll_until, lambda: not missing(), 5.0)
+        lost = missing()
+        assert not lost, f"{symbol}: {len(lost)} of {len(held)} ticks are missing: {lost[:10]}, first {first}"
+        came = list(dict.fromkeys(world.topics.ticks_of(symbol)))
+        assert came == sorted(came)
+        assert came[: len(held)] == held
