@@ -333,7 +333,7 @@ class Exits:
                     state=found.state, request=part.intent.request, found=found, detail=found.detail, sent_msc=sent_msc
                 )
                 await self._record(part)
-        await self._desk.conclude(job, self.result(job, parts))
+        await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
         await self._refresh()
 
     async def _send(self, job: Job, part: Part) -> Sent:

@@ -429,6 +429,8 @@ class OrderDesk:
     async def conclude(self, job: Job, final: OrderResult, *more: changes.Change, interim: bool = False) -> None:
         """Make a result durable and announced together with what it follows from.
 
+        `interim`: it settles no signal, because a final one follows or the inbox has no row of it.
+
         When the journal cannot be written the result is kept in memory and tried again: the deed is done, and its
         record must not be lost while the process lives.
         """

@@ -76,18 +76,20 @@ class StopGuard:
         return changes.Memo(name=GUARDED_MEMO, value=msgspec.json.encode(sorted(self._open)))
 
     async def _watch(self, job: Job, intent: Intent, *, anew: bool) -> None:
-        request, began = intent.request, self._clock.monotonic()
-        tries, seen = 0, False
+        request, tries, seen = intent.request, 0, False
+        await self._read()
+        began = self._clock.monotonic()
         while True:
-            await self._read()
             position = self._position(intent)
             late = self._clock.monotonic() - began > STOP_WITHIN_S
             if position is None:
                 if seen or late:
                     return  # closed meanwhile, by its stop, its target or a person
                 await asyncio.sleep(_PAUSE_S)
+                await self._read()
                 continue
-            seen = True
+            if not seen:
+                seen, late, began = True, False, self._clock.monotonic()
             if _protected(position, request, self._half_tick(position.symbol), anew=anew):
                 return
             if tries >= STOP_TRIES or late:
@@ -95,6 +97,7 @@ class StopGuard:
                 return
             tries += 1
             await self._set(job, position, request, began)
+            await self._read()
 
     async def _read(self) -> None:
         """A complete read; waits until there is one. What cannot be read is not gone (P8)."""

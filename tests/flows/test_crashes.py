@@ -231,6 +231,8 @@ async def _any_mix(lives: list[Any], lag_ms: int) -> None:
             terminal.fill_late()
         async with FlowKit.open(folder, terminal=terminal) as kit:
             await kit.idle()
+            await asyncio.sleep(6)
+            await kit.book.refresh()
             await _check(kit, sent)
 
 
