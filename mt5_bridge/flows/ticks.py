@@ -83,6 +83,7 @@ class Feed:
     acked: Cursor | None = None
     busy: asyncio.Task[None] | None = None
     dirty: bool = False
+    starting: bool = False
     live_until: float = 0.0
 
     @property
@@ -338,7 +339,7 @@ class TickFlow:
     def _starts(self, feed: Feed, cursor: Cursor) -> None:
         """Where a symbol begins is kept, too: what comes before the first acknowledgement must survive a crash."""
         feed.read = feed.acked = cursor
-        feed.dirty = self._producer is not None
+        feed.dirty = feed.starting = self._producer is not None
 
     def _behind(self, asked: Mapping[str, Cursor | None]) -> list[str]:
         clock = self._terminal.clock
@@ -393,6 +394,10 @@ class TickFlow:
 
     async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         clock = self._terminal.clock
+        if feed.starting and feed.acked is not None:
+            # Durable before the first tick leaves: a life killed right after would leave a gap to the next one's "now".
+            feed.starting = False
+            await self._save({feed.info.name: feed.acked})
         try:
             rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, clock, after.epoch))
             if self._latest_only or self._producer is None:
