@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from loguru import logger
@@ -15,9 +15,10 @@ from mt5_bridge.control.commands import CAPABILITIES
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day
-from mt5_bridge.core.errors import BrokerError, JournalError
+from mt5_bridge.core.errors import BrokerError, JournalError, MT5Error
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
+from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.book import Book
@@ -51,6 +52,8 @@ from mt5_bridge.terminal.session import MT5SessionManager
 if TYPE_CHECKING:
     from mt5_bridge.redpanda.producer import Producer
 
+T = TypeVar("T")
+
 JOURNAL_FILE = "journal.db"
 LATCH_FILE = "halt.latch"
 DEVIATION_POINTS = 20
@@ -60,6 +63,9 @@ _TOPIC_RETRY_S = 2.0
 _FLUSH_S = 1.0
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
+_STOP_JOURNAL_S = 2.0
+_STOP_WRITE_S = 0.5
+_ASK_AGAIN_S = 1.0
 
 
 class Bridge:
@@ -74,6 +80,9 @@ class Bridge:
         self.settings = settings
         self.clock = clock or Clock()
         self.hybrid = settings.mode == "hybrid"
+        self.opened = False
+        """True once every room is open: what fails after that is no matter of the configuration."""
+        self._break_first = self._may_break = False
         self._stop = asyncio.Event()
         self._defect: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,6 +97,9 @@ class Bridge:
 
     def emergency_break(self) -> None:
         """Ctrl+Break with BREAK_IS_EMERGENCY."""
+        if not self._may_break:
+            self._break_first = True  # pressed while the rooms are being opened: it is the first thing done then
+            return
         self.emergency.stop(reason="Ctrl+Break", by="console", origin=Origin.LOCAL, options=self.emergency.defaults)
 
     async def run(self) -> None:
@@ -98,6 +110,7 @@ class Bridge:
         """
         async with self._stack:
             await self._open()
+            self.opened = True
             try:
                 async with asyncio.TaskGroup() as group:
                     for name, work in self._flows():
@@ -115,7 +128,7 @@ class Bridge:
     async def _open(self) -> None:
         settings = self.settings
         self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
-        self._stack.push_async_callback(self.journal.close)
+        self._stack.push_async_callback(self.journal.close, _STOP_JOURNAL_S)
         file = LatchFile(settings.data_dir / LATCH_FILE)
         self.terminal = MT5SessionManager(rooms.terminal_config(settings))
         self._stack.push_async_callback(self._end_terminal)
@@ -140,8 +153,9 @@ class Bridge:
             )
         self.producer: Producer | None = None
         if self.hybrid:
-            from mt5_bridge.redpanda import producer  # standard mode must not pay for a Kafka client
+            from mt5_bridge.redpanda import producer, quiet_library  # standard mode must not pay for a Kafka client
 
+            quiet_library()
             self._states["redpanda"] = "disconnected"
             self.producer = producer.Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
         self._assemble(headers)
@@ -177,9 +191,7 @@ class Bridge:
             magic_base=settings.mt5_magic,
             deviation_points=DEVIATION_POINTS,
         )
-        self.guard = StopGuard(
-            self.desk, self.book, terminal, clock, deviation_points=DEVIATION_POINTS
-        )
+        self.guard = StopGuard(self.desk, self.book, terminal, clock, deviation_points=DEVIATION_POINTS)
         self.trader = Trader(
             self.desk,
             self.judge,
@@ -305,7 +317,7 @@ class Bridge:
     async def _latched(self, file: LatchFile) -> Halt:
         """The latch as journal and file know it, the stricter of both; EMERGENCY_STOP=true halts beside them."""
         stored, record = await self.journal.halt(), file.read()
-        halt = Halt()
+        halt = known = Halt()
         if stored is not None:
             halt = Halt(
                 state=HaltState(stored.state),
@@ -315,23 +327,49 @@ class Bridge:
                 origin=Origin(stored.origin),
                 until_day=stored.until_day,
             )
+            known = halt
         if record is not None:
             # Only a file newer than the journal can be stricter; who stopped remotely is not in it: taken as local.
             written = Halt(state=HaltState(record.state), reason=record.reason, by=record.by, at_msc=record.at_msc)
             halt = machine.stricter(halt, written)
+        self._only_in_file = halt is not known
         return halt
 
     async def _restore(self) -> None:
-        day = await self.journal.memo(DAY_MEMO)
-        if day is not None:
-            self.book.restore_day(msgspec.json.decode(day, type=Day))
-        timeline = await self.journal.memo(CLOCK_MEMO)
-        if timeline is not None:
-            self.terminal.clock.restore(msgspec.json.decode(timeline, type=list[Segment]))
+        if (day := await self._memo(DAY_MEMO, Day)) is not None:
+            self.book.restore_day(day)
+        if (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
+            self.terminal.clock.restore(timeline)
         self.terminal.clock.on_change(self._timeline_changed)
         await self.account.restore()
         await self.ticks.restore()
+        await self.watch.restore()
+        await self.control_flow.restore()
+        await self._restore_halt()
+        await self.reconciler.take_up()
+        if rooms.login_of(self.settings) is not None:
+            self.intake.login_known.set()
+
+    async def _memo(self, name: str, kind: type[T]) -> T | None:
+        """What an earlier life noted; what cannot be read any more is done without."""
+        stored = await self.journal.memo(name)
+        if stored is None:
+            return None
+        try:
+            return msgspec.json.decode(stored, type=kind)
+        except msgspec.DecodeError as error:
+            logger.bind(event="memo_unreadable", memo=name).error("ERROR the note {n} is lost: {e}", n=name, e=error)
+            return None
+
+    async def _restore_halt(self) -> None:
+        """The latch of an earlier life, and what latches at a start: all before any signal is taken up."""
+        if self._only_in_file:
+            self.latch.write_down()
         await self.emergency.take_up()
+        await self.watch.look_for_stop_file()
+        self._may_break = True
+        if self._break_first:
+            self.emergency_break()
         if self.settings.emergency_stop:
             self.emergency.stop(reason="EMERGENCY_STOP=true", by="settings", origin=Origin.RULE, options=None)
         if self.latch.halt.state is not HaltState.ACTIVE:
@@ -343,9 +381,6 @@ class Bridge:
                 reason=halt.reason,
                 by=halt.by,
             )
-        await self.reconciler.take_up()
-        if rooms.login_of(self.settings) is not None:
-            self.intake.login_known.set()
 
     # --- running
 
@@ -386,10 +421,19 @@ class Bridge:
     async def _connect_terminal(self) -> None:
         """Wait for the terminal as long as it takes; what no retry mends ends the bridge."""
         await self.terminal.connect()
-        account = self.book.account or await self.terminal.get_account_info()
-        if self.settings.terminal == "mt5" and rooms.account_of(self.settings) is None:
-            lock = InstanceLock(account_lock_path(f"{account.login}@{account.server}", None))
-            self._stack.enter_context(lock)
+        if self.settings.terminal != "mt5" or rooms.account_of(self.settings) is not None:
+            return
+        account = await self._account()
+        lock = InstanceLock(account_lock_path(f"{account.login}@{account.server}", None))
+        self._stack.enter_context(lock)
+
+    async def _account(self) -> AccountInfo:
+        while True:
+            try:
+                return await self.terminal.get_account_info()
+            except MT5Error as error:
+                logger.bind(event="account_unknown").warning("The account cannot be read yet: {e}", e=error)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _make_topics(self) -> None:
         from mt5_bridge.redpanda.topics import ensure_topics
@@ -559,9 +603,10 @@ class Bridge:
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
-        await self.ticks.close()
-        await self.watch.save_day()
-        await self._flush()
+        # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
+        if await _at_most(_STOP_WRITE_S, self.ticks.close()):
+            await _at_most(_STOP_WRITE_S, self.watch.save_day())
+            await self._flush()
         for task in tasks:
             task.cancel()
         await self.control_flow.close()
@@ -571,7 +616,8 @@ class Bridge:
         if self.producer is not None:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
-        await asyncio.gather(*self._memos, return_exceptions=True)
+        await self.emergency.close()  # a stop may have come while the channels were still open
+        await _at_most(_STOP_WRITE_S, asyncio.gather(*self._memos, return_exceptions=True))
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _flush(self) -> None:
@@ -592,3 +638,14 @@ class Bridge:
                 await self.terminal.disconnect()
         except TimeoutError:
             self.terminal.kill_host("shutdown")
+
+
+async def _at_most(seconds: float, work: Awaitable[object]) -> bool:
+    """Wait for an end, but not for ever; whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        logger.bind(event="stop_overdue").error("ERROR an end is overdue after {s:g} s: going on", s=seconds)
+        return False
+    return True

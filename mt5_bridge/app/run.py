@@ -50,9 +50,9 @@ async def _run(settings: Settings) -> int:
     try:
         await bridge.run()
     except BaseExceptionGroup as group:
-        return _exit_code(_first(group))
+        return _exit_code(_first(group), opened=bridge.opened)
     except (BridgeError, Exception) as error:  # noqa: BLE001  the last place that can say what it was
-        return _exit_code(error)
+        return _exit_code(error, opened=bridge.opened)
     logger.bind(event="stopped").info("Stopped")
     return OK
 
@@ -62,14 +62,14 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _exit_code(error: BaseException) -> int:
+def _exit_code(error: BaseException, *, opened: bool) -> int:
     if isinstance(error, InstanceError):
         logger.bind(event="instance").error("ERROR {error}", error=error)
         return INSTANCE
     if isinstance(error, MT5InitError | MT5AuthError):
         logger.bind(event="terminal_refused", code=error.code).error("ERROR {error}", error=error)
         return TERMINAL
-    if isinstance(error, JournalError | SettingsError):
+    if isinstance(error, JournalError | SettingsError) and not opened:
         logger.bind(event="cannot_start").error("ERROR {error}", error=error)
         return CONFIGURATION
     logger.bind(event="crashed").opt(exception=error).critical("ERROR the bridge ends on a defect: {e!r}", e=error)

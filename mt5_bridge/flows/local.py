@@ -25,6 +25,7 @@ from mt5_bridge.flows.latch import HaltLatch
 CONTROL_FILE = "control.json"
 _LINE_MAX = 65_536
 _READ_S = 5.0
+_CLOSE_S = 0.5
 
 Params = dict[str, Any]
 
@@ -53,6 +54,7 @@ class LocalControl:
         self._status = status
         self._token = secrets.token_urlsafe(24)
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self._handlers: dict[str, Callable[[Params], Awaitable[dict[str, Any]]]] = {
             "status": self._do_status,
             "stop": self._do_stop,
@@ -68,6 +70,7 @@ class LocalControl:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LINE_MAX)
         port = self._server.sockets[0].getsockname()[1]
         fresh = self._file.with_suffix(".new")
+        fresh.unlink(missing_ok=True)  # one that an earlier life left may be readable for others
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(fd, "w", encoding="utf-8") as out:
             json.dump({"port": port, "token": self._token, "pid": os.getpid()}, out)
@@ -78,8 +81,17 @@ class LocalControl:
         self._file.unlink(missing_ok=True)
         if self._server is not None:
             self._server.close()
+        if self._serving:
+            _, late = await asyncio.wait(self._serving, timeout=_CLOSE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         try:
             async with asyncio.timeout(_READ_S):
                 line = await reader.readline()
@@ -94,9 +106,9 @@ class LocalControl:
         try:
             request = json.loads(line)
             token, command, params = str(request["token"]), str(request["command"]), request.get("params") or {}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return _failed("invalid", "the request is not one JSON line with token and command")
-        if not hmac.compare_digest(token.encode(), self._token.encode()):
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), self._token.encode()):
             return _failed("forbidden", "the token does not match")
         handler = self._handlers.get(command)
         if handler is None or not isinstance(params, dict):

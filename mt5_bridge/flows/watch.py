@@ -1,10 +1,12 @@
 """Watches over the bridge itself: health, loop stalls, memory, the rules that latch, what else must be noticed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import psutil
@@ -15,9 +17,11 @@ from mt5_bridge.core import risk, wire
 from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import HaltState, Origin
+from mt5_bridge.core.health import judge
 from mt5_bridge.core.times import HOUR
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.disk import DaemonExecutor
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.journal import changes
@@ -25,8 +29,11 @@ from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Terminal
 from mt5_bridge.terminal.probe import probe
 
+T = TypeVar("T")
+
 STOP_FILE = "EMERGENCY_STOP"
 DAY_MEMO = "day"
+TOLD_MEMO = "breaches"
 STALL_LIMIT_MS = 50
 _STALL_PERIOD_S = 0.05
 _RULES_S = 0.25
@@ -34,6 +41,7 @@ _DAY_S = 5.0
 _PROBE_S = 30.0
 _PRUNE_S = 3600.0
 _KEEP_MS = 30 * 24 * HOUR
+_SLEPT_S = 2.0
 
 
 class Beating(Protocol):
@@ -112,11 +120,15 @@ class Watch:
         self._tick_age_ms = tick_age_ms
         self._control = control
         self._began = clock.monotonic()
-        self._began_msc = clock.now_ms()
         self._process = psutil.Process()
         self._stall_ms = 0.0
         self._saved_day: bytes | None = None
         self._told: set[tuple[str, str]] = set()
+        self._saved_told: set[tuple[str, str]] = set()
+        self._file_taken = False
+        self._disk = DaemonExecutor("watch-files")
+        self._heard: tuple[int | None, float] = (None, self._began)
+        self._looked = self._began
 
     # --- health
 
@@ -124,11 +136,11 @@ class Watch:
         """The `data` of a heartbeat."""
         self.stats.rss_mb = round(self._process.memory_info().rss / 1e6, 1)
         channels = self._channels()
-        why_not = self._book.readiness.why_not
-        degraded = any(state not in ("connected", "off") for state in channels.values())
+        up = {name: state == "connected" for name, state in channels.items()}
+        verdict = judge(self._book.readiness, up | {"journal": self._journal.healthy}, loop_stall_ms=self._stall_ms)
         return {
-            "status": "not_ready" if why_not else "degraded" if degraded or not self._journal.healthy else "ok",
-            "detail": why_not,
+            "status": verdict.status.value,
+            "detail": "; ".join(verdict.why) or None,
             "halt": self._latch.halt.state.value,
             "channels": channels,
             "tick_age_ms": self._tick_age_ms(),
@@ -183,13 +195,36 @@ class Watch:
     # --- rules
 
     async def run_rules(self) -> None:
-        """Judge the rules that latch, four times a second."""
+        """Judge the rules that latch, four times a second; what needs the disk must not hold up what does not."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._every(self._judge), name="rules-judge")
+            group.create_task(self._every(self.look_for_stop_file), name="rules-file")
+            group.create_task(self._every(self._write_down), name="rules-journal")
+
+    async def _every(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
-            self._look_for_stop_file()
-            self._judge_account()
-            self._judge_backend()
-            await self._new_day()
+            await work()
             await asyncio.sleep(_RULES_S)
+
+    async def _judge(self) -> None:
+        self._judge_account()
+        self._judge_backend()
+
+    async def _write_down(self) -> None:
+        await self._remember_told()
+        await self._new_day()
+
+    async def restore(self) -> None:
+        """Which breaches have latched already: one that a person lifted is not latched again by a restart.
+
+        Raises:
+            JournalError: the journal cannot be read.
+        """
+        stored = await self._journal.memo(TOLD_MEMO)
+        if stored is not None:
+            with suppress(msgspec.DecodeError):
+                self._told = msgspec.json.decode(stored, type=set[tuple[str, str]])
+                self._saved_told = self._told
 
     async def run_day(self) -> None:
         """Keep the day's figures across restarts."""
@@ -210,17 +245,37 @@ class Watch:
         except JournalError as error:
             logger.bind(event="day_not_saved").warning("The day's figures are not saved: {error}", error=error)
 
-    def _look_for_stop_file(self) -> None:
-        file = self._config.data_dir / STOP_FILE
-        if not file.exists():
+    async def _remember_told(self) -> None:
+        if self._told == self._saved_told:
             return
+        told = self._told
+        try:
+            await self._journal.commit(changes.Memo(name=TOLD_MEMO, value=msgspec.json.encode(sorted(told))))
+            self._saved_told = told
+        except JournalError as error:
+            logger.bind(event="breaches_not_saved").warning("Breaches are not remembered yet: {e}", e=error)
+
+    async def look_for_stop_file(self) -> None:
+        """A file `EMERGENCY_STOP` in DATA_DIR stops, and is renamed."""
+        file = self._config.data_dir / STOP_FILE
+        if not await self._on_disk(file.exists):
+            self._file_taken = False
+            return
+        if self._file_taken and self._latch.halt.state is HaltState.HALTED:
+            return  # it cannot be renamed, and did what it can
+        self._file_taken = True
         self._emergency.stop(
             reason=f"the file {STOP_FILE}", by="file", origin=Origin.LOCAL, options=self._emergency.defaults
         )
         try:
-            file.replace(file.with_name(f"{STOP_FILE}.{self._clock.now_ms()}"))
+            taken = file.with_name(f"{STOP_FILE}.{self._clock.now_ms()}")
+            await self._on_disk(partial(file.replace, taken))
         except OSError as error:
             logger.bind(event="stop_file_stays").warning("{file} cannot be renamed: {e}", file=file, e=error)
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        """In a thread: the folder may lie on a disk that hangs."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     def _judge_account(self) -> None:
         day, account, limits = self._book.day, self._book.account, self._limits()
@@ -248,11 +303,18 @@ class Watch:
         after = self._config.backend_dead_after_s
         if after is None:
             return
-        seen = self._backend_seen() or self._began_msc
-        silent_ms = self._clock.now_ms() - seen
-        if silent_ms <= after * 1000 or not self._first("backend_dead", str(seen)):
+        now, seen = self._clock.monotonic(), self._backend_seen()
+        slept, self._looked = now - self._looked > _SLEPT_S, now
+        if slept or seen != self._heard[0]:
+            # While this loop stood still nobody could be heard; and a step of the wall clock is no silence.
+            self._heard = (seen, now)
+        silent = now - self._heard[1]
+        if silent <= after:
+            self._told = {told for told in self._told if told[0] != "backend_dead"}
             return
-        reason = f"no sign of life from the backend for {silent_ms / 1000:.0f} s"
+        if not self._first("backend_dead", ""):
+            return
+        reason = f"no sign of life from the backend for {silent:.0f} s"
         if self._config.backend_dead_action == "reduce":
             self._latch.tighten(
                 machine.reduce(

@@ -583,6 +583,8 @@ class FlowKit:
             self.book.restore_day(msgspec.json.decode(day, type=Day))
         await self.account.restore()
         await self.ticks.restore()
+        await self.watch.restore()
+        await self.control.restore()
         await self.emergency.take_up()
         await self.reconciler.take_up()
 
