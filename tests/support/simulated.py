@@ -103,6 +103,13 @@ def outside_work() -> Iterator[None]:
         loop.outside -= 1
 
 
+def leap(seconds: float) -> None:
+    """Set the simulated clock forward at once: what would have happened every few seconds meanwhile happens once."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    loop.now += seconds
+
+
 def run_simulated(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in a loop of its own with leaping time; it must leave no task behind."""
 
