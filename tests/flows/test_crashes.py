@@ -17,6 +17,7 @@ from mt5_bridge.core.errors import MT5ConnectionError
 from mt5_bridge.core.model import Deed
 
 Work = Callable[[FlowKit], Awaitable[None]]
+Check = Callable[[FlowKit, str], Awaitable[None]]
 FINAL = {"filled", "partial", "placed", "modified", "cancelled", "closed", "rejected", "denied", "abandoned"}
 
 
@@ -71,7 +72,7 @@ async def finals(kit: FlowKit, key: str) -> list[dict[str, Any]]:
     return [r for r in await kit.results(key) if r["status"] in FINAL and not r["supersedes"]]
 
 
-async def every_crash(work: Work, check: Callable[[FlowKit, str], Awaitable[None]], prepare: Work | None = None) -> None:
+async def every_crash(work: Work, check: Check, prepare: Work | None = None) -> None:
     """Die at step 1, 2, 3 … of the work; each time live again, let the topic redeliver, and check."""
     step = 0
     while True:

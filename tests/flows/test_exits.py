@@ -19,7 +19,8 @@ from mt5_bridge.terminal.port import Priority
 async def opened(kit: FlowKit, *ids: str, volume: float = 0.2, **fields: Any) -> list[Position]:
     """Positions opened by signals, oldest first."""
     for key in ids:
-        await kit.send(**({"action": "BUY", "stop_loss": 1.095, "volume": volume, "signal_id": key} | fields))
+        base: dict[str, Any] = {"action": "BUY", "stop_loss": 1.095, "volume": volume, "signal_id": key}
+        await kit.send(**(base | fields))
         assert (await kit.result(key))["status"] == "filled"
     await kit.idle()
     return list(kit.terminal.positions.values())

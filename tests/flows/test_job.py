@@ -10,7 +10,8 @@ from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
 
 
 def a_job(source: str = "redpanda", **fields: Any) -> Job:
-    signal = TradingSignal(**({"symbol": "EURUSD", "action": Action.BUY, "volume": 0.1} | fields))
+    base: dict[str, Any] = {"symbol": "EURUSD", "action": Action.BUY, "volume": 0.1}
+    signal = TradingSignal(**(base | fields))
     return Job("k1", signal, 1000, 900, source)
 
 

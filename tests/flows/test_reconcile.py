@@ -21,7 +21,8 @@ BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": 1.095}
 
 async def received(kit: FlowKit, key: str, **fields: Any) -> None:
     """A signal that an earlier life had in its inbox."""
-    signal = TradingSignal(**({"symbol": "EURUSD", "signal_id": key} | fields))
+    base: dict[str, Any] = {"symbol": "EURUSD", "signal_id": key}
+    signal = TradingSignal(**(base | fields))
     await kit.journal.commit(
         changes.SignalReceived(
             key=key, signal_id=key, source="redpanda", account="", symbol="EURUSD", action=signal.action.value,
@@ -31,7 +32,8 @@ async def received(kit: FlowKit, key: str, **fields: Any) -> None:
 
 
 async def intent(kit: FlowKit, key: str, magic: int, *, leg: int = 0, action: str = "BUY", **fields: Any) -> None:
-    request = OrderRequest(**({"deed": Deed.DEAL, "symbol": "EURUSD", "volume": 0.1, "magic": magic} | fields))
+    base: dict[str, Any] = {"deed": Deed.DEAL, "symbol": "EURUSD", "volume": 0.1, "magic": magic}
+    request = OrderRequest(**(base | fields))
     await kit.journal.commit(
         changes.IntentOpened(
             magic=magic, key=key, leg=leg, symbol="EURUSD", action=action, request=msgspec.json.encode(request),

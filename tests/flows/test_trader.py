@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from support.eventually import eventually
 from support.fake_terminal import (
+    Answer,
     Executed,
     FakeTerminal,
     Hangs,
@@ -441,7 +442,7 @@ async def test_an_unknown_outcome_is_looked_up_and_ends_in_one_final(
             kit.terminal.script(Late(kind))
         else:
             error = MT5ConnectionError("broken pipe", sent=True)
-            answers = {"silent": Silent(-10005, executed), "lost": Lost(error, executed)}
+            answers: dict[str, Answer] = {"silent": Silent(-10005, executed), "lost": Lost(error, executed)}
             kit.terminal.script(answers.get(kind, Hangs(executed)))
         await kit.send(**BUY, signal_id="s1")
         await eventually(lambda: kit.terminal.sent)

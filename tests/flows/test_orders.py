@@ -1,0 +1,262 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.eventually import eventually
+from support.fake_terminal import Executed, Hangs, Lost, Refused, Silent
+from support.flow_kit import FlowKit
+from support.simulated import simulated
+
+from mt5_bridge.core.decision import Denial
+from mt5_bridge.core.errors import JournalError, MT5ConnectionError
+from mt5_bridge.core.intent import IntentState, Verdict
+from mt5_bridge.core.messages import Reason, Status, TradingSignal
+from mt5_bridge.core.model import Action, Deed, OrderRequest
+from mt5_bridge.flows.job import Job, result
+from mt5_bridge.flows.orders import Intent, Sent, state_of, statuses
+from mt5_bridge.journal import changes
+
+BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": 1.095}
+S = IntentState
+
+
+def an_intent(magic: int = 7, **fields: Any) -> Intent:
+    base: dict[str, Any] = {"deed": Deed.DEAL, "symbol": "EURUSD", "volume": 0.1, "magic": magic}
+    request = OrderRequest(**(base | fields))
+    return Intent(key="k", leg=0, request=request, action="BUY")
+
+
+def a_job(key: str = "k") -> Job:
+    return Job(key, TradingSignal(symbol="EURUSD", action=Action.BUY), 0, 0, "redpanda")
+
+
+# --- pure
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fields", "expected"),
+    [
+        (Verdict.DONE, {}, S.FILLED),
+        (Verdict.DONE, {"position": 5}, S.CLOSED),
+        (Verdict.DONE, {"deed": Deed.PENDING}, S.PLACED),
+        (Verdict.DONE, {"deed": Deed.SLTP, "position": 5}, S.MODIFIED),
+        (Verdict.NO_CHANGES, {"deed": Deed.MODIFY}, S.MODIFIED),
+        (Verdict.DONE, {"deed": Deed.REMOVE}, S.CANCELLED),
+        (Verdict.DONE, {"deed": Deed.CLOSE_BY, "position": 5}, S.CLOSED),
+        (Verdict.PLACED, {}, S.UNKNOWN),
+        (Verdict.PLACED, {"position": 5}, S.UNKNOWN),
+        (Verdict.PLACED, {"deed": Deed.PENDING}, S.PLACED),
+        (Verdict.PARTIAL, {}, S.PARTIAL),
+        (Verdict.PARTIAL, {"deed": Deed.PENDING}, S.PLACED),
+        (Verdict.UNKNOWN, {}, S.UNKNOWN),
+        (Verdict.FINAL, {}, None),
+        (Verdict.RETRY, {}, None),
+        (Verdict.NOT_SENT, {}, None),
+    ],
+)
+def test_what_an_answer_makes_of_an_intent(verdict: Verdict, fields: dict[str, Any], expected: S | None) -> None:
+    assert state_of(verdict, an_intent(**fields).request) is expected
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([S.CLOSED, S.CLOSED], Status.CLOSED),
+        ([S.CLOSED, S.REJECTED], Status.PARTIAL),
+        ([S.PARTIAL], Status.PARTIAL),
+        ([S.CLOSED, S.UNKNOWN], Status.UNKNOWN),
+        ([S.SENDING], Status.UNKNOWN),
+        ([S.ABANDONED, S.REJECTED], Status.ABANDONED),
+        ([S.REJECTED], Status.REJECTED),
+        ([S.SIMULATED, S.SIMULATED], Status.SIMULATED),
+    ],
+)
+def test_the_status_of_several_legs(states: list[S], expected: Status) -> None:
+    assert statuses(states) is expected
+
+
+def test_no_answer_has_no_text() -> None:
+    assert Sent(state=S.UNKNOWN, request=an_intent().request).retcode_text is None
+
+
+# --- magics
+
+
+@simulated
+async def test_a_magic_nobody_has(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        natural = kit.desk.natural_magic("s1", 0)
+        await kit.journal.commit(kit.desk.opened(an_intent(natural), 1))
+        one, two = await asyncio.gather(kit.desk.magic("s1", 0), kit.desk.magic("s1", 0))
+        assert {one, two} == {natural + 1, natural + 2}
+        kit.desk.give_back(one, two)
+        assert await kit.desk.magic("s1", 0) == natural + 1
+        assert natural < 2**53
+
+
+@simulated
+async def test_two_asking_at_once_get_two(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        magics = await asyncio.gather(*(kit.desk.magic("s1", 0) for _ in range(5)))
+        assert len(set(magics)) == 5
+
+
+# --- sending
+
+
+@simulated
+async def test_the_check_stands_before_every_send(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        denial = Denial(code=Reason.HALTED, detail="stopped")
+        sent = await kit.desk.send(None, an_intent(), check=lambda: denial)
+        assert (sent.state, sent.denial) == (S.REJECTED, denial)
+        assert not kit.terminal.sent
+        assert not kit.desk.flying
+
+
+@simulated
+async def test_without_again_nothing_is_tried_again(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Refused(10004))
+        sent = await kit.desk.send(None, an_intent(), check=lambda: None)
+        assert (sent.state, sent.reason) == (S.REJECTED, Reason.REQUOTES)
+
+
+@simulated
+async def test_what_is_lost_is_watched_from_that_moment(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        for answer in (Lost(MT5ConnectionError("gone", sent=True)), Silent(-10005)):
+            kit.terminal.script(answer)
+            sent = await kit.desk.send(a_job(), an_intent(7), check=lambda: None)
+            assert sent.state is S.UNKNOWN
+            assert kit.desk.unresolved == {7}
+            kit.desk.unresolved.clear()
+        kit.terminal.script(Silent(-10005))
+        await kit.desk.send(None, an_intent(8), check=lambda: None)
+        assert not kit.desk.unresolved
+
+
+# --- results
+
+
+@simulated
+async def test_a_result_that_contradicts_the_journal_is_dropped(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        job = a_job("nobody")
+        await kit.desk.conclude(job, result(job, Status.DENIED, now_msc=1))
+        assert job.outcome.done()
+        assert not await kit.results()
+
+
+@simulated
+async def test_every_status_is_counted(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        for status in Status:
+            job = a_job()
+            await kit.desk.conclude(job, result(job, status, now_msc=1), interim=True)
+        stats = kit.desk.stats
+        assert (stats.filled, stats.placed, stats.rejected, stats.denied, stats.simulated) == (3, 1, 2, 1, 1)
+
+
+@simulated
+async def test_a_correction_is_written_when_it_can_be(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await kit.send(**BUY, signal_id="s1")
+        await kit.result("s1")
+        await kit.idle()
+        kit.journal.break_down()
+        job = a_job("s1")
+        better = result(job, Status.FILLED, now_msc=2, supersedes="x")
+        task = asyncio.create_task(kit.desk.correct(job, better))
+        await asyncio.sleep(2)
+        kit.journal.mend()
+        await task
+        story = await kit.journal.signal("s1")
+        assert story is not None
+        assert [c.supersedes for c in story.corrections] == ["x"]
+
+
+@simulated
+async def test_what_breaks_in_the_background_is_told(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def breaks() -> None:
+            raise JournalError("a fault")
+
+        with pytest.raises(JournalError):
+            await kit.desk.protect(breaks())
+
+
+# --- the end
+
+
+@simulated
+async def test_an_order_in_flight_is_waited_for_at_the_end(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        go = asyncio.Event()
+        kit.terminal.script(Executed(after=go))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        await kit.trader.lanes.close()
+        closing = asyncio.create_task(kit.desk.close())
+        await asyncio.sleep(1)
+        assert not closing.done()
+        go.set()
+        await closing
+        assert (await kit.result("s1"))["status"] == "filled"
+        assert not kit.terminal.killed
+
+
+@pytest.mark.parametrize("executed", [True, False])
+@simulated
+async def test_one_that_hangs_is_journalled_unknown_and_its_host_killed(tmp_path: Path, executed: bool) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Hangs(executed))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        kit.terminal.failures["snapshot"] = MT5ConnectionError("the host was killed")
+        began = kit.clock.now_ms()
+        await kit.trader.lanes.close()
+        await kit.desk.close()
+        assert 4000 <= kit.clock.now_ms() - began <= 5500
+        assert kit.terminal.killed == ["shutdown with an order in flight"]
+        ((stored),) = await kit.journal.open_intents()
+        assert stored.state == "unknown"
+        assert not kit.desk._tasks
+    del kit.terminal.failures["snapshot"]
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        assert (await kit.result("s1", 10.0))["status"] == ("filled" if executed else "abandoned")
+
+
+@simulated
+async def test_the_end_waits_for_no_look_up(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Silent(-10005))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.desk.stats.unknown)
+        began = kit.clock.now_ms()
+        await kit.trader.lanes.close()
+        await kit.desk.close()
+        assert kit.clock.now_ms() - began <= 1500
+        await kit.desk.close()
+
+
+@simulated
+async def test_a_signal_waiting_at_the_end_waits_for_the_next_start(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        go = asyncio.Event()
+        kit.terminal.script(Executed(after=go))
+        await kit.send(**BUY, signal_id="s1")
+        await kit.send(**BUY, signal_id="s2")
+        await eventually(lambda: kit.terminal.sent)
+        asyncio.get_running_loop().call_later(1.0, go.set)
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        assert (await kit.result("s1"))["status"] == "filled"
+        assert (await kit.result("s2"))["status"] == "filled"
+        assert len(kit.terminal.sent) == 2
+
+
+def test_a_magic_is_given_back_when_its_intent_is_journalled() -> None:
+    opened = changes.IntentOpened(magic=1, key="k", symbol="S", action="BUY", request=b"", opened_msc=1, volume=1.0)
+    assert opened.leg == 0
