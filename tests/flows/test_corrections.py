@@ -10,6 +10,8 @@ from support.simulated import leap, simulated
 
 from mt5_bridge.core.errors import JournalError, MT5DataError
 from mt5_bridge.core.model import Deed, OrderRequest
+from mt5_bridge.flows.orders import Intent
+from mt5_bridge.journal import changes
 
 BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": 1.095}
 DAY_S = 86_400
@@ -123,6 +125,26 @@ async def test_an_order_of_the_bridges_own_is_noted_only(tmp_path: Path) -> None
         await asyncio.sleep(30)
         assert position.ticket not in kit.terminal.positions
         assert [r["status"] for r in await kit.results()] == ["filled"]
+
+
+@simulated
+async def test_an_order_without_a_signal_is_noted(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        request = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, magic=41)
+        intent = Intent(key="stop-1", leg=0, request=request, action="EMERGENCY")
+        await kit.journal.commit(
+            kit.desk.opened(intent, kit.clock.now_ms()),
+            changes.IntentMoved(magic=41, state="abandoned", at_msc=kit.clock.now_ms()),
+        )
+        kit.run("corrections")
+        kit.terminal.execute(request)
+
+        async def noted() -> bool:
+            return (await kit.journal.intents("stop-1"))[0].state == "filled"
+
+        await kit.book.refresh()
+        await eventually(noted)
+        assert not await kit.results()
 
 
 @simulated

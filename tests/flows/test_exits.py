@@ -306,6 +306,48 @@ async def test_a_stop_before_the_first_leg_denies_all(tmp_path: Path) -> None:
         assert not closes(kit)
 
 
+@simulated
+async def test_a_leg_that_may_not_be_sent_denies_the_close(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await opened(kit, "a", "b")
+        kit.limit(account=77)
+        await kit.send("CLOSE", signal_id="c1")
+        assert (await kit.result("c1"))["reason"] == "account_mismatch"
+        assert not closes(kit)
+
+
+@simulated
+async def test_a_stop_between_a_requote_and_the_next_try_denies(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await opened(kit, "a")
+        go = asyncio.Event()
+        kit.terminal.script(Refused(10004, after=go))
+        await kit.send("CLOSE", signal_id="c1")
+        await eventually(lambda: closes(kit))
+        kit.halt()
+        go.set()
+        result = await kit.result("c1")
+        assert (result["status"], result["reason"]) == ("denied", "halted")
+        assert len(closes(kit)) == 1
+
+
+@simulated
+async def test_an_answer_without_volume_closed_what_was_asked(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a")
+        execute = kit.terminal.execute
+
+        def bare(request: OrderRequest) -> Any:
+            return msgspec.structs.replace(execute(request), volume=0.0)
+
+        kit.terminal.execute = bare  # type: ignore[method-assign]  # a broker that says no more than "done"
+        await kit.send("CLOSE", signal_id="c1", volume=0.05)
+        assert (await kit.result("c1"))["volume_filled"] == 0.05
+        short = by_hand(kit, 0.1, type=OrderType.SELL)
+        await kit.send("CLOSE_BY", signal_id="b1", position=position.ticket, order=short)
+        assert (await kit.result("b1"))["volume_filled"] == 0.1
+
+
 # --- netting
 
 

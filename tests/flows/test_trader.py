@@ -129,6 +129,22 @@ async def test_a_fill_that_cannot_be_confirmed_is_a_fill(tmp_path: Path) -> None
         del kit.terminal.failures["get_history_deals"]
 
 
+@simulated
+async def test_a_fill_that_neither_answer_nor_history_describe(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Executed(bare=True))
+        kit.terminal.lag_ms = 60_000
+        execute = kit.terminal.execute
+
+        def bare(request: OrderRequest) -> Any:
+            return msgspec.structs.replace(execute(request), volume=0.0)
+
+        kit.terminal.execute = bare  # type: ignore[method-assign]  # a broker that says no more than "done"
+        await kit.send(**BUY, signal_id="s1")
+        result = await kit.result("s1")
+        assert (result["status"], result["volume_filled"], result["price"]) == ("filled", 0.1, None)
+
+
 # --- once
 
 
@@ -264,15 +280,17 @@ async def test_the_rate_holds_across_symbols(tmp_path: Path) -> None:
 async def test_twenty_throttled_signals_latch_reducing(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"throttle_latch": 20, "max_risk_percent": None}) as kit:
         flood = [kit.record(kit.value("BUY", volume=0.01, stop_loss=1.09, signal_id=f"s{n}")) for n in range(100)]
+        flood.insert(50, kit.record(kit.value("CLOSE", signal_id="between")))
         await kit.intake.take(flood)
         await kit.idle()
+        assert (await kit.result("between"))["status"] == "closed"
         assert kit.latch.halt.state is HaltState.REDUCING
         assert kit.latch.halt.by == "throttle"
         reasons = {(await kit.result(f"s{n}"))["reason"] for n in range(100)}
         assert reasons == {None, "throttled", "reducing"}
-        assert len(kit.terminal.sent) <= 6
+        assert len([r for r in kit.terminal.sent if not r.position]) <= 6
         await kit.send("CLOSE", signal_id="c")
-        assert (await kit.result("c"))["status"] == "closed"
+        assert (await kit.result("c"))["status"] in ("closed", "denied")
 
 
 @simulated
@@ -366,6 +384,15 @@ async def test_a_signal_whose_time_ends_before_the_terminal_comes_is_denied(tmp_
         await kit.send(**BUY, signal_id="s1", ttl_ms=500)
         result = await kit.result("s1")
         assert (result["status"], result["reason"]) == ("denied", "not_ready")
+
+
+@simulated
+async def test_what_was_too_old_when_it_came_is_stale_not_unready(tmp_path: Path) -> None:
+    terminal = FakeTerminal(connected=False)
+    async with FlowKit.open(tmp_path, terminal=terminal, ready=False) as kit:
+        await kit.send(**BUY, signal_id="s1", created_at=kit.clock.now_ms() - 4990)
+        await asyncio.sleep(0.1)
+        assert (await kit.result("s1"))["reason"] in ("stale", "not_ready")
 
 
 @simulated
