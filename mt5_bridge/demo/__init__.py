@@ -1,0 +1,1 @@
+"""The demo: embedded broker, reference backend, demo signals, and all of it in one command."""
