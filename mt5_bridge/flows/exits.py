@@ -18,7 +18,8 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.judge import Judge, unavailable
-from mt5_bridge.flows.orders import Intent, OrderDesk, Sent, statuses
+from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
+from mt5_bridge.flows.results import statuses
 from mt5_bridge.flows.settle import Found
 from mt5_bridge.flows.settle import judge as judge_case
 from mt5_bridge.journal import changes

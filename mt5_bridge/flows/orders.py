@@ -6,8 +6,7 @@ the settler. P3: the last check has no setting that skips it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -18,13 +17,14 @@ from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.halt import stop as halt_stop
 from mt5_bridge.core.intent import IntentState, Verdict, magic_for
-from mt5_bridge.core.messages import OrderResult, Reason, Status
+from mt5_bridge.core.messages import OrderResult, Reason
 from mt5_bridge.core.model import Deed, OrderRequest, TradeResult
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.results import OrderStats, count, log
 from mt5_bridge.flows.settle import Case, Found, Picture, Settler
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -93,20 +93,6 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 Check = Callable[[], Denial | None]
 Again = Callable[[], Awaitable[OrderRequest | Denial]]
 Look = Callable[[], Awaitable[OrderRequest | Denial | None]]
-
-
-@dataclass
-class OrderStats:
-    """Counters of the desk."""
-
-    sends: int = 0
-    filled: int = 0
-    placed: int = 0
-    rejected: int = 0
-    unknown: int = 0
-    denied: int = 0
-    simulated: int = 0
-    stops_repaired: int = 0
 
 
 _DONE = {
@@ -449,10 +435,10 @@ class OrderDesk:
                 )
             )
         batch.append(announced)
-        self._count(final)
+        count(self.stats, final)
         if not job.outcome.done():
             job.outcome.set_result(final)
-        _log(final)
+        log(final)
         await self._write(job, batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
@@ -468,8 +454,8 @@ class OrderDesk:
             at_msc=announced.at_msc,
         )
         job.event_id = announced.event_id
-        self._count(better)
-        _log(better)
+        count(self.stats, better)
+        log(better)
         await self._write(job, [*more, correction, announced])
 
     async def _write(self, job: Job, batch: list[changes.Change]) -> None:
@@ -485,22 +471,6 @@ class OrderDesk:
                 await asyncio.sleep(_BACK_OFF_S)
             else:
                 return
-
-    def _count(self, final: OrderResult) -> None:
-        stats = self.stats
-        match final.status:
-            case Status.FILLED | Status.PARTIAL | Status.CLOSED:
-                stats.filled += 1
-            case Status.PLACED:
-                stats.placed += 1
-            case Status.REJECTED | Status.ABANDONED:
-                stats.rejected += 1
-            case Status.DENIED:
-                stats.denied += 1
-            case Status.SIMULATED:
-                stats.simulated += 1
-            case _:
-                pass
 
     async def close(self) -> None:
         """Orders in flight get their time; then the host is killed and they are journalled unknown."""
@@ -519,44 +489,3 @@ class OrderDesk:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-
-def _log(final: OrderResult) -> None:
-    words = {
-        Status.FILLED: "Order filled",
-        Status.PARTIAL: "Order partially filled",
-        Status.PLACED: "Order placed",
-        Status.CLOSED: "Position closed",
-        Status.MODIFIED: "Modified",
-        Status.CANCELLED: "Order cancelled",
-        Status.DENIED: "Signal denied",
-        Status.REJECTED: "Order rejected",
-        Status.UNKNOWN: "Order outcome unknown",
-        Status.ABANDONED: "Order outcome not found",
-        Status.SIMULATED: "Order simulated",
-    }[final.status]
-    bad = final.status in (Status.REJECTED, Status.UNKNOWN, Status.ABANDONED)
-    logger.bind(event="order_result", status=final.status.value, signal_id=final.signal_id, reason=final.reason).log(
-        "WARNING" if bad else "INFO",
-        "{words}: {action} {symbol} {volume} {reason} {detail}",
-        words=words,
-        action=final.action,
-        symbol=final.symbol,
-        volume=final.volume_filled or final.volume_requested or "",
-        reason=final.reason or "",
-        detail=final.detail or "",
-    )
-
-
-def statuses(states: Sequence[IntentState]) -> Status:
-    """The status of a signal with several legs."""
-    if any(state.open for state in states):
-        return Status.UNKNOWN
-    if all(state is IntentState.SIMULATED for state in states):
-        return Status.SIMULATED
-    done = [state for state in states if state in (IntentState.CLOSED, IntentState.PARTIAL)]
-    if done and all(state is IntentState.CLOSED for state in states):
-        return Status.CLOSED
-    if done:
-        return Status.PARTIAL
-    return Status.ABANDONED if IntentState.ABANDONED in states else Status.REJECTED

@@ -14,7 +14,7 @@ from mt5_bridge.core.intent import IntentState, Verdict
 from mt5_bridge.core.messages import Reason, Status, TradingSignal
 from mt5_bridge.core.model import Action, Deed, OrderRequest
 from mt5_bridge.flows.job import Job, result
-from mt5_bridge.flows.orders import Intent, Sent, state_of, statuses
+from mt5_bridge.flows.orders import Intent, Sent, state_of
 from mt5_bridge.journal import changes
 
 BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": 1.095}
@@ -57,23 +57,6 @@ def a_job(key: str = "k") -> Job:
 )
 def test_what_an_answer_makes_of_an_intent(verdict: Verdict, fields: dict[str, Any], expected: S | None) -> None:
     assert state_of(verdict, an_intent(**fields).request) is expected
-
-
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [
-        ([S.CLOSED, S.CLOSED], Status.CLOSED),
-        ([S.CLOSED, S.REJECTED], Status.PARTIAL),
-        ([S.PARTIAL], Status.PARTIAL),
-        ([S.CLOSED, S.UNKNOWN], Status.UNKNOWN),
-        ([S.SENDING], Status.UNKNOWN),
-        ([S.ABANDONED, S.REJECTED], Status.ABANDONED),
-        ([S.REJECTED], Status.REJECTED),
-        ([S.SIMULATED, S.SIMULATED], Status.SIMULATED),
-    ],
-)
-def test_the_status_of_several_legs(states: list[S], expected: Status) -> None:
-    assert statuses(states) is expected
 
 
 def test_no_answer_has_no_text() -> None:
@@ -147,16 +130,6 @@ async def test_a_result_that_contradicts_the_journal_is_dropped(tmp_path: Path) 
         await kit.desk.conclude(job, result(job, Status.DENIED, now_msc=1))
         assert job.outcome.done()
         assert not await kit.results()
-
-
-@simulated
-async def test_every_status_is_counted(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path) as kit:
-        for status in Status:
-            job = a_job()
-            await kit.desk.conclude(job, result(job, status, now_msc=1), interim=True)
-        stats = kit.desk.stats
-        assert (stats.filled, stats.placed, stats.rejected, stats.denied, stats.simulated) == (3, 1, 2, 1, 1)
 
 
 @simulated
