@@ -21,7 +21,7 @@ async def good(world: World, **changes: Any) -> dict[str, Any]:
 
 
 async def nothing_open(world: World) -> bool:
-    return await world.ask("get_positions") == [] and await world.ask("get_orders") == []
+    return bool(await world.ask("get_positions") == [] and await world.ask("get_orders") == [])
 
 
 @pytest.mark.parametrize(

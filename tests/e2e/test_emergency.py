@@ -44,9 +44,7 @@ async def test_stops_flattens_reports_and_stays(new_world: MakeWorld) -> None:
         assert (phases[0], phases[-1]) == ("latched", "done")
         assert await world.ask("get_positions") == []
         assert await world.ask("get_orders") == []
-        for ticket in positions:
-            closed = await world.topics.event("position_closed", lambda d, ticket=ticket: d["ticket"] == ticket)
-            assert closed["reason"] == "command"
+        await eventually(lambda: [closed_by(world, ticket) for ticket in positions] == ["command"] * 3, 5.0)
 
         denied = await world.signal("AUDUSD", "BUY", volume=0.01, stop_loss=0.5)
         assert (denied["status"], denied["reason"]) == ("denied", "halted")
@@ -87,10 +85,20 @@ async def test_the_type_alone_latches(new_world: MakeWorld) -> None:
         done = await world.halted("done")
         assert len(done["closed"]) == 1
         for frame in (b'{"type":"emergency_stop"}', b'{"type":"emergency_stop","data":null}'):
-            assert (await world.command("resume_trading", {"reason": "next", "by": "me"}))["success"]
+            await eventually(lambda: resumed(world), 5.0, "resumed: refused while the stop is not done")
             await world.backend.send_raw(frame)
             await eventually(lambda: is_halted(world), 3.0, f"halted by {frame!r}")
         await world.daemon.stop()
+
+
+def closed_by(world: World, ticket: int) -> str | None:
+    """The reason of a position's end, once it was told."""
+    found = (f["data"] for f in world.topics.of("position_closed"))
+    return next((str(d["reason"]) for d in found if d["ticket"] == ticket), None)
+
+
+async def resumed(world: World) -> bool:
+    return bool((await world.command("resume_trading", {"reason": "next", "by": "me"}))["success"])
 
 
 async def is_halted(world: World) -> bool:

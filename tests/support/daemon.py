@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 HYBRID = (str(ROOT / "hybrid_bridge.py"),)
 STANDARD = (str(ROOT / "run_bridge.py"),)
 
+OWN_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""Ctrl+Break on Windows reaches a group: it must not be the tests' own."""
 STOP_S = 10.0
 """How long a daemon told to stop may take, whatever is down."""
 SYMBOLS = ("AUDUSD", "GBPUSD", "XAUUSD")
@@ -74,7 +76,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                **_own_group(),
+                creationflags=OWN_GROUP,
             )
         self._seen.append(psutil.Process(self.process.pid))
 
@@ -114,7 +116,7 @@ class Daemon:
         assert self.process is not None
         self.hosts()
         if sys.platform == "win32":
-            number = signal.CTRL_BREAK_EVENT
+            number = signal.CTRL_BREAK_EVENT  # the one that reaches another process
         self.process.send_signal(number)
 
     async def stop(self, number: int = signal.SIGINT, within: float = STOP_S) -> float:
@@ -175,11 +177,6 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without any setting of the bridge, and these."""
     own = {name: value for name, value in os.environ.items() if name.upper() not in SPECS}
     return {**own, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **settings}
-
-
-def _own_group() -> dict[str, int]:
-    """Ctrl+Break on Windows reaches a group: it must not be the tests' own."""
-    return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {}
 
 
 def _named(process: psutil.Process) -> str:

@@ -142,7 +142,7 @@ def price(value: float, symbol: str) -> float:
 def sending(data: Path) -> bool:
     """Whether an order is on its way to the terminal, as the journal tells."""
     with contextlib.closing(sqlite3.connect(f"file:{data / 'journal.db'}?mode=ro", uri=True)) as journal:
-        return journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,)
+        return bool(journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,))
 
 
 async def check_ticks(world: World) -> None:
@@ -151,6 +151,7 @@ async def check_ticks(world: World) -> None:
         first = min(world.topics.ticks_of(symbol))[0]
         history = await world.ask("get_ticks", symbol=symbol, from_msc=first, count=10_000)
         held = [(tick["time_msc"], tick["seq"]) for tick in history]
+
         def missing(symbol: str = symbol, held: list[tuple[int, int]] = held) -> list[tuple[int, int]]:
             return sorted(set(held) - set(world.topics.ticks_of(symbol)))
 

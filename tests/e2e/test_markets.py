@@ -1,0 +1,78 @@
+"""Other brokers' ways: their clock, their symbol names, netting accounts."""
+
+import time
+from datetime import datetime
+
+import pytest
+from support.world import MakeWorld, World, price
+
+
+@pytest.mark.parametrize("offset_s", [0, -18_000, 10_800])
+async def test_times_are_utc_whatever_the_servers_clock(new_world: MakeWorld, offset_s: int) -> None:
+    async with new_world(PAPER_SERVER_OFFSET=str(offset_s)) as world:
+        await world.start()
+        await world.flowing()
+        now = time.time() * 1000
+        assert abs(now - world.topics.ticks[-1].data["time_msc"]) < 3000
+        opened = await world.open("AUDUSD")
+        held = (await world.ask("get_positions"))[0]
+        assert abs(time.time() * 1000 - held["time_msc"]) < 3000
+        await world.signal("AUDUSD", "CLOSE", position=opened["position"])
+        deals = await world.ask("get_history", kind="deals")
+        made = datetime.fromisoformat(deals[-1]["time"]).timestamp()
+        assert abs(time.time() - made) < 3
+        await world.daemon.stop()
+
+
+async def test_a_suffix(new_world: MakeWorld) -> None:
+    """A backend's EURUSD is this broker's EURUSD.m, on the topic as the terminal names it."""
+    async with new_world(PAPER_SYMBOL_SUFFIX=".m", SYMBOLS="AUDUSD,GBPUSD.m") as world:
+        hello = await world.start()
+        assert set(hello["symbols"]) in ({"AUDUSD", "GBPUSD.m"}, {"AUDUSD.m", "GBPUSD.m"})
+        await world.flowing(("AUDUSD.m", "GBPUSD.m"))
+        bid = (await world.topics.quote("AUDUSD.m"))["bid"]
+        stop = price(bid * 0.98, "AUDUSD")
+        result = await world.signal("AUDUSD", "BUY", volume=0.01, stop_loss=stop)
+        assert (result["status"], result["symbol"]) == ("filled", "AUDUSD.m")
+        assert (await world.signal("AUDUSD.m", "CLOSE"))["status"] == "closed"
+        assert (await world.command("get_ticks", {"symbol": "AUDUSD", "count": 1}))["success"]
+        await world.daemon.stop()
+
+
+async def net(world: World) -> list[tuple[str, float]]:
+    return [(p["side"], p["volume"]) for p in await world.ask("get_positions")]
+
+
+async def test_netting(new_world: MakeWorld) -> None:
+    """One position a symbol: it grows, shrinks and reverses; an exit never reverses it."""
+    async with new_world(PAPER_MARGIN_MODE="netting") as world:
+        await world.start()
+        await world.open("AUDUSD", "BUY", volume=0.03)
+        await world.open("AUDUSD", "BUY", volume=0.02)
+        assert await net(world) == [("buy", 0.05)]
+        closed = await world.signal("AUDUSD", "CLOSE", volume=0.03)
+        assert (closed["status"], closed["volume_filled"]) == ("closed", 0.03)
+        assert await net(world) == [("buy", 0.02)]
+        await world.open("AUDUSD", "SELL", volume=0.03)
+        assert await net(world) == [("sell", 0.01)]
+        assert (await world.command("reduce_only", {"reason": "test"}))["success"]
+        denied = await world.signal("AUDUSD", "BUY", volume=0.02, stop_loss=0.5)
+        assert denied["reason"] == "reducing"
+        over = await world.signal("AUDUSD", "CLOSE", volume=0.05)
+        assert over["status"] in ("closed", "denied"), over
+        assert await net(world) in ([], [("sell", 0.01)])
+        await world.command("close_all")
+        assert await net(world) == []
+        await world.daemon.stop()
+
+
+async def test_closing_on_netting_is_capped_by_what_is_held(new_world: MakeWorld) -> None:
+    async with new_world(PAPER_MARGIN_MODE="netting") as world:
+        await world.start()
+        await world.open("AUDUSD", "BUY", volume=0.02)
+        await world.open("AUDUSD", "SELL", volume=0.05)
+        assert await net(world) == [("sell", 0.03)]
+        await world.command("emergency_stop")
+        await world.halted("done")
+        assert await net(world) == []
+        await world.daemon.stop()
