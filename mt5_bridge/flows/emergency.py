@@ -5,6 +5,7 @@ settings say. Everything here is exempt from "durable first" and goes to the ter
 """
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any
@@ -85,11 +86,13 @@ class Emergency:
         self._goal: StopOptions | None = None
         self._again = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._killer: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[None]] = set()
         self._watched: set[int] = set()
         self._to_write: deque[tuple[changes.Change, ...]] = deque()
         self._writer: asyncio.Task[Any] | None = None
         self._told: tuple[Any, ...] = ()
+        self._work: Flattener | None = None
 
     @property
     def busy(self) -> bool:
@@ -129,13 +132,15 @@ class Emergency:
         beyond it, and tries at once what it was waiting with.
         """
         self._watched |= set(self._desk.flying) | self._desk.unresolved
-        self._goal = options.joined(self._goal)
-        halt = self._latch.halt
-        self._write(*what_was_asked(halt.at_msc, halt.by, halt.reason, FLATTEN_MEMO, self._goal))
+        goal, halt = options.joined(self._goal), self._latch.halt
+        if goal != self._goal:
+            self._goal = goal
+            self._write(*what_was_asked(halt.at_msc, halt.by, halt.reason, FLATTEN_MEMO, goal))
         self._again.set()
         if not self.busy:
             self._task = asyncio.create_task(self._run(), name="emergency")
-        self._helper(self._kill_what_hangs())
+        if self._killer is None or self._killer.done():
+            self._killer = self._helper(self._kill_what_hangs())
 
     def resumed(self) -> None:
         """Trading goes on: nothing is closed any more."""
@@ -181,7 +186,7 @@ class Emergency:
         """A call in flight gets the grace; then its host is killed, and an order in it is unknown."""
         began = self._clock.monotonic()
         busy = self._terminal.in_flight
-        while busy is not None and self._terminal.in_flight is busy:
+        while busy is not None and self._terminal.in_flight == busy:
             if self._clock.monotonic() - began >= self._grace_s:
                 self._terminal.kill_host(f"emergency stop: {busy.op} still hangs after {self._grace_s:g} s")
                 return
@@ -192,13 +197,13 @@ class Emergency:
     async def _run(self) -> None:
         while True:
             began = self._clock.monotonic()
-            work = self._begin()
+            work = self._work = self._begin()
             await self._until_flat(work)
             if not await self._watch(work, began):
                 return
 
     def _begin(self) -> Flattener:
-        # The time is in the key: a later life must not take the magics of an earlier one.
+        # A later life must not take the magics of an earlier one, whatever the clock does in between.
         return Flattener(
             self._terminal,
             self._desk,
@@ -206,22 +211,22 @@ class Emergency:
             self._ownership,
             self._clock,
             self._write,
-            key=f"stop-{self._clock.now_ms()}-{self.stops}",
+            key=f"stop-{uuid.uuid4().hex}",
         )
 
     async def _until_flat(self, work: Flattener) -> None:
-        clean, pause, reporter = 0, _PAUSE_FIRST_S, None
+        clean, pause, reporter = 0, _PAUSE_FIRST_S, self._helper(self._report(work))
         try:
             while clean < CLEAN_READS:
                 if self._again.is_set():
                     self._again.clear()
                     work.hurry()
                     clean, pause = 0, _PAUSE_FIRST_S
-                    if reporter is not None:
-                        reporter.cancel()
+                    reporter.cancel()
                     reporter = self._helper(self._report(work))
                 left = await self._round(work)
-                clean = clean + 1 if left == [] else 0
+                # What is in flight may still become something: an account is not flat before that has come back.
+                clean = clean + 1 if left == [] and not self._desk.flying else 0
                 if left:
                     self.survivors = tuple(left)
                     self._tell("progress", work, left)
@@ -229,11 +234,9 @@ class Emergency:
                     await self._paused(_CLEAN_PAUSE_S)
                 else:
                     await self._paused(pause)
-                    late = reporter is None or reporter.done()
-                    pause = min(pause * 1.5, _PAUSE_LATER_S if late else _PAUSE_MOST_S)
+                    pause = min(pause * 1.5, _PAUSE_LATER_S if reporter.done() else _PAUSE_MOST_S)
         finally:
-            if reporter is not None:
-                reporter.cancel()
+            reporter.cancel()
         self.survivors, self._goal = (), None
         self._tell("done", work, [])
         self._write(changes.Memo(name=FLATTEN_MEMO, value=b""))

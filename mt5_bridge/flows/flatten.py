@@ -185,8 +185,9 @@ class Flattener:
         positions = {position.ticket for position in snapshot.positions}
         for place, ticket in self._tickets.items():
             is_order, number = place
-            # An order that became a position was not cancelled.
-            if ticket.touched and place not in here and not (is_order and number in positions):
+            if is_order and number in positions:
+                ticket.touched = False  # it became a position: not cancelled
+            elif ticket.touched and place not in here:
                 gone = self.cancelled if is_order else self.closed
                 if number not in gone:
                     gone.append(number)

@@ -15,9 +15,7 @@ from mt5_bridge.journal.latchfile import LatchFile
 
 
 def halted(kit: FlowKit, reason: str = "test") -> Halt:
-    return machine.stop(
-        kit.latch.halt, reason=reason, by="tester", at_msc=kit.clock.now_ms(), origin=Origin.REMOTE
-    )
+    return machine.stop(kit.latch.halt, reason=reason, by="tester", at_msc=kit.clock.now_ms(), origin=Origin.REMOTE)
 
 
 def reduced(kit: FlowKit, until_day: str | None = None) -> Halt:

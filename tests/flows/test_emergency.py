@@ -1,0 +1,741 @@
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.eventually import eventually
+from support.fake_terminal import Executed, FakeTerminal, Hangs, Late, Lost, Refused, symbol_info
+from support.flow_kit import FlowKit
+from support.simulated import simulated
+
+from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError, MT5TimeoutError
+from mt5_bridge.core.halt import HaltState, Origin
+from mt5_bridge.core.intent import IntentState, magic_for
+from mt5_bridge.core.model import Deed, OrderRequest, OrderType, TradeResult
+from mt5_bridge.flows.emergency import FLATTEN_MEMO, StopOptions
+from mt5_bridge.flows.orders import Intent, Sent
+from mt5_bridge.journal import changes
+from mt5_bridge.terminal.port import CallInfo, Priority, TerminalState
+
+OLD_MAGIC = magic_for(77, "of an earlier MT5_MAGIC", 0)
+
+
+def position(
+    kit: FlowKit, *, magic: int = 0, volume: float = 0.1, symbol: str = "EURUSD", type: OrderType = OrderType.BUY
+) -> int:
+    """A position that is simply there; its ticket."""
+    kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol=symbol, volume=volume, magic=magic, type=type))
+    return next(reversed(kit.terminal.positions))
+
+
+def pending(kit: FlowKit, *, magic: int = 0) -> int:
+    """A pending order that is simply there; its ticket."""
+    request = OrderRequest(
+        deed=Deed.PENDING, symbol="EURUSD", volume=0.1, price=1.05, type=OrderType.BUY_LIMIT, magic=magic
+    )
+    return kit.terminal.execute(request).order
+
+
+def ours(name: str = "x") -> int:
+    return magic_for(235, name, 0)
+
+
+def stop(kit: FlowKit, **options: Any) -> None:
+    kit.emergency.stop(reason="test", by="ops", origin=Origin.REMOTE, options=StopOptions(**options))
+
+
+async def phases(kit: FlowKit, phase: str) -> list[dict[str, Any]]:
+    return [e for e in await kit.events("halt_changed") if e["phase"] == phase]
+
+
+async def done(kit: FlowKit, count: int = 1) -> dict[str, Any]:
+    """The report of the end."""
+
+    async def told() -> dict[str, Any] | None:
+        found = await phases(kit, "done")
+        return found[count - 1] if len(found) >= count else None
+
+    return await eventually(told, 200)
+
+
+def closes(kit: FlowKit) -> list[int]:
+    return [r.position for r in kit.terminal.sent if r.deed is Deed.DEAL and r.position]
+
+
+# --- what goes, in which order
+
+
+@simulated
+async def test_cancels_then_closes_the_largest_risk_first_then_reports_after_three_reads(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.tick("XAUUSD", 2000.0, 2000.5)
+        kit.terminal.symbols["XAUUSD"] = symbol_info("XAUUSD", contract_size=100.0, tick_size=0.01, tick_value=1.0)
+        await kit.book.symbol("XAUUSD")
+        await kit.book.symbol("EURUSD")
+        small, gold, large = position(kit), position(kit, symbol="XAUUSD"), position(kit, volume=5.0)
+        order = pending(kit)
+        before = len(kit.terminal.calls)
+        stop(kit)
+        end = await done(kit)
+        assert [r.order or r.position for r in kit.terminal.sent] == [order, large, gold, small]
+        assert (end["cancelled"], sorted(end["closed"]), end["survivors"]) == ([order], [small, gold, large], [])
+        assert (end["state"], end["reason"], end["by"], end["detail"]) == ("halted", "test", "ops", None)
+        # One read that showed them, and three that showed nothing.
+        assert kit.terminal.calls[before:].count("snapshot") >= 4
+        assert not kit.emergency.unfinished
+        assert await kit.journal.memo(FLATTEN_MEMO) == b""
+        intents = await kit.journal.intents_by_magic([r.magic for r in kit.terminal.sent])
+        assert {i.state for i in intents.values()} == {"cancelled", "closed"}
+        assert [a.what for a in await kit.journal.audit()] == ["emergency_stop"]
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"cancel_orders": False}, (1, 0)),
+        ({"close_positions": False}, (0, 1)),
+        ({"cancel_orders": False, "close_positions": False}, (1, 1)),
+    ],
+)
+def test_does_what_its_options_say(tmp_path: Path, options: dict[str, bool], left: tuple[int, int]) -> None:
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            position(kit)
+            pending(kit)
+            stop(kit, **options)
+            assert (await done(kit))["survivors"] == []
+            assert (len(kit.terminal.orders), len(kit.terminal.positions)) == left
+
+    run()
+
+
+@simulated
+async def test_scope_mine_takes_what_is_ours_now_and_of_earlier_magics(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, magic=77) as kit:
+        await kit.send("BUY", signal_id="old", volume=0.1, stop_loss=1.09)
+        assert (await kit.result("old"))["status"] == "filled"
+        terminal = kit.terminal
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        manual, other_ea = position(kit), position(kit, magic=magic_for(5, "x", 0))
+        position(kit, magic=ours())
+        mine, theirs = pending(kit, magic=ours("p")), pending(kit)
+        stop(kit, scope="mine")
+        end = await done(kit)
+        assert (end["cancelled"], len(end["closed"])) == ([mine], 2)
+        assert (list(kit.terminal.positions), list(kit.terminal.orders)) == ([manual, other_ea], [theirs])
+
+
+@simulated
+async def test_scope_mine_without_a_journal_takes_what_its_magic_tells(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        unknown = position(kit, magic=OLD_MAGIC)
+        position(kit, magic=ours())
+        request = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, magic=OLD_MAGIC)
+        await kit.journal.commit(kit.desk.opened(Intent(key="old", leg=0, request=request, action="BUY"), 1))
+        hang = asyncio.Event()
+
+        async def hung(name: str) -> None:
+            if "our_magics" in name:
+                await hang.wait()
+
+        kit.journal.step = hung
+        stop(kit, scope="mine")
+        await eventually(lambda: len(kit.terminal.positions) == 1, 60)
+        assert list(kit.terminal.positions) == [unknown]
+        await done(kit)
+        hang.set()
+        stop(kit, scope="mine")
+        await eventually(lambda: not kit.terminal.positions, 60)
+
+
+@simulated
+async def test_scope_mine_on_netting_closes_our_share_only(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        ticket = position(kit, volume=0.3)
+        position(kit, magic=ours(), volume=0.2)
+        assert kit.terminal.positions[ticket].volume == 0.5
+        stop(kit, scope="mine")
+        end = await done(kit)
+        assert end["closed"] == [ticket]
+        assert kit.terminal.positions[ticket].volume == 0.3
+
+
+@simulated
+async def test_netting_deals_that_cannot_be_read_are_no_read(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        position(kit, magic=ours(), volume=0.2)
+        kit.terminal.failures["get_history_deals"] = MT5DataError("history")
+        stop(kit, scope="mine")
+        await asyncio.sleep(5)
+        assert kit.terminal.positions
+        del kit.terminal.failures["get_history_deals"]
+        await done(kit)
+        assert not kit.terminal.positions
+
+
+@simulated
+async def test_what_exceeds_the_largest_order_goes_in_parts(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.symbols["EURUSD"] = symbol_info(volume_max=1.0)
+        await kit.book.symbol("EURUSD")
+        ticket = position(kit, volume=2.5)
+        stop(kit)
+        end = await done(kit)
+        assert end["closed"] == [ticket]
+        assert [r.volume for r in kit.terminal.sent] == [1.0, 1.0, 0.5]
+
+
+@simulated
+async def test_closes_without_a_quote_at_the_positions_own_price(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        price = kit.terminal.positions[ticket].price_current
+        kit.terminal.failures["get_price"] = MT5DataError("no price")
+        stop(kit)
+        await done(kit)
+        assert [r.price for r in kit.terminal.sent] == [price]
+
+
+# --- survivors, retries
+
+
+@simulated
+async def test_reports_survivors_and_why_after_thirty_seconds_and_goes_on(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        kit.terminal.script(*[Refused(10018)] * 200)
+        began = kit.clock.monotonic()
+        stop(kit)
+        first = await done(kit)
+        assert kit.clock.monotonic() - began == pytest.approx(30, abs=2.5)
+        assert first["survivors"] == [ticket]
+        assert "closed" in first["detail"].lower()
+        assert str(ticket) in first["detail"]
+        assert kit.emergency.survivors == (ticket,)
+        tries = len(kit.terminal.sent)
+        assert tries < 30, "with back-off"
+        await asyncio.sleep(600)
+        assert 15 < len(kit.terminal.sent) - tries < 25, "about every 30 s"
+        assert len(await phases(kit, "progress")) == 1, "nothing new is not told again"
+        kit.terminal._answers.clear()
+        last = await done(kit, 2)
+        assert (last["survivors"], last["closed"]) == ([], [ticket])
+        assert not kit.emergency.survivors
+
+
+@simulated
+async def test_goes_on_over_a_weekend(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        kit.terminal.script(Refused(10018), Refused(10018))
+        stop(kit)
+        await eventually(lambda: kit.terminal.sent, 5)
+        work = kit.emergency._work
+        assert work is not None
+        work._tickets[False, ticket].tries = 5000  # after two days; the pause used to double without end
+        assert (await done(kit, 2))["closed"] == [ticket]
+
+
+@simulated
+async def test_an_account_that_cannot_be_read_is_not_flat(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        await kit.book.refresh()
+        kit.terminal.failures["snapshot"] = MT5ConnectionError("pipe broken")
+        stop(kit)
+        report = await done(kit)
+        assert report["survivors"] == [ticket]
+        assert "pipe broken" in report["detail"]
+        assert kit.emergency.unfinished
+        del kit.terminal.failures["snapshot"]
+        assert (await done(kit, 2))["closed"] == [ticket]
+
+
+@simulated
+async def test_a_read_that_fails_between_starts_the_three_anew(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        reads = 0
+
+        async def every_third_fails(name: str) -> None:
+            nonlocal reads
+            if name == "snapshot":
+                reads += 1
+                if reads == 3:
+                    raise MT5ConnectionError("once")
+
+        kit.terminal.step = every_third_fails
+        stop(kit)
+        await done(kit)
+        assert reads == 6
+
+
+@simulated
+async def test_a_defect_in_a_round_does_not_end_the_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        monkeypatch.setattr(kit.book, "symbols", None)
+        stop(kit)
+        await asyncio.sleep(1)
+        assert kit.terminal.positions
+        monkeypatch.setattr(kit.book, "symbols", {})
+        await done(kit)
+        assert not kit.terminal.positions
+
+
+@simulated
+async def test_simulation_mode_says_that_it_closes_nothing(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, simulate=True) as kit:
+        ticket = position(kit)
+        stop(kit)
+        report = await done(kit)
+        assert report["survivors"] == [ticket]
+        assert "SIMULATION_MODE" in report["detail"]
+
+
+# --- unknown outcomes (P2)
+
+
+@simulated
+async def test_an_unknown_close_is_sent_again_after_a_read_and_500_ms(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        times: list[float] = []
+
+        async def note(name: str) -> None:
+            if name == "place_order":
+                times.append(kit.clock.monotonic())
+
+        kit.terminal.step = note
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        stop(kit)
+        await done(kit)
+        assert len(times) == 2
+        assert times[1] - times[0] >= 0.5
+        first, second = kit.terminal.sent
+        assert first.magic != second.magic
+        states = {i.magic: i.state for i in (await kit.journal.intents_by_magic([first.magic, second.magic])).values()}
+        assert states[second.magic] == "closed"
+
+
+@simulated
+async def test_an_unknown_close_that_was_done_is_not_sent_again(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True), executed=True))
+        stop(kit)
+        end = await done(kit)
+        assert end["closed"] == [ticket]
+        assert len(kit.terminal.sent) == 1
+        await asyncio.sleep(15)
+        intent = (await kit.journal.intents_by_magic([kit.terminal.sent[0].magic]))[kit.terminal.sent[0].magic]
+        assert intent.state == "closed"
+
+
+@simulated
+async def test_an_unknown_close_with_a_live_order_is_waited_for(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        kit.terminal.script(Late())
+        stop(kit)
+        await eventually(lambda: kit.terminal.late, 10)
+        closing = kit.terminal.late[0]
+        live = pending(kit, magic=closing.magic)
+        kit.emergency._goal = StopOptions(cancel_orders=False)  # or the stop itself would cancel it
+        await asyncio.sleep(5)
+        assert len(closes(kit)) == 1
+        del kit.terminal.orders[live]
+        kit.terminal.late.clear()
+        await done(kit)
+        assert len(closes(kit)) == 2
+
+
+@simulated
+async def test_an_unknown_close_that_did_a_part_is_completed_once_that_stands(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit, volume=1.0)
+        kit.terminal.script(Late())
+        stop(kit)
+        await eventually(lambda: kit.terminal.late, 10)
+        kit.terminal.execute(msgspec.structs.replace(kit.terminal.late.pop(), volume=0.4))
+        end = await done(kit)
+        assert end["closed"] == [ticket]
+        assert [r.volume for r in kit.terminal.sent] == [1.0, 0.6]
+
+
+@simulated
+async def test_a_close_that_lists_do_not_show_yet_is_not_sent_twice(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        held = kit.terminal.positions[ticket]
+        real = kit.terminal.execute
+
+        def lagging(request: OrderRequest) -> TradeResult:
+            answer = real(request)
+            kit.terminal.positions[ticket] = held  # the list lags behind the answer
+            asyncio.get_running_loop().call_later(0.3, kit.terminal.positions.pop, ticket, None)
+            return answer
+
+        kit.terminal.execute = lagging  # type: ignore[method-assign]  # a terminal whose lists lag
+        stop(kit)
+        await done(kit)
+        assert closes(kit) == [ticket]
+
+
+@simulated
+async def test_a_part_done_for_certain_is_completed_at_once(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit, volume=1.0)
+        kit.terminal.script(Executed(volume=0.3))
+        began = kit.clock.monotonic()
+        stop(kit)
+        await done(kit)
+        assert [r.volume for r in kit.terminal.sent] == [1.0, 0.7]
+        assert kit.clock.monotonic() - began < 0.5
+
+
+@simulated
+async def test_an_order_that_fills_while_it_is_cancelled_is_closed_and_not_called_cancelled(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        order = pending(kit)
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        stop(kit)
+        await eventually(lambda: kit.terminal.sent, 10)
+        kit.terminal.fill_pending(order)
+        end = await done(kit)
+        assert (end["cancelled"], end["closed"]) == ([], [order])
+
+
+# --- what was in flight (P4)
+
+
+@simulated
+async def test_an_order_in_flight_gets_its_grace_then_the_host_is_killed_and_the_late_fill_closed(
+    tmp_path: Path,
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Hangs())
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.flying, 5)
+        began = kit.clock.monotonic()
+        stop(kit)
+        await eventually(lambda: kit.terminal.killed, 10)
+        assert kit.clock.monotonic() - began == pytest.approx(2.1, abs=0.15)
+        assert "STOP" in kit.terminal.killed[0].upper()
+        assert (await done(kit))["survivors"] == []
+        await asyncio.sleep(5)
+        late = kit.terminal.execute(kit.terminal.sent[0])
+        await eventually(lambda: not kit.terminal.positions, 5)
+        assert closes(kit) == [late.order]
+        assert (await kit.result("s1", 30))["status"] == "filled"
+        await asyncio.sleep(70)
+        assert not kit.emergency.busy
+        progress = (await phases(kit, "progress"))[-1]
+        assert progress["closed"] == [late.order]
+
+
+@simulated
+async def test_a_call_that_comes_back_within_the_grace_is_not_killed(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        answer = asyncio.Event()
+        kit.terminal.script(Executed(after=answer))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.flying, 5)
+        stop(kit)
+        await asyncio.sleep(1)
+        answer.set()
+        await done(kit)
+        assert not kit.terminal.killed
+        assert not kit.terminal.positions
+
+
+@simulated
+async def test_late_fills_are_watched_for_sixty_seconds_and_only_journalled_ones_closed(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await done(kit)
+        await asyncio.sleep(20)
+        manual = position(kit)
+        await asyncio.sleep(35)
+        kit.terminal.execute(kit.terminal.sent[0])
+        await eventually(lambda: list(kit.terminal.positions) == [manual], 5)
+        await asyncio.sleep(30)
+        assert not kit.emergency.busy
+        assert list(kit.terminal.positions) == [manual]
+
+
+@simulated
+async def test_a_late_fill_that_cannot_be_closed_stays_a_survivor_until_it_can(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await done(kit)
+        kit.terminal.script(*[Refused(10018)] * 300)
+        late = kit.terminal.execute(kit.terminal.sent[0]).order
+        await asyncio.sleep(100)
+        assert kit.emergency.busy
+        assert kit.emergency.survivors == (late,)
+        kit.terminal._answers.clear()
+        await eventually(lambda: not kit.emergency.busy, 90)
+        assert not kit.emergency.survivors
+        assert not kit.terminal.positions
+
+
+@simulated
+async def test_a_stop_during_the_watch_flattens_anew(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await done(kit)
+        await asyncio.sleep(3)
+        manual = position(kit)
+        stop(kit)
+        assert (await done(kit, 2))["closed"] == [manual]
+
+
+@simulated
+async def test_a_watch_survives_reads_that_fail(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await done(kit)
+        kit.terminal.failures["snapshot"] = MT5ConnectionError("gone")
+        await asyncio.sleep(3)
+        del kit.terminal.failures["snapshot"]
+        kit.terminal.execute(kit.terminal.sent[0])
+        await eventually(lambda: not kit.terminal.positions, 10)
+
+
+@simulated
+async def test_any_hanging_call_is_killed_not_only_orders(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.in_flight = CallInfo("poll", Priority.NORMAL, 0.0)
+        stop(kit)
+        await eventually(lambda: kit.terminal.killed, 10)
+        kit.terminal.in_flight = None
+
+
+# --- again and again
+
+
+@simulated
+async def test_stops_repeated_while_flattening_cut_nothing_off_and_add_what_they_want(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket, order = position(kit), pending(kit)
+        answer = asyncio.Event()
+        kit.terminal.script(Executed(after=answer))
+        stop(kit, close_positions=False)
+        await eventually(lambda: kit.desk.flying, 5)
+        for _ in range(10):
+            stop(kit, cancel_orders=False)
+            await asyncio.sleep(0.01)
+        assert len(kit.terminal.sent) == 1
+        answer.set()
+        end = await done(kit)
+        assert (end["cancelled"], end["closed"]) == ([order], [ticket])
+        assert len(kit.terminal.sent) == 2
+        assert len(await phases(kit, "latched")) == 1
+
+
+@simulated
+async def test_a_repeated_stop_tries_at_once_and_reports_anew(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        kit.terminal.script(*[Refused(10018)] * 60)
+        stop(kit)
+        await done(kit)
+        await asyncio.sleep(300)
+        kit.terminal._answers.clear()
+        began = kit.clock.monotonic()
+        stop(kit)
+        await done(kit, 2)
+        assert kit.clock.monotonic() - began < 1
+
+
+@simulated
+async def test_a_rules_stop_only_latches(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        halt, durable = kit.emergency.stop(reason="r", by="rule", origin=Origin.RULE, options=None)
+        assert halt.state is HaltState.HALTED
+        assert durable is not None
+        await asyncio.sleep(60)
+        assert list(kit.terminal.positions) == [ticket]
+        assert not kit.emergency.unfinished
+
+
+@simulated
+async def test_a_resume_ends_it_and_nothing_is_closed_any_more(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        kit.terminal.script(*[Refused(10018)] * 60)
+        stop(kit)
+        await asyncio.sleep(10)
+        kit.emergency.resumed()
+        kit.terminal._answers.clear()
+        sent = len(kit.terminal.sent)
+        await asyncio.sleep(120)
+        assert list(kit.terminal.positions) == [ticket]
+        assert len(kit.terminal.sent) == sent
+        assert not kit.emergency.unfinished
+        assert await kit.journal.memo(FLATTEN_MEMO) == b""
+        kit.emergency.resumed()
+
+
+# --- the journal
+
+
+@simulated
+async def test_flattens_without_a_journal_and_tells_it_in_order_when_it_is_back(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        kit.journal.break_down()
+        stop(kit)
+        await eventually(lambda: not kit.terminal.positions, 10)
+        await asyncio.sleep(2)
+        kit.journal.mend()
+        assert (await done(kit))["closed"] == [ticket]
+        magic = kit.terminal.sent[0].magic
+        assert (await kit.journal.intents_by_magic([magic]))[magic].state == "closed"
+        assert await kit.journal.memo(FLATTEN_MEMO) == b""
+
+
+@simulated
+async def test_what_contradicts_the_journal_does_not_hold_up_the_rest(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        sent = Sent(state=IntentState.CLOSED, request=OrderRequest(deed=Deed.REMOVE, symbol="EURUSD"))
+        kit.emergency._write(kit.desk.moved(4711, sent, 1))
+        kit.emergency._write(kit.outbox.event("halt_changed", {}))
+        await eventually(lambda: not kit.emergency._to_write, 5)
+        assert len(await kit.events("halt_changed")) == 1
+
+
+@simulated
+async def test_a_stop_that_a_crash_cut_off_is_gone_on_with_under_new_magics(tmp_path: Path) -> None:
+    terminal: FakeTerminal | None = None
+    for life in range(3):
+        if terminal is not None:
+            terminal.script(*[Refused(10018)] * 5 * (2 - life))
+        async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+            terminal = kit.terminal
+            if life == 0:
+                position(kit)
+                terminal.script(Refused(10018))
+                stop(kit)
+            else:
+                assert kit.latch.halt.state is HaltState.HALTED
+                assert life == 2 or kit.emergency.unfinished
+            if life < 2:
+                while len(terminal.sent) <= life:
+                    await asyncio.sleep(0.1)
+                await kit.crash()
+            else:
+                await done(kit)
+    assert terminal is not None
+    magics = [r.magic for r in terminal.sent]
+    assert len(magics) == len(set(magics)) >= 3
+
+
+@simulated
+async def test_an_unreadable_note_of_a_stop_flattens_by_the_settings(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.halt()
+        await asyncio.sleep(0.1)
+        await kit.journal.commit(changes.Memo(name=FLATTEN_MEMO, value=b"{broken"))
+        terminal = kit.terminal
+        ticket, order = position(kit), pending(kit)
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal, stop=StopOptions(close_positions=False)) as kit:
+        end = await done(kit)
+        assert end["cancelled"] == [order]
+        assert list(terminal.positions) == [ticket]
+
+
+@simulated
+async def test_nothing_is_taken_up_once_trading_was_resumed(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await kit.journal.commit(changes.Memo(name=FLATTEN_MEMO, value=json.dumps({"scope": "all"}).encode()))
+        terminal, ticket = kit.terminal, position(kit)
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        await asyncio.sleep(60)
+        assert list(terminal.positions) == [ticket]
+
+
+@simulated
+async def test_takes_up_when_the_terminal_comes(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        terminal = kit.terminal
+        ticket = position(kit)
+        terminal.script(Refused(10018))
+        stop(kit)
+        await asyncio.sleep(0.05)
+        await kit.crash()
+    terminal.become(TerminalState.DISCONNECTED)
+    async with FlowKit.open(tmp_path, terminal=terminal, ready=False) as kit:
+        await asyncio.sleep(45)
+        assert kit.emergency.unfinished
+        report = await done(kit)
+        assert "cannot be read" in report["detail"]
+        terminal.become(TerminalState.CONNECTED)
+        assert (await done(kit, 2))["closed"] == [ticket]
+
+
+@simulated
+async def test_a_shutdown_lets_the_order_on_its_way_end(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        answer = asyncio.Event()
+        kit.terminal.script(Executed(after=answer))
+        stop(kit)
+        await eventually(lambda: kit.desk.flying, 5)
+        asyncio.get_running_loop().call_later(1.0, answer.set)
+        magic = kit.terminal.sent[0].magic
+        terminal = kit.terminal
+    assert not terminal.positions
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert (await kit.journal.intents_by_magic([magic]))[magic].state == "closed"
+        await done(kit)
+
+
+@simulated
+async def test_answers_within_20_ms_whatever_the_journal_does(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        forever = asyncio.Event()
+
+        async def hang(name: str) -> None:
+            if name.startswith("commit"):
+                await forever.wait()
+
+        kit.journal.step = hang
+        began = kit.clock.monotonic()
+        kit.control.on_frame(b'{"type": "emergency_stop", "data": {}}')
+        assert kit.latch.halt.state is HaltState.HALTED
+        answer = await eventually(lambda: kit.channel.of("command_result"), 1)
+        assert answer[0]["data"]["data"]["durable"] is False
+        assert kit.clock.monotonic() - began <= 0.020 + 0.005
+        assert kit.channel.urgent
+        forever.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+        stored = await kit.journal.halt()
+        assert stored is not None
+        assert stored.state == "halted"
