@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from support.backend import Backend
 from support.eventually import eventually
 from support.topics import unique
@@ -49,6 +50,7 @@ async def test_cut_and_closed_connections(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_a_refused_token(new_world: MakeWorld) -> None:
     """Tried again after four seconds at the earliest; trading over the topics goes on."""
     async with new_world(token="another") as world:
@@ -63,6 +65,7 @@ async def test_a_refused_token(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_closes_at_once(new_world: MakeWorld) -> None:
     """At most ten connections in ten seconds."""
     async with new_world() as world:
@@ -78,6 +81,7 @@ async def test_closes_at_once(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_restarted_with_results_undelivered(new_world: MakeWorld) -> None:
     async with new_world() as world:
         await world.start()

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from support.broker import MockBroker
 from support.topics import unique
 from support.world import MakeWorld, check_ticks, price
@@ -52,6 +53,7 @@ async def test_down_and_up(new_world: MakeWorld, mock_broker: MockBroker) -> Non
         assert world.daemon.console.count("ERROR") == 0
 
 
+@pytest.mark.deep
 async def test_killed_during_the_outage(new_world: MakeWorld, mock_broker: MockBroker) -> None:
     """The terminal's history is the spool: the next life publishes what the first could not."""
     async with new_world(bootstrap=mock_broker.bootstrap) as world:

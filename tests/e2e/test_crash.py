@@ -43,7 +43,7 @@ async def check_books(world: World, ids: list[str]) -> None:
     assert deals == Counter(filled)
 
 
-@pytest.mark.parametrize("delay", [0.02, 0.08])
+@pytest.mark.parametrize("delay", [0.04, *(pytest.param(d, marks=pytest.mark.deep) for d in (0.0, 0.02, 0.08, 0.2))])
 async def test_signals_in_flight(new_world: MakeWorld, delay: float) -> None:
     async with new_world(**PATIENT) as world:
         await world.start()
@@ -57,7 +57,7 @@ async def test_signals_in_flight(new_world: MakeWorld, delay: float) -> None:
         await world.daemon.stop()
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.deep), "after"])
 async def test_the_host_crashes_in_order_send(new_world: MakeWorld, tmp_path: Path, when: str) -> None:
     """The outcome is unknown, looked up, and told once; nothing is sent twice."""
     script = tmp_path / "faults.yaml"

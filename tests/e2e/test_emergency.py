@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from support.daemon import cli
 from support.eventually import eventually
 from support.topics import unique
@@ -105,6 +106,7 @@ async def is_halted(world: World) -> bool:
     return await world.state() == "halted"
 
 
+@pytest.mark.deep
 async def test_scope_mine_leaves_what_others_opened(new_world: MakeWorld) -> None:
     """What a bridge opened under an earlier MT5_MAGIC stays its own; without that journal it is somebody else's."""
     async with new_world() as world:
@@ -190,6 +192,7 @@ async def test_the_file_stops_too(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_started_halted_by_a_setting(new_world: MakeWorld) -> None:
     async with new_world() as world:
         await world.start(EMERGENCY_STOP="true")

@@ -67,6 +67,7 @@ async def test_a_second_instance(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_two_paper_bridges_side_by_side(new_world: MakeWorld, tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -7,7 +7,7 @@ import pytest
 from support.world import MakeWorld, World, price
 
 
-@pytest.mark.parametrize("offset_s", [0, -18_000, 10_800])
+@pytest.mark.parametrize("offset_s", [-18_000, *(pytest.param(s, marks=pytest.mark.deep) for s in (0, 10_800))])
 async def test_times_are_utc_whatever_the_servers_clock(new_world: MakeWorld, offset_s: int) -> None:
     async with new_world(PAPER_SERVER_OFFSET=str(offset_s)) as world:
         await world.start()

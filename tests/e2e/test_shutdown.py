@@ -30,6 +30,7 @@ async def test_at_once_after_the_start(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_twice(new_world: MakeWorld) -> None:
     async with new_world() as world:
         await world.start()
@@ -63,6 +64,7 @@ async def test_the_broker_died_with_ticks_and_results_on_their_way(
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_the_broker_hangs(new_world: MakeWorld, mock_broker: MockBroker) -> None:
     async with new_world(bootstrap=mock_broker.bootstrap) as world:
         await world.start()
@@ -89,6 +91,7 @@ def mute_server() -> Iterator[str]:
         yield f"ws://127.0.0.1:{server.getsockname()[1]}/"
 
 
+@pytest.mark.deep
 async def test_the_backend_hangs_in_the_handshake(new_world: MakeWorld, mute_server: str) -> None:
     async with new_world() as world:
         world.daemon.start(env={"BACKEND_WS_URL": mute_server})
@@ -105,7 +108,9 @@ async def test_the_terminal_hangs(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
-@pytest.mark.parametrize("function", ["initialize", "account_info", "copy_ticks_from"])
+@pytest.mark.parametrize(
+    "function", ["initialize", *(pytest.param(f, marks=pytest.mark.deep) for f in ("account_info", "copy_ticks_from"))]
+)
 async def test_a_call_hangs(new_world: MakeWorld, tmp_path: Path, function: str) -> None:
     script = tmp_path / "faults.yaml"
     script.write_text(f"faults:\n  - {{function: {function}, kind: hang}}\n", encoding="utf-8")
