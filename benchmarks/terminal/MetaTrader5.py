@@ -37,6 +37,7 @@ _DTYPE = np.dtype(
     ]
 )
 _arrays: dict[str, Any] = {}
+_seconds: dict[str, Any] = {}
 
 
 def configure(settings: dict[str, str]) -> None:  # type: ignore[no-redef]
@@ -59,6 +60,7 @@ def past(symbol: str) -> Any:
         ticks["bid"] = np.round(1.1 + steps * 0.00001, 5)
         ticks["ask"] = np.round(ticks["bid"] + 0.00012, 5)
         _arrays[symbol] = ticks
+        _seconds[symbol] = at // 1000
     return _arrays[symbol]
 
 
@@ -67,7 +69,7 @@ if _FLOOD:
     def copy_ticks_from(symbol: str, date_from: int, count: int, flags: int, /) -> Any:  # type: ignore[misc]
         """As the package's, for whole seconds only."""
         ticks = past(symbol)
-        first = int(np.searchsorted(ticks["time"], date_from))
+        first = int(np.searchsorted(_seconds[symbol], date_from))
         return ticks[first : first + count]
 
     def symbol_info_tick(symbol: str, /) -> Any:  # type: ignore[misc]

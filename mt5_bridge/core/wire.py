@@ -1,4 +1,4 @@
-"""The one codec: the envelope, signals in, messages out, ticks at speed.
+"""The one codec: the envelope, signals in, messages out. Ticks, at speed, are in `core.ticks`.
 
 Everything is JSON in UTF-8: `{"type", "timestamp", "data"}` with `request_id` or `event_id` beside `type`. Incoming,
 only `type` and `data` are required and unknown fields are ignored.
@@ -7,7 +7,6 @@ only `type` and `data` are required and unknown fields are ignored.
 import hashlib
 import hmac
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -184,42 +183,3 @@ def derived_signal_id(topic: str, partition: int, offset: int, timestamp_ms: int
     digest = hashlib.sha256(value).hexdigest()
     whole = hashlib.sha256(f"{topic}\0{partition}\0{offset}\0{timestamp_ms}\0{digest}".encode()).hexdigest()
     return f"rec-{whole[:32]}"
-
-
-def encode_ticks(
-    symbol: str,
-    point: float,
-    rows: Iterable[tuple[int, int, float, float, float, float, int]],
-    *,
-    now_msc: int,
-) -> list[tuple[int, bytes]]:
-    """tick_data records of one symbol: `(record timestamp = UTC ms of the tick, value)`.
-
-    Written out by hand because this is the hottest path of the daemon: no object per tick, one format.
-
-    Args:
-        symbol: the terminal's symbol name.
-        point: the symbol's point, for the spread.
-        rows: `(time_msc UTC, seq, bid, ask, last, volume, flags)`, finite numbers.
-        now_msc: when the batch was made: the envelope's timestamp.
-    """
-    head = f'{{"type":"tick_data","timestamp":"{iso(now_msc)}","data":{{"symbol":{_encode(symbol).decode()},"bid":'
-    per_point = 1.0 / point
-    second = -1
-    stamp = ""
-    records: list[tuple[int, bytes]] = []
-    append = records.append
-    for time_msc, seq, bid, ask, last, volume, flags in rows:
-        whole, ms = divmod(time_msc, 1000)
-        if whole != second:
-            second = whole
-            stamp = iso(whole * 1000)[:20]
-        append(
-            (
-                time_msc,
-                f'{head}{bid!r},"ask":{ask!r},"last":{last!r},"volume":{volume!r},'
-                f'"spread":{round((ask - bid) * per_point)},"time":"{stamp}{ms:03d}Z","time_msc":{time_msc},'
-                f'"flags":{flags},"seq":{seq}}}}}'.encode(),
-            )
-        )
-    return records

@@ -13,21 +13,24 @@ from typing import Any, Protocol
 
 from loguru import logger
 
-from mt5_bridge.core import wire
 from mt5_bridge.core.errors import BrokerError, JournalError, MT5DataError, MT5Error, MT5ValidationError
 from mt5_bridge.core.model import Cursor, Quote, SymbolInfo, TickBlock
+from mt5_bridge.core.ticks import Framed, Label, encode_ticks
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import convert
-from mt5_bridge.terminal.port import Terminal, TerminalState
+from mt5_bridge.terminal.port import EncodedTicks, Terminal, TerminalState
 
 CHUNK = 1000
 """Ticks encoded in one go: a few ms, so that the loop never stalls behind a catch-up."""
 CATCH_UP_BEHIND_MS = 30_000
 """A symbol further behind than this is read by the history host, away from the live one."""
-CATCH_UP_PAGE = 20_000
+CATCH_UP_PAGE = 4_000
+"""Ticks of one page: over a MiB once framed, two pages of a symbol in hand at a time."""
+CATCH_UP_AT_ONCE = 4
+"""Symbols that catch up side by side: enough to keep host, bridge and broker busy, few enough for the memory."""
 CURSOR_S = 0.5
 _LIVE_AFTER_CATCH_UP_S = 10.0
 """A symbol that history had nothing more of is left to the live host so long, whatever its quote says."""
@@ -51,6 +54,8 @@ class TickPublisher(Protocol):
     async def publish(
         self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes | None]], headers: Headers
     ) -> None: ...
+
+    async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None: ...
 
 
 class TickStream(Protocol):
@@ -138,6 +143,7 @@ class TickFlow:
         self._cursors: dict[str, Cursor] = {}
         self._missing: dict[str, str] = {}
         self._look_again: dict[str, float] = {}
+        self._catching_up = asyncio.Semaphore(CATCH_UP_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -372,47 +378,79 @@ class TickFlow:
         """Read on from the cursor in the history host until the symbol is live again."""
         self.stats.catch_ups += 1
         logger.bind(event="catch_up", symbol=feed.info.name).info("Catching up ticks of {s}", s=feed.info.name)
-        while feed.read is not None:
-            # Before the call: broker time may step back while it lasts, and the page is then of the time before.
-            epoch = self._terminal.clock.epoch
-            try:
-                block = await self._terminal.catch_up(feed.info.name, feed.read, CATCH_UP_PAGE)
-            except MT5Error as error:
-                logger.bind(event="catch_up_failed", symbol=feed.info.name).warning(
-                    "Catching up {symbol} failed: {error}", symbol=feed.info.name, error=error
-                )
-                await asyncio.sleep(_RETRY_S)
-                return
-            if not block.count:
-                feed.live_until = self._clock.monotonic() + _LIVE_AFTER_CATCH_UP_S
-                return
-            after = convert.cursor_after(block, epoch)
-            before = feed.read
-            await self._deliver(feed, [block], after)
-            if not block.more or feed.read == before:
-                return
+        await self._keep_start(feed)
+        try:
+            async with self._catching_up:
+                await self._publish_pages(feed)
+        except MT5Error as error:
+            logger.bind(event="catch_up_failed", symbol=feed.info.name).warning(
+                "Catching up {symbol} failed: {error}", symbol=feed.info.name, error=error
+            )
+            await asyncio.sleep(_RETRY_S)
+        except BrokerError as error:
+            await self._not_delivered(feed, error)
+
+    async def _publish_pages(self, feed: Feed) -> None:
+        """Page by page; while one is on its way to the broker, the host makes the next."""
+        label = Label(feed.info.name, feed.info.point, list(self._headers("tick_data")))
+        asked = self._ask_page(label, feed.read)
+        try:
+            while asked is not None:
+                page = await asked
+                asked = self._ask_page(label, page.after) if page.more and page.ticks else None
+                if not page.ticks:
+                    feed.live_until = self._clock.monotonic() + _LIVE_AFTER_CATCH_UP_S
+                else:
+                    await self._publish_page(feed, page)
+        finally:
+            if asked is not None:
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+
+    def _ask_page(self, label: Label, cursor: Cursor | None) -> "asyncio.Task[EncodedTicks] | None":
+        if cursor is None:
+            return None
+        asking = self._terminal.catch_up(label, cursor, CATCH_UP_PAGE, latest_only=self._latest_only)
+        return asyncio.create_task(asking, name=f"page-{label.symbol}")
+
+    async def _publish_page(self, feed: Feed, page: EncodedTicks) -> None:
+        if page.unusable:
+            self._left_out(feed, page.unusable)
+        if self._producer is not None:
+            await self._producer.publish_framed(self._topic, feed.info.name.encode(), page.batches)
+        self.stats.published += page.count
+        self._delivered(feed, page.after, page.newest_msc)
 
     async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         clock = self._terminal.clock
-        if feed.starting and feed.acked is not None:
-            # Durable before the first tick leaves: a life killed right after would leave a gap to the next one's "now".
-            feed.starting = False
-            await self._save({feed.info.name: feed.acked})
+        await self._keep_start(feed)
         try:
             rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, clock, after.epoch))
             if self._latest_only or self._producer is None:
                 rows = list(rows)[-1:]
             last = await self._send(feed, rows)
         except BrokerError as error:
-            self.stats.failed_publishes += 1
-            feed.read = feed.acked
-            await self._wait_for_broker(feed, error)
-            return
+            await self._not_delivered(feed, error)
+        else:
+            self._delivered(feed, after, last)
+
+    async def _keep_start(self, feed: Feed) -> None:
+        if feed.starting and feed.acked is not None:
+            # Durable before the first tick leaves: a life killed right after would leave a gap to the next one's "now".
+            feed.starting = False
+            await self._save({feed.info.name: feed.acked})
+
+    def _delivered(self, feed: Feed, after: Cursor, newest_msc: int | None) -> None:
         feed.read = feed.acked = after
         feed.dirty = self._producer is not None
-        self.stats.last_tick_msc = last
-        if last is not None:
-            self.stats.age_ms = self._clock.now_ms() - last
+        self.stats.last_tick_msc = newest_msc
+        if newest_msc is not None:
+            self.stats.age_ms = self._clock.now_ms() - newest_msc
+
+    async def _not_delivered(self, feed: Feed, error: BrokerError) -> None:
+        self.stats.failed_publishes += 1
+        feed.read = feed.acked
+        await self._wait_for_broker(feed, error)
 
     async def _wait_for_broker(self, feed: Feed, error: BrokerError) -> None:
         name = feed.info.name
@@ -447,15 +485,18 @@ class TickFlow:
     def _encoded(self, feed: Feed, chunk: list[Row]) -> list[tuple[int, bytes]]:
         now = self._clock.now_ms()
         try:
-            return wire.encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=now)
+            return encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=now)
         except (ValueError, OverflowError):
             # A price that is no number: JSON cannot carry it, and it must not keep those behind it.
             usable = [row for row in chunk if all(map(math.isfinite, row[2:6]))]
-            self.stats.unusable += len(chunk) - len(usable)
-            logger.bind(event="ticks_unusable", symbol=feed.info.name, count=len(chunk) - len(usable)).error(
-                "ERROR ticks of {symbol} without a price are left out", symbol=feed.info.name
-            )
-            return wire.encode_ticks(feed.info.name, feed.info.point, usable, now_msc=now)
+            self._left_out(feed, len(chunk) - len(usable))
+            return encode_ticks(feed.info.name, feed.info.point, usable, now_msc=now)
+
+    def _left_out(self, feed: Feed, count: int) -> None:
+        self.stats.unusable += count
+        logger.bind(event="ticks_unusable", symbol=feed.info.name, count=count).error(
+            "ERROR ticks of {symbol} without a price are left out", symbol=feed.info.name
+        )
 
 
 def _moved(symbol: str, cursor: Cursor) -> changes.CursorMoved:

@@ -1,19 +1,30 @@
-"""Record batches filled a run at a time.
+"""Record batches filled a run at a time, or framed elsewhere and only given their head here.
 
 aiokafka's `BatchBuilder.append` costs 1.8 µs a record with our three headers, half a microsecond of it in its wrapper;
-`extend` calls the compiled builder below it directly: 1.35 µs.
+`extend` calls the compiled builder below it directly: 1.35 µs. A framed batch costs 0.1 µs a record.
 """
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any
 
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import calc_crc32c
+
+from mt5_bridge.core.ticks import Framed
 
 Headers = Sequence[tuple[str, bytes]]
 Record = tuple[int | None, bytes | None]
 """Timestamp (UTC, ms since the epoch; None: now) and value (None: a tombstone)."""
 
 _UNCOMPRESSED = 0
+_HEAD = Struct(">qiibIhiqqqhii")
+"""Base offset, length of the rest, leader epoch, format, CRC, attributes, last offset, first and last time, producer id
+and epoch, base sequence, number of records."""
+_LENGTH_ENDS = 12
+_CRC = Struct(">I")
+_CRC_AT = 17
+_CRC_COVERS = 21
 _OVERHEAD = 128
 """More than a batch's head and the numbers of one record take."""
 
@@ -40,6 +51,56 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
             order += 1
         self._relative_offset = order
         return start + order - first
+
+
+class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """What `AIOKafkaProducer.send_batch` takes, made of records that are framed already."""
+
+    def __init__(self, framed: Framed) -> None:
+        self._framed = framed
+        self._relative_offset = framed.count
+        self._buffer: bytearray | None = None
+        self._closed = True
+        self._state = (-1, -1, 0)
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._state = (producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytearray:
+        if self._buffer is None:
+            self._buffer = stored(self._framed, *self._state)
+        return self._buffer
+
+    def size(self) -> int:
+        """Bytes of the whole batch."""
+        return _HEAD.size + len(self._framed.body)
+
+
+def stored(framed: Framed, producer_id: int = -1, producer_epoch: int = -1, base_sequence: int = 0) -> bytearray:
+    """A whole record batch as the broker gets it."""
+    size = _HEAD.size + len(framed.body)
+    batch = bytearray(size)
+    _HEAD.pack_into(
+        batch,
+        0,
+        0,  # base offset: the broker's to give
+        size - _LENGTH_ENDS,
+        -1,  # partition leader's epoch: the broker's to give
+        2,
+        0,
+        0,
+        framed.count - 1,
+        framed.first_ms,
+        framed.last_ms,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        framed.count,
+    )
+    batch[_HEAD.size :] = framed.body
+    with memoryview(batch) as whole, whole[_CRC_COVERS:] as covered:
+        _CRC.pack_into(batch, _CRC_AT, calc_crc32c(covered))
+    return batch
 
 
 def weight(key: bytes | None, headers: Headers, value: bytes | None) -> int:

@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mt5_bridge.redpanda.batch import Headers, Record, RecordBatch
+from mt5_bridge.core.ticks import Framed
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +27,11 @@ class Parcel:
     """Batches it was in that failed."""
     alone: bool = False
     """Travels in batches of its own: one of those it travelled with was refused."""
+    framed: Sequence[Framed] = ()
+    """Whole batches, in place of records: each travels as it is."""
+
+    def __len__(self) -> int:
+        return len(self.framed) or len(self.records)
 
 
 @dataclass(slots=True)
@@ -35,6 +41,11 @@ class Share:
     parcel: Parcel
     start: int
     end: int
+
+    @property
+    def count(self) -> int:
+        """How many records it has."""
+        return sum(each.count for each in self.parcel.framed[self.start : self.end]) or self.end - self.start
 
 
 @dataclass(slots=True, eq=False)
@@ -56,7 +67,14 @@ class Lane:
         self.waiting.append(parcel)
         return parcel
 
-    def take(self, limit: int) -> tuple[RecordBatch, list[Share]]:
+    def add_framed(self, framed: Sequence[Framed], future: "asyncio.Future[None]") -> Parcel:
+        """Puts a parcel of whole batches at the end."""
+        self._serial += 1
+        parcel = Parcel(None, (), [], future, self._serial, framed=framed)
+        self.waiting.append(parcel)
+        return parcel
+
+    def take(self, limit: int) -> tuple[RecordBatch | FramedBatch, list[Share]]:
         """Fills a batch from the front. Its shares are empty when nothing waits."""
         batch = RecordBatch(limit)
         shares: list[Share] = []
@@ -65,19 +83,28 @@ class Lane:
             if parcel.future.done():
                 self.waiting.popleft()  # failed, or its caller was cancelled before it left
                 continue
-            if parcel.alone and shares:
+            if shares and (parcel.alone or parcel.framed):
                 break
+            if parcel.framed:
+                return self._take_framed(parcel)
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
                 shares.append(Share(parcel, start, parcel.taken))
-            if parcel.taken < len(parcel.records):
+            if parcel.taken < len(parcel):
                 break
             self.waiting.popleft()
             if parcel.alone:
                 break
         batch.close()
         return batch, shares
+
+    def _take_framed(self, parcel: Parcel) -> tuple[FramedBatch, list[Share]]:
+        share = Share(parcel, parcel.taken, parcel.taken + 1)
+        parcel.taken += 1
+        if parcel.taken == len(parcel):
+            self.waiting.popleft()
+        return FramedBatch(parcel.framed[share.start]), [share]
 
     def put_back(self, shares: Sequence[Share]) -> None:
         """Returns what did not arrive to its old place."""
@@ -96,7 +123,7 @@ def arrive(shares: Sequence[Share]) -> None:
     for share in shares:
         parcel = share.parcel
         parcel.arrived += share.end - share.start
-        if parcel.arrived >= len(parcel.records) and not parcel.future.done():
+        if parcel.arrived >= len(parcel) and not parcel.future.done():
             parcel.future.set_result(None)
 
 

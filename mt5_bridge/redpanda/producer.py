@@ -13,6 +13,7 @@ from loguru import logger
 
 from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal, why_unreachable
@@ -100,9 +101,19 @@ class Producer:
             RecordRefused: too large, a timestamp the broker refuses, a topic we may not write.
             BrokerError: there is no broker, or it did not acknowledge in time; some records may have arrived.
         """
-        if not records:
-            return
-        size = self._measure(key, records, headers)
+        if records:
+            size = self._measure(key, records, headers)
+            await self._deliver(topic, key, size, lambda lane, future: lane.add(key, records, headers, future))
+
+    async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
+        """Sends records that are framed already, all under the key given; see `publish` for order and errors."""
+        if batches:
+            size = self._measure(None, [(None, batch.body) for batch in batches], ())
+            await self._deliver(topic, key, size, lambda lane, future: lane.add_framed(batches, future))
+
+    async def _deliver(
+        self, topic: str, key: bytes | None, size: int, add: "Callable[[Lane, asyncio.Future[None]], object]"
+    ) -> None:
         session = await self._current()
         partition = await session.partition(topic, key, self._config.ack_timeout)
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
@@ -112,7 +123,7 @@ class Producer:
             await self._current()
             lane = self._lanes.setdefault((topic, partition), Lane(topic, partition))
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            lane.add(key, records, headers, future)
+            add(lane, future)
             self._open.add(future)
             self.stats.pending_bytes += size
         self._drive(lane)
@@ -289,7 +300,7 @@ class Producer:
         error = BrokerError("given up") if future.cancelled() else future.exception()
         if error is None:
             self.stats.batches += 1
-            self.stats.records += sum(share.end - share.start for share in shares)
+            self.stats.records += sum(share.count for share in shares)
             arrive(shares)
         else:
             self._undelivered(session, lane, shares, error)
@@ -298,7 +309,7 @@ class Producer:
         """A batch failed for good: its sequence numbers are lost, so the session is, too."""
         refused = refusal(error)
         if refused is not None and len(shares) == 1:
-            self.stats.refused += shares[0].end - shares[0].start
+            self.stats.refused += shares[0].count
             fail(shares, refused)
         else:
             for share in shares:

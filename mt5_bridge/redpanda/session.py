@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from mt5_bridge.core.errors import BrokerError
-from mt5_bridge.redpanda.batch import RecordBatch
+from mt5_bridge.redpanda.batch import FramedBatch, RecordBatch
 from mt5_bridge.redpanda.faults import describe
 
 _BURIAL_SECONDS = 2.0
@@ -76,7 +76,7 @@ class ProducerSession:
         return partition
 
     async def send(
-        self, batch: RecordBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
+        self, batch: RecordBatch | FramedBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
     ) -> None:
         """Hands a batch over, when the one before it of that partition is on its way.
 

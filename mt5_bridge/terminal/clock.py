@@ -83,6 +83,11 @@ class BrokerClock:
         return self._timeline
 
     @property
+    def timezone(self) -> str | None:
+        """The broker's time zone where it is known; None: the offset is inferred."""
+        return self._zone.key if self._zone is not None else None
+
+    @property
     def offset_ms(self) -> int | None:
         """Broker time minus UTC now; None until known."""
         return self._timeline[-1].offset_ms if self._timeline else None

@@ -239,19 +239,31 @@ def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> Ite
     data = block.data
     if not data:
         return
-    offset = clock.offset_at(raw_time_at(data, 0), epoch)
-    # A block that spans a change of the offset is rare: only then each tick is looked up.
-    one_offset = offset == clock.offset_at(raw_time_at(data, -1), epoch)
     seq = block.first_seq - 1
     previous = raw_time_at(data, 0)
-    for _, bid, ask, last, volume, raw, flags, real in _TICK.iter_unpack(data):
-        if raw == previous:
-            seq += 1
-        else:
-            seq, previous = 0, raw
-            if not one_offset:
-                offset = clock.offset_at(raw, epoch)
-        yield raw - offset, seq, bid, ask, last, real or volume, flags
+    for run, offset in runs(data, clock, epoch):
+        for _, bid, ask, last, volume, raw, flags, real in _TICK.iter_unpack(run):
+            if raw == previous:
+                seq += 1
+            else:
+                seq, previous = 0, raw
+            yield raw - offset, seq, bid, ask, last, real or float(volume), flags
+
+
+def runs(data: bytes, clock: BrokerClock, epoch: int | None = None) -> Iterator[tuple[bytes, int]]:
+    """Packed ticks, cut where the broker's offset changes: (ticks, offset in ms)."""
+    if not data:
+        return
+    offset = clock.offset_at(raw_time_at(data, 0), epoch)
+    start = 0
+    # A block that spans a change of the offset is rare: only then each tick is looked up.
+    if offset != clock.offset_at(raw_time_at(data, -1), epoch):
+        for index in range(len(data) // TICK_RECORD_SIZE):
+            found = clock.offset_at(raw_time_at(data, index), epoch)
+            if found != offset:
+                yield data[start * TICK_RECORD_SIZE : index * TICK_RECORD_SIZE], offset
+                start, offset = index, found
+    yield data[start * TICK_RECORD_SIZE :], offset
 
 
 def cursor_after(block: TickBlock, epoch: int = 0) -> Cursor:

@@ -11,15 +11,17 @@ from typing import Any
 import msgspec
 
 from mt5_bridge.core.model import OrderRequest
-from mt5_bridge.terminal import host_orders
+from mt5_bridge.terminal import host_orders, host_pages
 from mt5_bridge.terminal.frames import Failure, HostError
 from mt5_bridge.terminal.host_ticks import TickReader
 from mt5_bridge.terminal.raw import (
     ConnectArgs,
+    PageArgs,
     RawAccount,
     RawCursor,
     RawDeal,
     RawOrder,
+    RawPage,
     RawPosition,
     RawSymbol,
     RawTerminal,
@@ -236,9 +238,10 @@ class Host:
         blocks, quotes, unfinished, faults = self._ticks.poll(wanted, slice_ms, max_ticks, backfill_ms)
         return blocks, {name: _tick(tick) for name, tick in quotes.items()}, unfinished, faults
 
-    def _page(self, symbol: str, time_msc: int, count: int, max_ticks: int) -> Any:
+    def _page(self, symbol: str, time_msc: int, count: int, max_ticks: int, args: list[Any]) -> RawPage:
         self._pick(symbol)
-        return self._ticks.page(RawCursor(symbol, time_msc, count), max_ticks, max_ticks)
+        block = self._ticks.page(RawCursor(symbol, time_msc, count), max_ticks, max_ticks)
+        return host_pages.framed(block, msgspec.convert(args, PageArgs))
 
     def _range(self, symbol: str, start_s: int, end_s: int | None, count: int | None) -> bytes:
         self._pick(symbol)

@@ -25,6 +25,7 @@ from mt5_bridge.core.model import (
     TickBlock,
     TradeResult,
 )
+from mt5_bridge.core.ticks import Framed, Label
 from mt5_bridge.terminal.breaker import CircuitBreaker
 from mt5_bridge.terminal.clock import BrokerClock
 
@@ -125,6 +126,31 @@ class PollResult(msgspec.Struct, frozen=True):
     unfinished: list[str]
     cursors: dict[str, Cursor]
     faults: dict[str, str]
+
+
+class EncodedTicks(msgspec.Struct, frozen=True):
+    """A page of past ticks, ready to be published.
+
+    Attributes:
+        batches: what goes to the broker, oldest first; only the newest tick where that was asked for.
+        ticks: how many were read.
+        unusable: how many of these were left out because a price is no number.
+        newest_msc: UTC ms of the last one; None when nothing was read.
+        after: where the symbol stands once the batches are published.
+        more: the terminal holds further ticks.
+    """
+
+    batches: list[Framed]
+    ticks: int
+    unusable: int
+    newest_msc: int | None
+    after: Cursor
+    more: bool
+
+    @property
+    def count(self) -> int:
+        """How many records the batches hold."""
+        return sum(batch.count for batch in self.batches)
 
 
 class ProbeResult(msgspec.Struct, frozen=True):
@@ -268,8 +294,8 @@ class Terminal(Protocol):
         timeout: float = 5.0,
     ) -> PollResult: ...
     async def catch_up(
-        self, symbol: str, cursor: Cursor, max_ticks: int = 100_000, *, timeout: float = 60.0
-    ) -> TickBlock: ...
+        self, label: Label, cursor: Cursor, max_ticks: int, *, latest_only: bool = False, timeout: float = 60.0
+    ) -> EncodedTicks: ...
     async def get_ticks(
         self,
         symbol: str,

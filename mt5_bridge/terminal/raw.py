@@ -6,6 +6,9 @@ them into the bridge's terms. Times are raw broker time.
 
 import msgspec
 
+from mt5_bridge.core.ticks import Framed, Label
+from mt5_bridge.terminal.clock import Segment
+
 
 class RawTick(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """`symbol_info_tick`."""
@@ -172,6 +175,35 @@ class RawBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     symbol: str
     data: bytes
     first_seq: int
+    more: bool
+    time_msc: int
+    count: int
+
+
+class PageArgs(msgspec.Struct, frozen=True, array_like=True):
+    """How a page of the past is made ready to be published: what records carry, and the broker's clock."""
+
+    label: Label
+    timezone: str | None
+    timeline: tuple[Segment, ...]
+    epoch: int
+    now_msc: int
+    latest_only: bool
+
+
+class RawPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A page of ticks framed for the broker, and the cursor behind it.
+
+    Attributes:
+        ticks: how many were read.
+        unusable: how many of them were left out because a price is no number.
+        newest_msc: UTC ms of the last one; None without any.
+    """
+
+    batches: list[Framed]
+    ticks: int
+    unusable: int
+    newest_msc: int | None
     more: bool
     time_msc: int
     count: int

@@ -30,6 +30,7 @@ from mt5_bridge.core.model import (
     TickBlock,
     TradeResult,
 )
+from mt5_bridge.core.ticks import Label
 from mt5_bridge.terminal import convert, requests
 from mt5_bridge.terminal.breaker import CircuitBreaker
 from mt5_bridge.terminal.clock import BrokerClock
@@ -38,6 +39,7 @@ from mt5_bridge.terminal.history import HistoryHost
 from mt5_bridge.terminal.link import Link, wall_ms
 from mt5_bridge.terminal.port import (
     CallInfo,
+    EncodedTicks,
     OrderFacts,
     PollResult,
     Priority,
@@ -47,11 +49,12 @@ from mt5_bridge.terminal.port import (
     TerminalStats,
 )
 from mt5_bridge.terminal.raw import (
+    PageArgs,
     RawAccount,
-    RawBlock,
     RawDeal,
     RawFacts,
     RawOrder,
+    RawPage,
     RawPoll,
     RawPosition,
     RawResult,
@@ -488,13 +491,26 @@ class MT5SessionManager:
         return symbol, cursor.time_msc, cursor.count
 
     async def catch_up(
-        self, symbol: str, cursor: Cursor, max_ticks: int = 100_000, *, timeout: float = HISTORY_S
-    ) -> TickBlock:
-        """The next ticks behind a cursor that fell far behind, from the history host. Empty when there are none."""
-        raw: RawBlock = await self._old(
-            "page", symbol, *self._raw_cursor(symbol, cursor)[1:], max_ticks, result=RawBlock, timeout=timeout
+        self, label: Label, cursor: Cursor, max_ticks: int, *, latest_only: bool = False, timeout: float = HISTORY_S
+    ) -> EncodedTicks:
+        """The next ticks behind a cursor that fell far behind, from the history host, ready for the broker.
+
+        Args:
+            label: the symbol, its point and the headers of its records.
+            cursor: how far it is published.
+            max_ticks: at most so many are read.
+            latest_only: of what is read, only the newest tick is wanted.
+            timeout: seconds.
+        """
+        clock = self.clock
+        # Broker time may step back while the call lasts: the page is then still of the time before.
+        epoch = clock.epoch
+        how = PageArgs(label, clock.timezone, clock.timeline, epoch, self._now_ms(), latest_only)
+        raw: RawPage = await self._old(
+            "page", *self._raw_cursor(label.symbol, cursor), max_ticks, how, result=RawPage, timeout=timeout
         )
-        return TickBlock(raw.symbol, raw.data, raw.first_seq, raw.more)
+        after = Cursor(raw.time_msc, raw.count, epoch)
+        return EncodedTicks(raw.batches, raw.ticks, raw.unusable, raw.newest_msc, after, raw.more)
 
     async def get_ticks(
         self,

@@ -1,10 +1,14 @@
 """Batches are what aiokafka's own builder makes of the same records, and stop where they are full."""
 
+import struct
+
 from aiokafka.producer.message_accumulator import BatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mt5_bridge.redpanda.batch import Record, RecordBatch, weight
+from mt5_bridge.core.model import TICK_RECORD
+from mt5_bridge.core.ticks import Label, TickFramer, encode_ticks
+from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, weight
 
 HEADERS = [("schema", b"tick_data/1"), ("account", b"\xff")]
 RECORDS = st.lists(st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_size=300)), min_size=1, max_size=50)
@@ -44,3 +48,22 @@ def test_a_full_batch_takes_no_second_run() -> None:
     batch = RecordBatch(200)
     assert batch.extend(b"k", [], [(1, b"x" * 500)], 0) == 1
     assert batch.extend(b"k", [], [(1, b"y")], 0) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(0, 10)), min_size=1, max_size=80))
+def test_framed_ticks_are_stored_as_the_same_ticks_in_a_batch_filled_here(ticks: list[tuple[int, float]]) -> None:
+    times = [1_700_000_000_000 + sum(gap + 1 for gap, _ in ticks[: n + 1]) for n in range(len(ticks))]
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, bid, bid, 0.0, 0, t, 6, 0.0) for t, (_, bid) in zip(times, ticks, strict=True))
+    rows = [(t, 0, bid, bid, 0.0, 0.0, 6) for t, (_, bid) in zip(times, ticks, strict=True)]
+    (framed,) = TickFramer(Label("EURUSD", 0.01, HEADERS), first_seq=0, now_msc=1).frame(data, 0)
+    theirs = RecordBatch(1 << 20)
+    theirs.extend(b"EURUSD", HEADERS, encode_ticks("EURUSD", 0.01, rows, now_msc=1), 0)
+    mine = FramedBatch(framed)
+    for batch in (mine, theirs):
+        batch.close()
+        batch._set_producer_state(7, 1, 5)
+    assert mine.size() == len(mine._build())
+    assert bytes(mine._build()) == bytes(theirs._build())
+    assert mine.record_count() == len(ticks)
+    assert mine.closed()

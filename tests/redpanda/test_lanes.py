@@ -3,9 +3,14 @@
 import asyncio
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.lanes import Lane, arrive, fail
 
 LIMIT = 10_000
+
+
+def framed(count: int) -> Framed:
+    return Framed(count, 1, 1, b"x" * count)
 
 
 def future() -> "asyncio.Future[None]":
@@ -88,3 +93,22 @@ async def test_the_failed_and_the_cancelled_are_left_out() -> None:
     lane.add(b"k", [(1, b"4")], (), late)
     late.cancel()
     assert lane.take(LIMIT)[1] == []
+
+
+async def test_framed_batches_travel_as_they_are_in_their_place() -> None:
+    lane = Lane("t", 0)
+    before, whole, after = future(), future(), future()
+    lane.add(b"k", [(1, b"a")], (), before)
+    lane.add_framed([framed(3), framed(4)], whole)
+    lane.add(b"k", [(1, b"z")], (), after)
+    batches = [lane.take(LIMIT) for _ in range(4)]
+    assert not lane.take(LIMIT)[1]
+    assert [batch.record_count() for batch, _ in batches] == [1, 3, 4, 1]
+    assert [share.count for _, shares in batches for share in shares] == [1, 3, 4, 1]
+    lane.put_back(batches[2][1])
+    arrive(batches[1][1])
+    assert not whole.done()
+    again, shares = lane.take(LIMIT)
+    assert again.record_count() == 4
+    arrive(shares)
+    assert whole.done()

@@ -1,6 +1,7 @@
 """The producer against the embedded broker: what arrives, in which order, and what happens when the broker does not."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -11,6 +12,8 @@ from support.proxy import FaultyProxy
 
 from mt5_bridge.core.backoff import BackoffPolicy
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.model import TICK_RECORD
+from mt5_bridge.core.ticks import Label, TickFramer
 from mt5_bridge.redpanda import LinkState, Producer, RecordRefused, RedpandaConfig
 
 QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
@@ -89,6 +92,28 @@ async def test_all_of_a_publish_arrives_in_order_with_its_times(
     assert [row[3] for row in found] == [time_ms for time_ms, _ in records]
     assert {row[0] for row in found} == {found[0][0]}
     assert producer.stats.records == 5_000
+
+
+async def test_framed_ticks_arrive_among_others_and_in_order(
+    producer: Producer, bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic, start = new_topic(), 1_700_000_000_000
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, 1.1, 1.2, 0.0, 0, start + n, 6, 0.0) for n in range(3_000))
+    batches = list(TickFramer(Label("EURUSD", 0.01, list(HEADERS)), first_seq=0, now_msc=start).frame(data, 0))
+    assert len(batches) > 2
+    await producer.wait_connected()
+    await producer.publish_framed(topic, b"EURUSD", [])
+    await asyncio.gather(
+        producer.publish_one(topic, b"EURUSD", b"before", start - 1, HEADERS),
+        producer.publish_framed(topic, b"EURUSD", batches),
+        producer.publish_one(topic, b"EURUSD", b"after", start + 3_000, HEADERS),
+    )
+    found = await read_all(bootstrap, topic, 3_002)
+    assert [row[3] for row in found] == [start - 1 + n for n in range(3_002)]
+    assert {row[1] for row in found} == {b"EURUSD"}
+    assert (found[0][2], found[-1][2]) == (b"before", b"after")
+    assert producer.stats.records == 3_002
 
 
 async def test_headers_and_tombstones_arrive(producer: Producer, bootstrap: str, new_topic: Callable[[], str]) -> None:

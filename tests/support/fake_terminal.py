@@ -50,11 +50,14 @@ from mt5_bridge.core.model import (
     TradeMode,
     TradeResult,
 )
+from mt5_bridge.core.ticks import Label
 from mt5_bridge.terminal.breaker import CircuitBreaker
 from mt5_bridge.terminal.clock import BrokerClock
 from mt5_bridge.terminal.convert import cursor_after
+from mt5_bridge.terminal.host_pages import framed
 from mt5_bridge.terminal.port import (
     CallInfo,
+    EncodedTicks,
     OrderFacts,
     PollResult,
     Priority,
@@ -63,6 +66,7 @@ from mt5_bridge.terminal.port import (
     TerminalState,
     TerminalStats,
 )
+from mt5_bridge.terminal.raw import PageArgs, RawBlock
 
 OFFSET_MS = 7_200_000
 START_MS = 1_700_000_000_000
@@ -768,10 +772,18 @@ class FakeTerminal:
         return TickBlock(symbol, b"".join(new[:max_ticks]), cursor.count if same else 0, len(new) > max_ticks)
 
     async def catch_up(
-        self, symbol: str, cursor: Cursor, max_ticks: int = 100_000, *, timeout: float = 60.0
-    ) -> TickBlock:
+        self, label: Label, cursor: Cursor, max_ticks: int, *, latest_only: bool = False, timeout: float = 60.0
+    ) -> EncodedTicks:
+        clock = self.clock
+        how = PageArgs(label, clock.timezone, clock.timeline, clock.epoch, self.now_msc, latest_only)
         await self._enter("catch_up")
-        return self._behind(symbol, cursor, max_ticks) if symbol in self.ticks else TickBlock(symbol, b"")
+        block = TickBlock(label.symbol, b"")
+        if label.symbol in self.ticks:
+            block = self._behind(label.symbol, cursor, max_ticks)
+        after = cursor_after(block, how.epoch) if block.count else cursor
+        raw = RawBlock(label.symbol, block.data, block.first_seq, block.more, after.time_msc, after.count)
+        page = framed(raw, how)
+        return EncodedTicks(page.batches, page.ticks, page.unusable, page.newest_msc, after, page.more)
 
     async def get_ticks(
         self,

@@ -22,6 +22,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+from aiokafka.record.default_records import DefaultRecordBatch
 from support.eventually import eventually
 from support.fake_terminal import START_MS, FakeTerminal
 from support.simulated import outside_work
@@ -32,6 +33,7 @@ from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import BrokerError, ChannelClosedError, JournalError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.ticks import Framed
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -55,6 +57,7 @@ from mt5_bridge.flows.watch import DAY_MEMO, Watch, WatchConfig
 from mt5_bridge.journal.changes import Change
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.latchfile import LatchFile
+from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.terminal.port import Terminal, TerminalState
 
 LOGIN = 1001
@@ -152,6 +155,12 @@ class FakeProducer:
         if not self.connected:
             raise BrokerError("the broker is away")
         self.records += [Published(topic, key, value, stamp, tuple(headers)) for stamp, value in records]
+
+    async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
+        for batch in batches:
+            for record in DefaultRecordBatch(bytes(stored(batch))):
+                assert record.key == key
+                await self.publish(topic, key, [(record.timestamp, record.value)], record.headers)
 
     async def publish_one(
         self,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatch
 from support.eventually import eventually
 from support.fresh_fake import FAKE_PATH
 
@@ -21,6 +22,8 @@ from mt5_bridge.core.errors import (
 )
 from mt5_bridge.core.intent import Verdict
 from mt5_bridge.core.model import Cursor, Deed, OrderRequest, OrderType, Side
+from mt5_bridge.core.ticks import Label
+from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.breaker import BreakerState
 from mt5_bridge.terminal.clock import BrokerClock, Segment
@@ -186,10 +189,12 @@ async def test_ticks_of_paper_are_read_without_gap_and_again_from_history(tmp_pa
         await eventually(some, timeout=20.0)
         assert times == sorted(set(times))
         assert mt5.clock.offset_ms == 7_200_000
-        past = await mt5.catch_up("EURUSD", start, 20)
-        again = [t[:2] for t in convert.ticks(past, mt5.clock)]
-        assert again
-        assert again == times[: len(again)]
+        past = await mt5.catch_up(Label("EURUSD", 0.00001), start, 20)
+        records = [record for batch in past.batches for record in DefaultRecordBatch(bytes(stored(batch)))]
+        assert [record.timestamp for record in records] == [time for time, _ in times[: len(records)]]
+        assert past.ticks == past.count == len(records) > 0
+        assert past.after.epoch == start.epoch
+        assert past.newest_msc == records[-1].timestamp
         (whole,) = await mt5.get_ticks("EURUSD", times[0][0] - 1000, times[-1][0])
         assert whole.count >= 20
         assert await mt5.get_ticks("EURUSD", times[0][0], count=1)
