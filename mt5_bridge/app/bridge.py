@@ -23,7 +23,7 @@ from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.commands import Commands, halt_data
+from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.emergency import Emergency
@@ -36,6 +36,7 @@ from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
 from mt5_bridge.flows.settle import Settler
+from mt5_bridge.flows.shapes import halt_data
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.trader import Trader

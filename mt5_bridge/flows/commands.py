@@ -22,7 +22,7 @@ from mt5_bridge.core.messages import (
     account_message,
     position_message,
 )
-from mt5_bridge.core.model import Action, Bar, Deal, Order, Position, SymbolInfo
+from mt5_bridge.core.model import Action, Position
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows import past
 from mt5_bridge.flows.book import Book
@@ -32,6 +32,7 @@ from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.ownership import Ownership
+from mt5_bridge.flows.shapes import bar_data, deal_data, halt_data, order_data, symbol_data, tick_data
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.journal import changes
@@ -41,6 +42,10 @@ from mt5_bridge.terminal.port import Terminal
 _DONE = frozenset(Status) - {Status.DENIED, Status.REJECTED, Status.UNKNOWN, Status.ABANDONED}
 _FIRST_ANSWER_LOOKS = 60
 _FIRST_ANSWER_PAUSE_S = 0.5
+
+
+Making = Callable[[], Awaitable[TradingSignal]]
+"""Makes a command's signal; asked only when the command was not done before."""
 
 
 class Commands:
@@ -107,54 +112,62 @@ class Commands:
 
     async def _close_position(self, command: Command) -> Any:
         wanted = command.of(p.ClosePosition)
-        symbol = await self._symbol_of_position(wanted.ticket)
-        return await self._trade(
-            TradingSignal(symbol=symbol, action=Action.CLOSE, position=wanted.ticket, volume=wanted.volume), command
-        )
+
+        async def signal() -> TradingSignal:
+            symbol = await self._symbol_of_position(wanted.ticket)
+            return TradingSignal(symbol=symbol, action=Action.CLOSE, position=wanted.ticket, volume=wanted.volume)
+
+        return await self._trade(signal, command)
 
     async def _modify_position(self, command: Command) -> Any:
         wanted = command.of(p.ModifyPosition)
-        symbol = await self._symbol_of_position(wanted.ticket)
-        signal = TradingSignal(
-            symbol=symbol,
-            action=Action.MODIFY,
-            position=wanted.ticket,
-            stop_loss=wanted.stop_loss,
-            take_profit=wanted.take_profit,
-        )
+
+        async def signal() -> TradingSignal:
+            return TradingSignal(
+                symbol=await self._symbol_of_position(wanted.ticket),
+                action=Action.MODIFY,
+                position=wanted.ticket,
+                stop_loss=wanted.stop_loss,
+                take_profit=wanted.take_profit,
+            )
+
         return await self._trade(signal, command)
 
     async def _cancel_order(self, command: Command) -> Any:
         ticket = command.of(p.CancelOrder).ticket
-        symbol = await self._symbol_of_order(ticket)
-        return await self._trade(TradingSignal(symbol=symbol, action=Action.CANCEL, order=ticket), command)
+
+        async def signal() -> TradingSignal:
+            return TradingSignal(symbol=await self._symbol_of_order(ticket), action=Action.CANCEL, order=ticket)
+
+        return await self._trade(signal, command)
 
     async def _modify_order(self, command: Command) -> Any:
         wanted = command.of(p.ModifyOrder)
-        symbol = await self._symbol_of_order(wanted.ticket)
-        signal = TradingSignal(
-            symbol=symbol,
-            action=Action.MODIFY,
-            order=wanted.ticket,
-            price=wanted.price,
-            stop_limit_price=wanted.stop_limit_price,
-            stop_loss=wanted.stop_loss,
-            take_profit=wanted.take_profit,
-            expiration=wanted.expiration,
-        )
+
+        async def signal() -> TradingSignal:
+            return TradingSignal(
+                symbol=await self._symbol_of_order(wanted.ticket),
+                action=Action.MODIFY,
+                order=wanted.ticket,
+                price=wanted.price,
+                stop_limit_price=wanted.stop_limit_price,
+                stop_loss=wanted.stop_loss,
+                take_profit=wanted.take_profit,
+                expiration=wanted.expiration,
+            )
+
         return await self._trade(signal, command)
 
     async def _close_all(self, command: Command) -> Any:
         wanted = command.of(p.CloseAll)
         chosen = await self._chosen(wanted.symbol, wanted.scope or self._emergency.defaults.scope)
-        work = [
-            self._outcome(
-                TradingSignal(symbol=c.symbol, action=Action.CLOSE, position=c.ticket, volume=volume),
-                command,
-                part=str(c.ticket),
-            )
-            for c, volume in chosen
-        ]
+
+        async def close(position: Position, volume: float | None) -> OrderResult:
+            ticket = position.ticket
+            signal = TradingSignal(symbol=position.symbol, action=Action.CLOSE, position=ticket, volume=volume)
+            return await self._outcome(_this(signal), command, part=str(ticket))
+
+        work = [close(position, volume) for position, volume in chosen]
         results = await asyncio.gather(*work)
         tickets = [position.ticket for position, _ in chosen]
         closed = [t for t, r in zip(tickets, results, strict=True) if r.status is Status.CLOSED]
@@ -181,20 +194,20 @@ class Commands:
             raise _unavailable(error) from error
         return [(x, None if mine[x.ticket] >= x.volume else mine[x.ticket]) for x in held if mine[x.ticket] > 0]
 
-    async def _trade(self, signal: TradingSignal, command: Command) -> Any:
+    async def _trade(self, signal: Making, command: Command) -> Any:
         outcome = await self._outcome(signal, command)
         if outcome.status not in _DONE:
             raise Refusal(outcome.reason or outcome.status.value, outcome.detail or outcome.status.value)
         return msgspec.to_builtins(outcome)
 
-    async def _outcome(self, signal: TradingSignal, command: Command, part: str = "") -> OrderResult:
+    async def _outcome(self, signal: Making, command: Command, part: str = "") -> OrderResult:
         """What came of it: now, or in the life that was asked the same and ended before it could answer."""
         try:
             name = _inbox_name(command.request_id, part)
             first = None if name is None else await self._first_outcome(name)
             if first is not None:
                 return first
-            job = await self._intake.command(signal, command.request_id, name=name)
+            job = await self._intake.command(await signal(), command.request_id, name=name)
         except JournalError as error:
             raise Refusal("journal_unavailable", str(error)) from error
         return await asyncio.shield(job.outcome)
@@ -347,14 +360,14 @@ class Commands:
         try:
             symbol = await self._book.resolve(wanted.symbol)
             info = await self._book.symbol(symbol)
+            if info is None:
+                raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {wanted.symbol}")
             if wanted.from_msc is None:
                 rows = await past.ticks_before(self._terminal, symbol, until, wanted.count)
             else:
                 rows = await past.ticks_from(self._terminal, symbol, wanted.from_msc, until, wanted.count)
         except MT5Error as error:
             raise _unavailable(error) from error
-        if info is None:
-            raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {wanted.symbol}")
         return [tick_data(symbol, info.point, row) for row in rows]
 
     async def _get_history(self, command: Command) -> Any:
@@ -401,6 +414,13 @@ def _unavailable(error: MT5Error) -> Refusal:
     return Refusal(code.value, str(error))
 
 
+def _this(signal: TradingSignal) -> Making:
+    async def made() -> TradingSignal:
+        return signal
+
+    return made
+
+
 def _inbox_name(request_id: wire.RequestId, part: str) -> str | None:
     """Under which a command's signal enters the inbox: the same for the same request, so that it acts once."""
     if request_id is None:
@@ -423,93 +443,3 @@ def _resume_story(new: Halt, request_id: wire.RequestId) -> list[changes.Change]
             )
         )
     return story
-
-
-def halt_data(halt: Halt) -> dict[str, Any]:
-    """The latch as hello, status and answers show it; `at` is null while it never changed."""
-    at = iso(halt.at_msc) if halt.at_msc else None
-    return {"state": halt.state.value, "reason": halt.reason, "by": halt.by, "at": at}
-
-
-def order_data(order: Order) -> dict[str, Any]:
-    """A pending or past order on the wire."""
-    return {
-        "ticket": order.ticket,
-        "symbol": order.symbol,
-        "type": int(order.type),
-        "order_type": order.type.name,
-        "state": order.state.name.lower(),
-        "volume": order.volume_current,
-        "volume_initial": order.volume_initial,
-        "price": order.price,
-        "stop_limit_price": order.stop_limit_price,
-        "stop_loss": order.stop_loss,
-        "take_profit": order.take_profit,
-        "expiration": iso(order.expiration_msc) if order.expiration_msc else None,
-        "time": iso(order.time_setup_msc),
-        "time_done": iso(order.time_done_msc) if order.time_done_msc else None,
-        "magic": order.magic,
-        "comment": order.comment,
-        "position": order.position_id or None,
-    }
-
-
-def deal_data(deal: Deal) -> dict[str, Any]:
-    """A deal on the wire."""
-    return {
-        "ticket": deal.ticket,
-        "order": deal.order,
-        "position": deal.position_id,
-        "symbol": deal.symbol,
-        "type": deal.type,
-        "entry": deal.entry.name.lower(),
-        "volume": deal.volume,
-        "price": deal.price,
-        "profit": deal.profit,
-        "swap": deal.swap,
-        "commission": deal.commission,
-        "fee": deal.fee,
-        "time": iso(deal.time_msc),
-        "time_msc": deal.time_msc,
-        "magic": deal.magic,
-        "comment": deal.comment,
-    }
-
-
-def bar_data(bar: Bar) -> dict[str, Any]:
-    """A bar on the wire."""
-    return {
-        "symbol": bar.symbol,
-        "timeframe": bar.timeframe,
-        "time": iso(bar.time_msc),
-        "open": bar.open,
-        "high": bar.high,
-        "low": bar.low,
-        "close": bar.close,
-        "tick_volume": bar.tick_volume,
-        "spread": bar.spread,
-        "real_volume": bar.real_volume,
-    }
-
-
-def symbol_data(symbol: SymbolInfo) -> dict[str, Any]:
-    """A symbol's rules on the wire."""
-    data: dict[str, Any] = msgspec.to_builtins(symbol)
-    return data
-
-
-def tick_data(symbol: str, point: float, row: tuple[int, int, float, float, float, float, int]) -> dict[str, Any]:
-    """A tick on the wire, as in `tick_data`."""
-    time_msc, seq, bid, ask, last, volume, flags = row
-    return {
-        "symbol": symbol,
-        "bid": bid,
-        "ask": ask,
-        "last": last,
-        "volume": volume,
-        "spread": round((ask - bid) / point),
-        "time": iso(time_msc),
-        "time_msc": time_msc,
-        "flags": flags,
-        "seq": seq,
-    }

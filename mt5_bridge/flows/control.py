@@ -247,7 +247,7 @@ class ControlFlow:
             stored = await self._journal.answer(key)
         except JournalError as error:
             return table.failed(command.name, "journal_unavailable", str(error))
-        if stored is not None:
+        if stored is not None and self._clock.now_ms() - stored.at_msc < DAY:
             self.stats.repeated += 1
             first: dict[str, Any] = table.decode_answer(stored.answer)
             return first

@@ -165,14 +165,15 @@ class Intake:
             name: what makes the command one and the same when it is asked again; None: it never is.
 
         Raises:
-            JournalError: the journal cannot be read.
+            JournalError: the journal cannot be read, or the same command is being entered already.
         """
         now = self._clock.now_ms()
         key = _command_key(name or uuid.uuid4().hex)
         if name is not None and key in await self._journal.seen([key]):
             key = f"{key}-{now}"  # a `request_id` used anew after its day is over
         job = Job(key, signal, now, now, COMMAND, request_id, person=True)
-        await self._enter(Sorted(entries=[Entry(job)]), wait=False)
+        if not await self._enter(Sorted(entries=[Entry(job)]), wait=False):
+            raise JournalError("the same command is being entered already")
         return job
 
     async def earlier_command(self, name: str) -> StoredSignal | None:
@@ -206,7 +207,8 @@ class Intake:
 
     # --- entering
 
-    async def _enter(self, work: Sorted, *, repeat: bool = False, wait: bool = True) -> None:
+    async def _enter(self, work: Sorted, *, repeat: bool = False, wait: bool = True) -> int:
+        """Returns how many of the entries are new."""
         batch = list(work.beside)
         async with self._door:
             fresh = await self._fresh(work.entries, repeat=repeat)
@@ -215,7 +217,7 @@ class Intake:
             keys = {entry.job.key for entry in fresh}
             self._entering |= keys
         if not batch:
-            return
+            return 0
         admitted = asyncio.ensure_future(self._outbox.commit(*batch))
         admitted.add_done_callback(lambda done: self._entered_now(done, keys))
         for entry in fresh:
@@ -225,6 +227,7 @@ class Intake:
         self.stats.accepted += len(fresh)
         if wait:
             await asyncio.shield(admitted)
+        return len(fresh)
 
     def _entered_now(self, done: "asyncio.Future[None]", keys: set[str]) -> None:
         self._entering -= keys
