@@ -97,6 +97,7 @@ async def test_restarted_with_results_undelivered(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_a_signal_repeated_after_the_connection_was_lost(new_world: MakeWorld) -> None:
     async with new_world() as world:
         await world.start()

@@ -77,6 +77,7 @@ async def test_the_host_crashes_in_order_send(new_world: MakeWorld, tmp_path: Pa
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_killed_while_an_order_hangs(new_world: MakeWorld, tmp_path: Path) -> None:
     """The intent was durable before the order went: the next life finds it executed and sends nothing."""
     script = tmp_path / "faults.yaml"

@@ -160,6 +160,7 @@ async def test_the_command_line_of_a_running_bridge(new_world: MakeWorld, tmp_pa
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_the_command_line_without_a_bridge(new_world: MakeWorld, tmp_path: Path) -> None:
     async with new_world() as world:
         await world.start()

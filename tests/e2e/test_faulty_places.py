@@ -17,10 +17,10 @@ from support.world import MakeWorld, World, price
     ("env", "named"),
     [
         ({"TICK_HZ": "often"}, "TICK_HZ"),
-        ({"MAX_RISK_PERCENT": "-1"}, "MAX_RISK_PERCENT"),
+        pytest.param({"MAX_RISK_PERCENT": "-1"}, "MAX_RISK_PERCENT", marks=pytest.mark.deep),
         ({"MODE": "telepathy"}, "MODE"),
         ({"REDPANDA_BOOTSTRAP_SERVERS": "no port"}, "REDPANDA_BOOTSTRAP_SERVERS"),
-        ({"PAPER_SERVER_OFFSET": "soon"}, "PAPER_SERVER_OFFSET"),
+        pytest.param({"PAPER_SERVER_OFFSET": "soon"}, "PAPER_SERVER_OFFSET", marks=pytest.mark.deep),
     ],
 )
 async def test_a_wrong_setting(tmp_path: Path, env: dict[str, str], named: str) -> None:

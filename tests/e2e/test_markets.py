@@ -66,6 +66,7 @@ async def test_netting(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_closing_on_netting_is_capped_by_what_is_held(new_world: MakeWorld) -> None:
     async with new_world(PAPER_MARGIN_MODE="netting") as world:
         await world.start()

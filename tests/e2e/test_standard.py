@@ -75,6 +75,7 @@ async def test_all_of_it(backend: Backend, tmp_path: Path) -> None:
         await asyncio.to_thread(daemon.close)
 
 
+@pytest.mark.deep
 async def test_one_frame_a_symbol_and_change(backend: Backend, tmp_path: Path) -> None:
     """The latest tick only, and nothing of a symbol that nobody wants any more."""
     daemon = Daemon(tmp_path, {"BACKEND_WS_URL": backend.url, "SYMBOLS": "AUDUSD", "TICK_HZ": "2"}, STANDARD)

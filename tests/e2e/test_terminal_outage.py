@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from support.eventually import eventually
 from support.topics import unique
 from support.world import MakeWorld, sending
@@ -63,6 +64,7 @@ async def test_an_order_hangs_at_the_latch(new_world: MakeWorld, tmp_path: Path)
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_a_fill_whose_answer_got_lost(new_world: MakeWorld, tmp_path: Path) -> None:
     script = tmp_path / "faults.yaml"
     rule = "{function: order_send, kind: executed_then_none, nth: 1, code: -10005}"
@@ -76,6 +78,7 @@ async def test_a_fill_whose_answer_got_lost(new_world: MakeWorld, tmp_path: Path
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_autotrading_switched_off_and_on(new_world: MakeWorld, tmp_path: Path) -> None:
     script = tmp_path / "faults.yaml"
     rules = "  - {function: order_send, kind: autotrading_off, nth: 1}\n"

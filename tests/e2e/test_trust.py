@@ -59,6 +59,7 @@ async def test_signed_signals_only(new_world: MakeWorld) -> None:
         await world.daemon.stop()
 
 
+@pytest.mark.deep
 async def test_addressed_signals_only(new_world: MakeWorld) -> None:
     """A signal names our account, or its record's key does; rubbish for another login is left to it."""
     async with new_world(SIGNAL_REQUIRE_ACCOUNT="true") as world:
