@@ -84,6 +84,15 @@ class Daemon:
     def pid(self) -> int:
         return self.process.pid
 
+    def check(self) -> None:
+        """A daemon that ended cannot be measured.
+
+        Raises:
+            RuntimeError: with the last it said.
+        """
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the daemon ended: {self.log_end()}")
+
     def hosts(self) -> list[int]:
         """Its terminal hosts' process ids."""
         return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
@@ -237,6 +246,12 @@ def signal(name: str, symbol: str, action: str, **more: Any) -> bytes:
 def rss_mib(pid: int) -> float:
     """Resident memory of a process in MiB."""
     return float(psutil.Process(pid).memory_info().rss) / (1 << 20)
+
+
+def brokers() -> list[int]:
+    """Process ids of the embedded brokers running."""
+    children = psutil.Process().children()
+    return [child.pid for child in children if "mt5_bridge.demo.broker" in child.cmdline()]
 
 
 def cpu_seconds(pids: list[int]) -> float:

@@ -3,7 +3,8 @@
 A daemon with `TERMINAL=mt5` and this folder on `PYTHONPATH` takes it for the real thing. Told by the environment:
 
     PAPER_*, MT5_*, DATA_DIR   the paper terminal's settings
-    BENCH_FLOOD                instead of the paper market's ticks, so many per symbol, one a ms, up to the start
+    BENCH_FLOOD                instead of the paper market's ticks, so many for each of SYMBOLS, one a ms,
+    BENCH_FLOOD_END            up to this time (UTC ms)
     BENCH_NOTES                a file that gets a line `time_ns magic action` for every `order_send`, before it acts
     BENCH_HANG                 a file: as long as it exists, `positions_get` does not return
 """
@@ -22,6 +23,7 @@ from mt5_bridge.simulator.structs import Tick
 
 # What follows replaces functions that the star import brought: that is the point of this module.
 _FLOOD = int(os.environ.get("BENCH_FLOOD", "0"))
+_FLOOD_END = int(os.environ.get("BENCH_FLOOD_END", "0"))
 _NOTES = os.environ.get("BENCH_NOTES")
 _HANG = os.environ.get("BENCH_HANG")
 _DTYPE = np.dtype(
@@ -46,15 +48,16 @@ def configure(settings: dict[str, str]) -> None:  # type: ignore[no-redef]
         name: value for name, value in os.environ.items() if name.startswith(("PAPER_", "MT5_")) or name == "DATA_DIR"
     }
     configure_paper(told | settings)
+    if _FLOOD:
+        for symbol in os.environ["SYMBOLS"].split(","):
+            past(symbol)
 
 
 def past(symbol: str) -> Any:
     """All ticks of a symbol when flooding, prices in a narrow band."""
     if symbol not in _arrays:
         ticks = np.zeros(_FLOOD, _DTYPE)
-        # Both hosts must see the same past: it ends at the last full 100 s of the terminal's wall clock.
-        end = int(time.time()) // 100 * 100_000
-        at = end - _FLOOD + np.arange(_FLOOD, dtype=np.int64)
+        at = _FLOOD_END - _FLOOD + np.arange(_FLOOD, dtype=np.int64)
         steps = np.random.default_rng(sum(symbol.encode())).integers(-50, 50, _FLOOD)
         ticks["time_msc"], ticks["time"], ticks["flags"] = at, at // 1000, 6
         ticks["bid"] = np.round(1.1 + steps * 0.00001, 5)

@@ -60,6 +60,7 @@ def varint(number: int) -> bytes:
 
 
 _numbers: _Memo[float] = _Memo(_number)
+_minutes: _Memo[int] = _Memo(lambda minute: iso(minute * MINUTE)[:17])
 _varints: _Memo[int] = _Memo(lambda number: varint(number).decode("latin-1"))
 _SMALL = tuple(varint(number).decode("latin-1") for number in range(4096))
 _LONGEST_VALUE = 1000
@@ -115,7 +116,8 @@ def encode_ticks(
     begin, minute = 0, ""
     for time_msc, seq, bid, ask, last, volume, flags in rows:
         if not minute or not 0 <= time_msc - begin < MINUTE:
-            begin, minute = _minute(time_msc)
+            begin = time_msc // MINUTE * MINUTE
+            minute = _minutes[begin // MINUTE]
         second, ms = divmod(time_msc - begin, SECOND)
         append(
             (
@@ -131,12 +133,6 @@ def encode_ticks(
 def _head(symbol: str, now_msc: int) -> str:
     name = msgspec.json.encode(symbol).decode()
     return f'{{"type":"tick_data","timestamp":"{iso(now_msc)}","data":{{"symbol":{name},"bid":'
-
-
-def _minute(time_msc: int) -> tuple[int, str]:
-    """Where a time's minute begins, and how its text does."""
-    begin = time_msc // MINUTE * MINUTE
-    return begin, iso(begin)[:17]
 
 
 class TickFramer:
@@ -178,12 +174,13 @@ class TickFramer:
                 yield batch
 
     def _batch(self, data: bytes, offset_ms: int) -> Framed | None:
-        quotes, varints, small, two, three = self._quotes, _varints, _SMALL, _TWO, _THREE
+        quotes, varints, small, three = self._quotes, _varints, _SMALL, _THREE
         key, headers = self._key, self._headers
         sizes = small if len(key) + len(headers) + _LONGEST_VALUE < len(small) else varints
+        around = 2 * 3 - len(headers)  # a value is as long as its text, what stands around the ms, and twice the ms
         first = _RECORD.unpack_from(data)[1]
         before, seq = first if self._time is None else self._time, self._seq
-        begin, minute, tail, flagged, numbered = 0, "", "", -1, -1
+        begin, second, middle, tail, width, flagged, numbered = first + SECOND, "", "", "", 0, -1, -1
         count = 0
         parts: list[str] = []
         append = parts.append
@@ -193,18 +190,22 @@ class TickFramer:
             else:
                 before, seq = raw, 0
             text = quotes[quote if real == _NO_VOLUME else quote + real]
-            if not text:
-                self.unusable += 1
-                continue
-            if not minute or not 0 <= raw - begin < MINUTE:
-                begin, minute = _minute(raw - offset_ms)
-                begin += offset_ms
             if flags != flagged or seq != numbered:
                 flagged, numbered = flags, seq
-                tail = f',"flags":{flags},"seq":{seq}}}}}'
-            second, ms = divmod(raw - begin, SECOND)
-            value = f'{text}{minute}{two[second]}.{three[ms]}Z","time_msc":{raw - offset_ms}{tail}'
-            record = f"\0{varints[raw - first]}{small[count]}{key}{sizes[len(value)]}{value}{headers}"
+                tail = f',"flags":{flags},"seq":{seq}}}}}{headers}'
+                width = len(second) + len(middle) + len(tail) + around
+            past = raw - begin
+            if not 0 <= past < SECOND:
+                begin, second, middle = _second(raw - offset_ms)
+                begin += offset_ms
+                past = raw - begin
+                width = len(second) + len(middle) + len(tail) + around
+            if not text or not second:
+                self.unusable += 1
+                continue
+            ms = three[past]
+            length = sizes[len(text) + width]
+            record = f"\0{varints[raw - first]}{small[count]}{key}{length}{text}{second}{ms}{middle}{ms}{tail}"
             count += 1
             append(sizes[len(record)])
             append(record)
@@ -225,6 +226,18 @@ class TickFramer:
             )
         except (ValueError, OverflowError):
             return ""
+
+
+def _second(time_msc: int) -> tuple[int, str, str]:
+    """Where a time's second begins, and what stands before and between the ms of all ticks in it.
+
+    Both are empty before 1970: no market was.
+    """
+    seconds = time_msc // SECOND
+    if seconds <= 0:
+        return seconds * SECOND, "", ""
+    minute, second = divmod(seconds, 60)
+    return seconds * SECOND, f"{_minutes[minute]}{_TWO[second]}.", f'Z","time_msc":{seconds}'
 
 
 def _latin(text: str) -> str:

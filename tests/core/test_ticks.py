@@ -194,6 +194,16 @@ def test_ticks_without_a_price_are_left_out_and_counted() -> None:
     assert framer.unusable == 4
 
 
+def test_ticks_from_before_any_market_are_left_out() -> None:
+    framer = TickFramer(LABEL, first_seq=0, now_msc=NOW)
+    (batch,) = framer.frame(quick(-5, 0, 999, 7_200_000, 7_201_000, NOW), 7_200_000)
+    assert [(time, tick["time"]) for time, tick in values([batch])] == [
+        (1000, "1970-01-01T00:00:01.000Z"),
+        (NOW - 7_200_000, "2023-11-14T20:13:20.123Z"),
+    ]
+    assert framer.unusable == 4
+
+
 def test_what_is_remembered_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ticks, "_REMEMBERED", 10)
     rows = [(NOW + n, 0, n / 7, n / 3, 0.0, 0.0, 6) for n in range(50)]
