@@ -128,16 +128,17 @@ class AccountFlow:
         """Send `account_info` every ACCOUNT_INTERVAL and on change, to the socket and the topic."""
         last: bytes | None = None
         last_sent = float("-inf")
+        step = min(REFRESH_S, self._interval_s)
         while True:
             account = self._book.account
             if account is not None:
                 content = msgspec.json.encode(account_message(account))
-                due = self._clock.monotonic() - last_sent >= self._interval_s
+                due = self._clock.monotonic() - last_sent >= self._interval_s - step / 2
                 if content != last or due:
                     self._tell_account(to_topic=due)
                     last_sent = self._clock.monotonic() if due else last_sent
                     last = content
-            await asyncio.sleep(min(REFRESH_S, self._interval_s))
+            await asyncio.sleep(step)
 
     def tell_positions(self) -> None:
         """Send the whole list to the backend (after hello, and on change)."""
