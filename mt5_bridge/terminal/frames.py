@@ -66,10 +66,12 @@ class Reply(msgspec.Struct, frozen=True, array_like=True):
 _encoder = msgspec.msgpack.Encoder()
 
 
-def pack(message: Any) -> bytes:
+def pack(message: Any) -> bytearray:
     """One whole frame of anything msgpack can carry."""
-    payload = _encoder.encode(message)
-    return _LENGTH.pack(len(payload)) + payload
+    frame = bytearray(_LENGTH.size)
+    _encoder.encode_into(message, frame, _LENGTH.size)
+    _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
+    return frame
 
 
 class FrameReader:
@@ -78,7 +80,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes and yield the payload of every frame now complete.
 
         Raises:

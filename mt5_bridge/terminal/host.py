@@ -43,7 +43,7 @@ def open_terminal(args: OpenArgs) -> Host:
 
 
 class _Sink(Protocol):
-    def write(self, data: bytes, /) -> int: ...
+    def write(self, data: bytes | bytearray, /) -> int: ...
 
 
 class Server:
@@ -65,7 +65,7 @@ class Server:
             self._replies.write(self._answer(self._decode(payload)))
         self._shutdown()
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: Request) -> bytearray:
         try:
             result = self._perform(request)
         except HostError as error:
@@ -133,7 +133,7 @@ class Whole:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | bytearray) -> int:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._fd, rest) :]

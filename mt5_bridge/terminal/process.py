@@ -106,7 +106,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         """The process id."""
         return self._transport.get_pid()
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes | bytearray) -> None:
         """Hand a frame to the host."""
         if not self._requests.is_closing():
             self._requests.write(frame)

@@ -30,7 +30,7 @@ class Sink:
         self.frames = FrameReader()
         self.replies: list[Reply] = []
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | bytearray) -> int:
         for payload in self.frames.feed(data):
             self.replies.append(msgspec.msgpack.decode(payload, type=Reply))
         return len(data)
