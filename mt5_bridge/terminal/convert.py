@@ -8,7 +8,6 @@ from mt5_bridge.core.model import (
     TICK_RECORD_SIZE,
     AccountInfo,
     Bar,
-    Cursor,
     Deal,
     DealEntry,
     Execution,
@@ -264,14 +263,3 @@ def runs(data: bytes, clock: BrokerClock, epoch: int | None = None) -> Iterator[
                 yield data[start * TICK_RECORD_SIZE : index * TICK_RECORD_SIZE], offset
                 start, offset = index, found
     yield data[start * TICK_RECORD_SIZE :], offset
-
-
-def cursor_after(block: TickBlock, epoch: int = 0) -> Cursor:
-    """The cursor behind a block that is not empty."""
-    data = block.data
-    last = raw_time_at(data, -1)
-    index = block.count - 1
-    while index > 0 and raw_time_at(data, index - 1) == last:
-        index -= 1
-    count = block.count - index
-    return Cursor(last, count + block.first_seq if index == 0 else count, epoch)

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any
 
 import msgspec
+from support.cursors import cursor_after
 
 from mt5_bridge.core.errors import (
     MT5ConnectionError,
@@ -53,7 +54,6 @@ from mt5_bridge.core.model import (
 from mt5_bridge.core.ticks import Label
 from mt5_bridge.terminal.breaker import CircuitBreaker
 from mt5_bridge.terminal.clock import BrokerClock
-from mt5_bridge.terminal.convert import cursor_after
 from mt5_bridge.terminal.host_pages import framed
 from mt5_bridge.terminal.port import (
     CallInfo,

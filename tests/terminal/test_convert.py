@@ -1,10 +1,6 @@
 import struct
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from mt5_bridge.core.model import TICK_RECORD, Cursor, MarginMode, Side, TickBlock
+from mt5_bridge.core.model import TICK_RECORD, MarginMode, Side, TickBlock
 from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.clock import BrokerClock, Segment
 from mt5_bridge.terminal.raw import (
@@ -55,28 +51,6 @@ def test_a_block_across_a_step_uses_the_offset_valid_at_each_tick() -> None:
     clock = BrokerClock(timeline=[Segment(0, 0, 2 * HOUR), Segment(0, RAW + HOUR, 3 * HOUR)])
     times = [t[0] for t in convert.ticks(TickBlock("X", packed(RAW, RAW + HOUR, RAW + HOUR + 1)), clock)]
     assert times == [UTC, UTC, UTC + 1]
-
-
-@pytest.mark.parametrize(
-    ("times", "first_seq", "cursor"),
-    [
-        ((RAW,), 0, Cursor(RAW, 1)),
-        ((RAW,), 4, Cursor(RAW, 5)),
-        ((RAW, RAW), 4, Cursor(RAW, 6)),
-        ((RAW, RAW + 1), 4, Cursor(RAW + 1, 1)),
-        ((RAW, RAW + 1, RAW + 1), 0, Cursor(RAW + 1, 2)),
-    ],
-)
-def test_the_cursor_behind_a_block(times: tuple[int, ...], first_seq: int, cursor: Cursor) -> None:
-    assert convert.cursor_after(TickBlock("X", packed(*times), first_seq)) == cursor
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=40))
-def test_the_last_number_and_the_cursor_agree(gaps: list[int]) -> None:
-    times = [RAW + sum(gaps[: i + 1]) for i in range(len(gaps))]
-    block = TickBlock("X", packed(*times))
-    last = list(convert.ticks(block, CLOCK))[-1]
-    assert convert.cursor_after(block) == Cursor(last[0] + 2 * HOUR, last[1] + 1)
 
 
 def test_bars_are_unpacked() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
+from support.cursors import cursor_after
 from support.eventually import eventually
 from support.fresh_fake import FAKE_PATH
 
@@ -182,7 +183,7 @@ async def test_ticks_of_paper_are_read_without_gap_and_again_from_history(tmp_pa
             result = await mt5.poll_ticks({"EURUSD": cursor})
             for block in result.blocks:
                 times.extend(t[:2] for t in convert.ticks(block, mt5.clock, cursor.epoch))
-                assert convert.cursor_after(block) == result.cursors["EURUSD"]
+                assert cursor_after(block) == result.cursors["EURUSD"]
             cursor = result.cursors.get("EURUSD", cursor)
             return len(times) >= 20
 
