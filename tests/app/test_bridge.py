@@ -237,16 +237,16 @@ async def test_a_defect_ends_it_loudly(tmp_path: Path, backend: Backend) -> None
 
 async def test_a_flow_that_raises_ends_it_in_order(tmp_path: Path, backend: Backend) -> None:
     bridge = standard(tmp_path, backend)
+    flows = bridge._flows
 
     async def broken() -> None:
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        await bridge.book.reconciled.wait()
         raise ZeroDivisionError
 
-    task = asyncio.create_task(bridge.run())
-    await eventually(lambda: hasattr(bridge, "watch"), 10)
-    bridge.watch.run_probe = broken  # type: ignore[method-assign]  # a defect in a flow
+    bridge._flows = lambda: [*flows(), ("broken", broken())]  # type: ignore[method-assign]  # a defect in a flow
     with pytest.raises(BaseExceptionGroup) as caught:
-        await task
+        async with asyncio.timeout(20):
+            await bridge.run()
     assert caught.group_contains(ZeroDivisionError)
 
 

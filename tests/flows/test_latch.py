@@ -220,7 +220,8 @@ async def test_a_file_that_cannot_be_written_is_counted(tmp_path: Path, monkeypa
         assert (await kit.journal.halts())[0].state == "halted"
 
 
-async def test_the_disk_thread_works_in_order_and_ends() -> None:
+async def test_the_disk_thread_works_in_order_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mt5_bridge.flows.disk.IDLE_S", 0.05)
     disk, done = DaemonExecutor("test-disk"), list[int]()
     loop = asyncio.get_running_loop()
     gate = threading.Event()
@@ -237,6 +238,8 @@ async def test_the_disk_thread_works_in_order_and_ends() -> None:
     disk.finally_do(last.set)
     assert await asyncio.to_thread(last.wait, 5)
     assert done == [1]
+    await eventually(lambda: disk._thread is None, 5, "the end of an idle thread")
+    assert await loop.run_in_executor(disk, lambda: 7) == 7
     never_begun = DaemonExecutor("test-disk")
     never_begun.finally_do(lambda: done.append(3))
     assert done == [1, 3]

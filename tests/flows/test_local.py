@@ -80,7 +80,8 @@ async def test_a_stop_takes_its_options(kit: FlowKit) -> None:
     assert kit.latch.halt.reason == "emergency stop"
 
 
-async def test_refusals_carry_their_code(kit: FlowKit) -> None:
+async def test_refusals_carry_their_code(kit: FlowKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mt5_bridge.flows.latch._LOOSEN_WAIT_S", 0.05)
     kit.journal.break_down()
     await ask(kit, "stop")
     refused = await ask(kit, "resume", reason="x", force=True)
