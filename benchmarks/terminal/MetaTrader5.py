@@ -3,7 +3,7 @@
 A daemon with `TERMINAL=mt5` and this folder on `PYTHONPATH` takes it for the real thing. Told by the environment:
 
     PAPER_*, MT5_*, DATA_DIR   the paper terminal's settings
-    BENCH_FLOOD                instead of the paper market's ticks, so many for each of SYMBOLS, one a ms,
+    BENCH_FLOOD                instead of the paper market's ticks, so many for each of SYMBOLS, 100 a second,
     BENCH_FLOOD_END            up to this time (UTC ms)
     BENCH_NOTES                a file that gets a line `time_ns magic action` for every `order_send`, before it acts
     BENCH_HANG                 a file: as long as it exists, `positions_get` does not return
@@ -24,6 +24,7 @@ from mt5_bridge.simulator.structs import Tick
 # What follows replaces functions that the star import brought: that is the point of this module.
 _FLOOD = int(os.environ.get("BENCH_FLOOD", "0"))
 _FLOOD_END = int(os.environ.get("BENCH_FLOOD_END", "0"))
+EVERY_MS = 10
 _NOTES = os.environ.get("BENCH_NOTES")
 _HANG = os.environ.get("BENCH_HANG")
 _DTYPE = np.dtype(
@@ -57,7 +58,7 @@ def past(symbol: str) -> Any:
     """All ticks of a symbol when flooding, prices in a narrow band."""
     if symbol not in _arrays:
         ticks = np.zeros(_FLOOD, _DTYPE)
-        at = _FLOOD_END - _FLOOD + np.arange(_FLOOD, dtype=np.int64)
+        at = _FLOOD_END + EVERY_MS * (np.arange(_FLOOD, dtype=np.int64) - _FLOOD)
         steps = np.random.default_rng(sum(symbol.encode())).integers(-50, 50, _FLOOD)
         ticks["time_msc"], ticks["time"], ticks["flags"] = at, at // 1000, 6
         ticks["bid"] = np.round(1.1 + steps * 0.00001, 5)

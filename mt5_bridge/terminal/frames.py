@@ -78,7 +78,10 @@ class FrameReader:
     """Cuts a byte stream into frames, however the pipe cut it."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        # A page of ticks comes in many pieces: they are joined once, when the last is there.
+        self._pieces: list[bytes | bytearray] = []
+        self._held = 0
+        self._due: int | None = None
 
     def feed(self, data: bytes | bytearray) -> Iterator[bytes]:
         """Take bytes and yield the payload of every frame now complete.
@@ -86,15 +89,25 @@ class FrameReader:
         Raises:
             FrameError: a length beyond MAX_FRAME.
         """
-        self._buffer += data
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_FRAME:
-                raise FrameError(f"a frame of {length} bytes announced")
-            end = _LENGTH.size + length
-            if len(self._buffer) < end:
+        self._pieces.append(data)
+        self._held += len(data)
+        while True:
+            if self._due is None:
+                if self._held < _LENGTH.size:
+                    return
+                (length,) = _LENGTH.unpack(self._take(_LENGTH.size))
+                if length > MAX_FRAME:
+                    raise FrameError(f"a frame of {length} bytes announced")
+                self._due = length
+            if self._held < self._due:
                 return
-            with memoryview(self._buffer) as view:
-                payload = bytes(view[_LENGTH.size : end])
-            del self._buffer[:end]
+            payload, self._due = self._take(self._due), None
             yield payload
+
+    def _take(self, size: int) -> bytes:
+        whole = self._pieces[0] if len(self._pieces[0]) >= size else b"".join(self._pieces)
+        left = self._pieces[1:] if whole is self._pieces[0] else []
+        rest = whole[size:]
+        self._pieces = [rest, *left] if rest or not left else left
+        self._held -= size
+        return bytes(whole if len(whole) == size else whole[:size])
