@@ -6,6 +6,7 @@ and no live order with its magic.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -213,7 +214,7 @@ class Flattener:
         self._sends += 1
         ticket.magic = magic = self.desk.natural_magic(self.key, self._sends)
         ticket.volume, ticket.unknown = target.present, False
-        request = await self._request(target, magic)
+        request = await self._request(target, magic, ticket.tries)
         intent = Intent(key=self.key, leg=self._sends, request=request, action=EMERGENCY, volume_before=target.present)
         self.write(self.desk.opened(intent, self.clock.now_ms()))
         sent = await self.desk.send(
@@ -246,19 +247,17 @@ class Flattener:
         known = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
         self.write(self.desk.moved(intent.magic, known, self.clock.now_ms()))
 
-    async def _request(self, target: _Target, magic: int) -> OrderRequest:
+    async def _request(self, target: _Target, magic: int, tries: int) -> OrderRequest:
         held = target.held
         if isinstance(held, Order):
             return plan.cancel_request(held, magic=magic)
         info = self.book.symbols.get(held.symbol)
         volume = target.volume if info is None or info.volume_max <= 0 else min(target.volume, info.volume_max)
-        try:
-            quote = await self.terminal.get_price(held.symbol, priority=Priority.CRITICAL)
-        except MT5Error:
-            # The position's own current price is that of its closing side.
-            quote = msgspec.structs.replace(
-                _NO_QUOTE, symbol=held.symbol, bid=held.price_current, ask=held.price_current
-            )
+        # The position's own current price is that of its closing side, and has just been read.
+        quote = msgspec.structs.replace(_NO_QUOTE, symbol=held.symbol, bid=held.price_current, ask=held.price_current)
+        if tries > 1 or held.price_current <= 0:
+            with suppress(MT5Error):
+                quote = await self.terminal.get_price(held.symbol, priority=Priority.CRITICAL)
         return plan.close_request(
             plan.Close(held, volume),
             quote,

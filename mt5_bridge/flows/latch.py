@@ -21,7 +21,7 @@ from mt5_bridge.journal import changes
 from mt5_bridge.journal.latchfile import LatchFile
 
 _RETRY_S = 0.2
-DURABLE_WITHIN_S = 0.015
+DURABLE_WITHIN_S = 0.010
 """How long the answer to a stop waits for the disk: it must be out within 20 ms."""
 _LOOSEN_WAIT_S = 2.0
 _CLOSE_S = 1.0

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ async def done(kit: FlowKit, count: int = 1) -> dict[str, Any]:
         return found[count - 1] if len(found) >= count else None
 
     return await eventually(told, 200)
+
+
+def sent_more_than(terminal: FakeTerminal, count: int) -> Callable[[], bool]:
+    return lambda: len(terminal.sent) > count
 
 
 def closes(kit: FlowKit) -> list[int]:
@@ -195,14 +200,27 @@ async def test_what_exceeds_the_largest_order_goes_in_parts(tmp_path: Path) -> N
 
 
 @simulated
+async def test_closes_at_the_price_just_read_and_asks_for_another_when_that_is_refused(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        price = kit.terminal.positions[ticket].price_current
+        kit.terminal.quotes["EURUSD"] = msgspec.structs.replace(kit.terminal.quotes["EURUSD"], bid=1.05)
+        kit.terminal.script(Refused(10004))
+        stop(kit)
+        await done(kit)
+        assert [r.price for r in kit.terminal.sent] == [price, 1.05]
+
+
+@simulated
 async def test_closes_without_a_quote_at_the_positions_own_price(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         ticket = position(kit)
         price = kit.terminal.positions[ticket].price_current
         kit.terminal.failures["get_price"] = MT5DataError("no price")
+        kit.terminal.script(Refused(10004))
         stop(kit)
         await done(kit)
-        assert [r.price for r in kit.terminal.sent] == [price]
+        assert [r.price for r in kit.terminal.sent] == [price, price]
 
 
 # --- survivors, retries
@@ -644,8 +662,7 @@ async def test_a_stop_that_a_crash_cut_off_is_gone_on_with_under_new_magics(tmp_
                 assert kit.latch.halt.state is HaltState.HALTED
                 assert life == 2 or kit.emergency.unfinished
             if life < 2:
-                while len(terminal.sent) <= life:
-                    await asyncio.sleep(0.1)
+                await eventually(sent_more_than(terminal, life), 5)
                 await kit.crash()
             else:
                 await done(kit)
