@@ -1,7 +1,7 @@
 """CLOSE, CLOSE_BY, MODIFY and CANCEL: planned on a fresh read, sent leg by leg, concluded once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -11,14 +11,15 @@ from mt5_bridge.core import exits as plan
 from mt5_bridge.core import sizing
 from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.errors import JournalError, MT5DataError, MT5Error
-from mt5_bridge.core.intent import IntentState, comment_for, magic_base
+from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
-from mt5_bridge.core.model import Action, DealEntry, Deed, Order, OrderRequest, Position, Quote, Side, SymbolInfo
+from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, Quote, SymbolInfo
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.judge import Judge, unavailable
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
+from mt5_bridge.flows.ownership import Ownership
 from mt5_bridge.flows.results import statuses
 from mt5_bridge.flows.settle import Found
 from mt5_bridge.flows.settle import judge as judge_case
@@ -79,7 +80,7 @@ class Exits:
         self._terminal = terminal
         self._journal = journal
         self._clock = clock
-        self._magic_base = magic_base
+        self._ownership = Ownership(terminal, journal, magic_base=magic_base)
         self._deviation = deviation_points
 
     async def work(self, job: Job) -> None:
@@ -170,8 +171,10 @@ class Exits:
 
     async def _close_parts(self, job: Job, symbol: SymbolInfo, targets: Targets) -> list[Part] | Denial:
         positions = tuple(self._book.positions.values())
-        owned = await self._owned(symbol.name) if self._book.netting and not job.signal.position else None
-        ours = await self._ours(positions, owned)
+        owned: dict[int, float] | None = None
+        if self._book.netting and not job.signal.position:
+            owned = await self._ownership.volumes(self._held(symbol.name), netting=True)
+        ours = await self._ours(symbol.name, owned)
         chosen = plan.choose(job.signal, symbol.name, positions, ours, targets.magics, targets.tickets)
         if isinstance(chosen, Denial):
             return chosen
@@ -247,35 +250,15 @@ class Exits:
     def _points(self, job: Job) -> int:
         return self._deviation if job.signal.deviation_points is None else job.signal.deviation_points
 
-    async def _ours(self, positions: Sequence[Position], owned: dict[int, float] | None):  # type: ignore[no-untyped-def]
-        """Whether a position is the bridge's: its magic carries MT5_MAGIC, or the journal knows it."""
-        known = await self._journal.our_magics_among([p.magic for p in positions if p.magic])
+    async def _ours(self, symbol: str, owned: dict[int, float] | None) -> Callable[[Position], bool]:
+        """Whether a position of the symbol is the bridge's."""
+        if owned is None:
+            owned = await self._ownership.volumes(self._held(symbol), netting=False)
+        volumes = owned
+        return lambda position: volumes.get(position.ticket, 0.0) > 0
 
-        def ours(position: Position) -> bool:
-            if owned is not None:
-                return owned.get(position.ticket, 0.0) > 0
-            return position.magic in known or magic_base(position.magic) == self._magic_base
-
-        return ours
-
-    async def _owned(self, symbol: str) -> dict[int, float]:
-        """On netting: how much of each position is ours, by the sum of the deals with our magics."""
-        owned: dict[int, float] = {}
-        for position in self._book.positions.values():
-            if position.symbol != symbol:
-                continue
-            deals = await self._terminal.get_history_deals(position=position.identifier or position.ticket)
-            known = await self._journal.our_magics_among([d.magic for d in deals if d.magic])
-            signed = sum(
-                d.volume * (1 if d.side is Side.BUY else -1)
-                for d in deals
-                if d.is_trade
-                and (d.magic in known or magic_base(d.magic) == self._magic_base)
-                and d.entry is not DealEntry.OUT_BY
-            )
-            mine = signed if position.side is Side.BUY else -signed
-            owned[position.ticket] = max(0.0, min(mine, position.volume))
-        return owned
+    def _held(self, symbol: str) -> list[Position]:
+        return [position for position in self._book.positions.values() if position.symbol == symbol]
 
     # --- sending
 
