@@ -81,6 +81,9 @@ class AccountFlow:
         self._interval_s = interval_s
         self._known = Known()
         self._unknown: set[str] = set()
+        # What a read showed since the last announcement: it may be gone again before the next.
+        self._seen_positions: dict[int, Position] = {}
+        self._seen_orders: dict[int, Order] = {}
         self._changed = asyncio.Event()
         book.on_change(self._on_change)
 
@@ -160,6 +163,8 @@ class AccountFlow:
     def _on_change(self, change: Change) -> None:
         if change.positions:
             self.tell_positions()
+        self._seen_positions |= {position.ticket: position for position in change.opened}
+        self._seen_orders |= {order.ticket: order for order in change.placed}
         if change.positions or change.placed or change.gone:
             self._changed.set()
 
@@ -177,11 +182,13 @@ class AccountFlow:
         known_positions = {p.ticket: p for p in self._known.positions}
         known_orders = {o.ticket: o for o in self._known.orders}
         positions, orders = dict(self._book.positions), dict(self._book.orders)
-        opened = [p for t, p in positions.items() if t not in known_positions]
-        closed = [p for t, p in known_positions.items() if t not in positions]
-        placed = [o for t, o in orders.items() if t not in known_orders]
-        gone = [o for t, o in known_orders.items() if t not in orders]
+        seen_positions, seen_orders = dict(self._seen_positions), dict(self._seen_orders)
+        opened = [p for t, p in (seen_positions | positions).items() if t not in known_positions]
+        closed = [p for t, p in (known_positions | seen_positions).items() if t not in positions]
+        placed = [o for t, o in (seen_orders | orders).items() if t not in known_orders]
+        gone = [o for t, o in (known_orders | seen_orders).items() if t not in orders]
         if not (opened or closed or placed or gone):
+            self._forget(seen_positions, seen_orders)
             return
         try:
             events = await self._events(opened, closed, placed, gone)
@@ -193,18 +200,27 @@ class AccountFlow:
             await asyncio.sleep(REFRESH_S)
             return
         self._known = known
+        self._forget(seen_positions, seen_orders)
+
+    def _forget(self, positions: Iterable[int], orders: Iterable[int]) -> None:
+        """They have been announced; what was seen meanwhile comes next."""
+        for ticket in positions:
+            self._seen_positions.pop(ticket, None)
+        for ticket in orders:
+            self._seen_orders.pop(ticket, None)
+        if self._seen_positions or self._seen_orders:
+            self._changed.set()
 
     async def _events(
         self, opened: list[Position], closed: list[Position], placed: list[Order], gone: list[Order]
     ) -> list[changes.Announced]:
         signals = await self._signal_ids([*opened, *closed], [*placed, *gone])
         events = [self._outbox.event("position_opened", position_message(p, signals.get(p.magic))) for p in opened]
-        events += [await self._closed_event(p, signals) for p in closed]
-        for order in placed:
-            events.append(self._pending_event(order, "placed", signals))
-        for order in gone:
-            events.append(self._pending_event(order, await self._how_ended(order), signals))
-        return events
+        # Together: each may have to wait for a history that lags.
+        events += await asyncio.gather(*(self._closed_event(p, signals) for p in closed))
+        events += [self._pending_event(order, "placed", signals) for order in placed]
+        ends = await asyncio.gather(*(self._how_ended(order) for order in gone))
+        return events + [self._pending_event(o, end, signals) for o, end in zip(gone, ends, strict=True)]
 
     async def _signal_ids(self, positions: Iterable[Position], orders: Iterable[Order]) -> dict[int, str]:
         magics = {p.magic for p in positions if p.magic} | {o.magic for o in orders if o.magic}

@@ -151,6 +151,32 @@ async def test_changes_of_a_position_are_told_as_the_whole_list(tmp_path: Path) 
         assert len(await kit.events("position_opened")) == 1
 
 
+@simulated
+async def test_what_comes_and_goes_while_others_are_announced_is_told_too(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("account-events")
+        slow = held(kit.terminal)
+        await kit.book.refresh()
+        await one(kit, "position_opened")
+        close(kit.terminal, slow)
+        kit.terminal.deals.pop()  # its history lags, for a second
+        await kit.book.refresh()
+        await asyncio.sleep(0.1)
+        brief, order = held(kit.terminal), waits(kit.terminal)
+        await kit.book.refresh()
+        close(kit.terminal, brief, 4)
+        kit.terminal.execute(OrderRequest(deed=Deed.REMOVE, symbol="EURUSD", order=order))
+        await kit.book.refresh()
+        await one(kit, "position_closed", 2)
+        assert [e["ticket"] for e in await kit.events("position_opened")] == [slow, brief]
+        closed = await kit.events("position_closed")
+        assert [(e["ticket"], e["reason"]) for e in closed] == [(slow, "manual"), (brief, "stop")]
+        pendings = [(e["ticket"], e["state"]) for e in await kit.events("pending_changed")]
+        assert pendings == [(order, "placed"), (order, "cancelled")]
+        await asyncio.sleep(3)
+        assert len(await kit.events()) == 6
+
+
 # --- pendings
 
 
