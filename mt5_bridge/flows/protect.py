@@ -39,9 +39,7 @@ class StopGuard:
         deviation_points: allowed slippage of the closing order.
     """
 
-    def __init__(
-        self, desk: OrderDesk, book: Book, terminal: Terminal, clock: Clock, *, deviation_points: int
-    ) -> None:
+    def __init__(self, desk: OrderDesk, book: Book, terminal: Terminal, clock: Clock, *, deviation_points: int) -> None:
         self._desk = desk
         self._book = book
         self._terminal = terminal

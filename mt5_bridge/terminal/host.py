@@ -147,9 +147,7 @@ def main() -> int:
     requests, replies = take_stdio()
     server = Server(replies)
     ended = threading.Event()
-    threading.Thread(
-        target=read_requests, args=(requests, server.inbox, ended), name="requests", daemon=True
-    ).start()
+    threading.Thread(target=read_requests, args=(requests, server.inbox, ended), name="requests", daemon=True).start()
     try:
         server.run()
     except BrokenPipeError:

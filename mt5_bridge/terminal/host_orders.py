@@ -106,9 +106,7 @@ def fillings(execution: int, bits: int) -> list[Filling]:
     request take all. FOK first: what was sized is what is filled.
     """
     by_bit = [
-        filling
-        for filling, bit in ((Filling.FOK, FillingBits.FOK), (Filling.IOC, FillingBits.IOC))
-        if bits & bit
+        filling for filling, bit in ((Filling.FOK, FillingBits.FOK), (Filling.IOC, FillingBits.IOC)) if bits & bit
     ]
     if execution == Execution.EXCHANGE:
         return [*by_bit, Filling.RETURN]

@@ -397,9 +397,7 @@ class MT5SessionManager:
         """`order_check`: retcode 0 when the terminal would take it."""
         requests.validate(request)
         args = (request, self._expiration(request))
-        return convert.result(
-            await self._read("check", *args, result=RawResult, priority=priority, timeout=timeout)
-        )
+        return convert.result(await self._read("check", *args, result=RawResult, priority=priority, timeout=timeout))
 
     async def place_order(
         self,

@@ -113,9 +113,7 @@ async def test_an_order_of_the_bridges_own_is_noted_only(tmp_path: Path) -> None
         await kit.idle()
         (position,) = kit.terminal.positions.values()
         kit.terminal.script(Late(10008))
-        kit.emergency.stop(
-            reason="test", by="test", origin=kit.latch.halt.origin, options=kit.emergency.defaults
-        )
+        kit.emergency.stop(reason="test", by="test", origin=kit.latch.halt.origin, options=kit.emergency.defaults)
         await eventually(lambda: len(kit.terminal.sent) >= 2)
         await kit.crash()
     async with FlowKit.open(tmp_path, terminal=kit.terminal, settle_window_s=0.5) as kit:

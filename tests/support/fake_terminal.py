@@ -452,9 +452,7 @@ class FakeTerminal:
         quote = self._quote(symbol)
         at = price or quote.price_to_open(side)
         loss = max(0.0, -self._profit(side, symbol, 1.0, at, stop_loss)) if stop_loss else None
-        return OrderFacts(
-            self._symbol(symbol), quote, self._margin(symbol, 1.0, at), loss, self.account, self.terminal
-        )
+        return OrderFacts(self._symbol(symbol), quote, self._margin(symbol, 1.0, at), loss, self.account, self.terminal)
 
     async def check_order(
         self, request: OrderRequest, *, priority: Priority = Priority.HIGH, timeout: float = 5.0
@@ -700,9 +698,7 @@ class FakeTerminal:
         order = self.orders.pop(request.order, None)
         if order is None:
             return TradeResult(retcode=10013)
-        self.past_orders.append(
-            msgspec.structs.replace(order, state=OrderState.CANCELED, time_done_msc=self.now_msc)
-        )
+        self.past_orders.append(msgspec.structs.replace(order, state=OrderState.CANCELED, time_done_msc=self.now_msc))
         return TradeResult(retcode=10009, order=request.order)
 
     def _close_by(self, request: OrderRequest) -> TradeResult:

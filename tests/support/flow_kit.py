@@ -437,9 +437,7 @@ class FlowKit:
             magic_base=settings.magic,
             deviation_points=settings.deviation_points,
         )
-        self.guard = StopGuard(
-            self.desk, self.book, port, clock, deviation_points=settings.deviation_points
-        )
+        self.guard = StopGuard(self.desk, self.book, port, clock, deviation_points=settings.deviation_points)
         self.trader = Trader(
             self.desk,
             self.judge,

@@ -170,9 +170,7 @@ async def test_a_call_is_asked_once_more_when_its_turn_comes() -> None:
         open_door = [True]
         before = b.stats.calls
         first = b.later("account", priority=LOW)
-        waiting = asyncio.create_task(
-            b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: open_door[0])
-        )
+        waiting = asyncio.create_task(b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: open_door[0]))
         await asyncio.sleep(0)
         open_door[0] = False
         error = await error_of(waiting)
