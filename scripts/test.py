@@ -8,6 +8,9 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this must be readable for the Py
 
 from setup_env import ROOT, run
 
+# Tests of real processes mostly wait for them: a worker for each core, whole files to each, as modules share servers.
+WORKERS = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+
 if __name__ == "__main__":
     os.chdir(str(ROOT))
-    sys.exit(run("dev", ["-m", "pytest"] + sys.argv[1:]))  # noqa: RUF005 - likewise
+    sys.exit(run("dev", ["-m", "pytest"] + WORKERS + sys.argv[1:]))  # noqa: RUF005 - likewise

@@ -184,7 +184,8 @@ class FakeTerminal:
         self.state = TerminalState.CONNECTED if connected else TerminalState.DISCONNECTED
         self.detail = ""
         self.since_msc = START_MS
-        self.in_flight: CallInfo | None = None
+        self._in_flight: CallInfo | None = None
+        self._began = count(1)
         self.clock = BrokerClock(offset_ms=OFFSET_MS)
         self.breaker = CircuitBreaker()
         self.stats = TerminalStats()
@@ -227,6 +228,15 @@ class FakeTerminal:
     @now_msc.setter
     def now_msc(self, value: int) -> None:
         self._ahead_ms = value - self._clock_ms()
+
+    @property
+    def in_flight(self) -> CallInfo | None:
+        """The call under way, described anew each time, as the real one does: equal while it is the same call."""
+        return None if self._in_flight is None else msgspec.structs.replace(self._in_flight)
+
+    @in_flight.setter
+    def in_flight(self, value: CallInfo | None) -> None:
+        self._in_flight = value
 
     def keep_time(self, clock_ms: Callable[[], int]) -> None:
         """Go with another clock from now on."""
@@ -475,7 +485,7 @@ class FakeTerminal:
         self.sent.append(request)
         if on_sent is not None:
             on_sent()
-        self.in_flight = CallInfo("send", priority, 0.0)
+        self.in_flight = CallInfo("send", priority, float(next(self._began)))
         killed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._kills.add(killed)
         answer = self._answers.popleft() if self._answers else Executed()
