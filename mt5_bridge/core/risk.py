@@ -33,20 +33,47 @@ def day_start_msc(now_msc: int, zone: ZoneInfo) -> int:
     return round(midnight.timestamp()) * SECOND
 
 
-def opening_trades(deals: Sequence[Deal]) -> int:
-    """Trades as the daily limit counts them: orders that opened or reversed a position, in however many deals."""
-    return len({deal.order for deal in deals if deal.is_trade and deal.entry in (DealEntry.IN, DealEntry.INOUT)})
+class Totals(msgspec.Struct, frozen=True):
+    """What the deals of a day come to.
+
+    Attributes:
+        deals: how many there are.
+        trades: orders that opened or reversed a position, in however many deals: what the daily limit counts.
+        net: result of all of them, account currency.
+        deposits: deposits less withdrawals, credits and corrections among them, account currency.
+    """
+
+    deals: int = 0
+    trades: int = 0
+    net: float = 0.0
+    deposits: float = 0.0
 
 
-def deposits_in(deals: Sequence[Deal]) -> float:
-    """Deposits less withdrawals, credits and corrections among the deals, account currency."""
-    return sum(deal.net for deal in deals if deal.type in _DEPOSIT_TYPES)
+def opens(deal: Deal) -> bool:
+    """Whether a deal opened or reversed a position."""
+    return deal.is_trade and deal.entry in (DealEntry.IN, DealEntry.INOUT)
+
+
+def deposit_of(deal: Deal) -> float:
+    """What a deal paid in or, negative, out, account currency; 0 for a result of trading."""
+    return deal.net if deal.type in _DEPOSIT_TYPES else 0.0
+
+
+def totals(deals: Sequence[Deal], since_msc: int = 0) -> Totals:
+    """Add deals up, those before a time (UTC ms) left out."""
+    counted = [deal for deal in deals if deal.time_msc >= since_msc]
+    return Totals(
+        deals=len(counted),
+        trades=len({deal.order for deal in counted if opens(deal)}),
+        net=sum(deal.net for deal in counted),
+        deposits=sum(map(deposit_of, counted)),
+    )
 
 
 def rebuild(
     *,
     date: str,
-    deals: Sequence[Deal],
+    dealt: Totals,
     balance: float,
     equity: float,
     before: Day | None = None,
@@ -61,7 +88,7 @@ def rebuild(
 
     Args:
         date: ISO date of the day.
-        deals: all deals of the day; older ones among them are left out.
+        dealt: what the deals of the day come to.
         balance: the account's, at the same moment as the deals.
         equity: the account's, at that moment.
         before: the day as last known, this one or an earlier one.
@@ -72,31 +99,26 @@ def rebuild(
     """
     if before is not None and before.date == date:
         known = msgspec.structs.replace(before, start_balance=None, start_msc=start_msc or before.start_msc)
-        return observe(known, deals=deals, equity=equity, balance=balance, credit=credit)
-    deals = [deal for deal in deals if deal.time_msc >= start_msc]
-    moved = sum(deal.net for deal in deals)
-    deposits = deposits_in(deals)
+        return observe(known, dealt=dealt, equity=equity, balance=balance, credit=credit)
     funds = balance + credit
-    start = funds - moved if deals else equity
-    peak = start + deposits
+    start = funds - dealt.net if dealt.deals else equity
+    peak = start + dealt.deposits
     if before is not None:
-        unseen = 0.0 if earlier is None else deposits_in(earlier) - before.deposits
-        peak = max(peak, before.peak_equity + unseen + deposits)
+        unseen = 0.0 if earlier is None else sum(map(deposit_of, earlier)) - before.deposits
+        peak = max(peak, before.peak_equity + unseen + dealt.deposits)
     return Day(
         date=date,
-        start_equity=start + deposits,
-        trades=opening_trades(deals),
+        start_equity=start + dealt.deposits,
+        trades=dealt.trades,
         peak_equity=max(peak, equity),
         start_msc=start_msc,
-        deposits=deposits,
-        start_balance=funds - moved,
+        deposits=dealt.deposits,
+        start_balance=funds - dealt.net,
         balance=funds,
     )
 
 
-def observe(
-    day: Day, *, deals: Sequence[Deal], equity: float, balance: float | None = None, credit: float = 0.0
-) -> Day:
+def observe(day: Day, *, dealt: Totals, equity: float, balance: float | None = None, credit: float = 0.0) -> Day:
     """Book the day's deals and a new equity.
 
     Where the account's balance is not what the deals make of the day's first one, one of the two was read too early:
@@ -104,20 +126,19 @@ def observe(
 
     Args:
         day: the figures so far.
-        deals: all deals of the day; older ones among them are left out.
+        dealt: what the deals of the day come to.
         equity: the account's, at the moment of the deals.
         balance: the account's, at that moment; None: taken to agree.
         credit: the account's, at that moment.
     """
-    deals = [deal for deal in deals if deal.time_msc >= day.start_msc]
-    trades = max(day.trades, opening_trades(deals))
+    trades = max(day.trades, dealt.trades)
     funds = start = None
     if balance is not None:
         funds = balance + credit
-        start = funds - sum(deal.net for deal in deals)
+        start = funds - dealt.net
         if day.start_balance is not None and abs(day.start_balance - start) > _CENT:
             return msgspec.structs.replace(day, trades=trades, start_balance=start, balance=None)
-    booked = deposit(day, deposits_in(deals) - day.deposits)
+    booked = deposit(day, dealt.deposits - day.deposits)
     return msgspec.structs.replace(
         booked,
         trades=trades,

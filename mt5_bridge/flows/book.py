@@ -6,7 +6,7 @@ standing and says so.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -20,7 +20,6 @@ from mt5_bridge.core.model import (
     AccountInfo,
     AssetClass,
     Deal,
-    DealEntry,
     MarginMode,
     Order,
     Position,
@@ -31,6 +30,7 @@ from mt5_bridge.core.model import (
 )
 from mt5_bridge.core.times import DAY, SECOND
 from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.ledger import DayLedger
 from mt5_bridge.terminal.port import Priority, Snapshot, Terminal
 
 _DEAL_OVERLAP_MS = 5 * SECOND
@@ -39,7 +39,10 @@ _DEALS_LAG_MS = 5 * SECOND
 _SHOWN_WITHIN_MS = 5 * SECOND
 """An opening with a known outcome that no list shows after this long is gone again already."""
 _RISK_CACHE_MAX = 4096
-_OPENS = (DealEntry.IN, DealEntry.INOUT)
+_SPACING_S = 0.02
+"""Between reads that only follow a change: a burst of fills shares one, and the orders between them go first."""
+_DEALS_SPACING_MS = 250
+"""The most between reads of the day's deals while they go on coming; 1 ms for every two read again."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -80,17 +83,22 @@ class Book:
         self.quotes: dict[str, Quote] = {}
         self.symbols: dict[str, SymbolInfo] = {}
         self.day: Day | None = None
-        self.day_deals: dict[int, Deal] = {}
         self.complete_reads = 0
         self.reconciled = asyncio.Event()
         self.journal_healthy = True
         self._names: dict[str, str] = {}
         self._exposures: dict[int, Exposure] = {}
         self._settled: dict[int, tuple[int, int]] = {}
+        self._held: frozenset[int] = frozenset()
         self._listed: frozenset[int] = frozenset()
         self._blocked: dict[str, str] = {}
-        self._asked = 0
+        self._ledger = DayLedger()
+        self._asks = 0
+        self._reads = 0
+        self._last: tuple[int, Snapshot] | None = None
+        self._ended = float("-inf")
         self._deals_until_msc = 0
+        self._deals_due_msc = 0
         self._earlier: tuple[Deal, ...] | None = None
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[Change], None]] = []
@@ -98,20 +106,34 @@ class Book:
 
     # --- reading the terminal
 
-    async def refresh(self, *, priority: Priority = Priority.HIGH) -> Snapshot:
+    async def refresh(self, *, priority: Priority = Priority.HIGH, spaced: bool = False) -> Snapshot:
         """Read everything anew, in one round trip (two when the day's deals may have changed).
+
+        Those who ask while a read is under way share the next one: what it shows is no older than any of them.
+
+        Args:
+            priority: among the terminal's calls.
+            spaced: a few ms later will do, so that others can share it.
 
         Raises:
             MT5Error: nothing was read; the picture stays as it was.
         """
+        self._asks += 1
+        asked = self._asks
+        if spaced and (wait := self._ended + _SPACING_S - self._clock.monotonic()) > 0:
+            await asyncio.sleep(wait)
         async with self._lock:
-            self._asked += 1
-            asked = self._asked
+            if self._last is not None and self._last[0] >= asked:
+                return self._last[1]
+            self._reads += 1
+            read, serves = self._reads, self._asks
             snapshot = await self._terminal.snapshot(priority=priority)
             change = self._difference(snapshot)
             if self._wants_deals(change):
                 change = msgspec.structs.replace(change, deals=await self._read_deals(priority))
-            self._apply(snapshot, asked)
+            self._apply(snapshot, read)
+            self._last = (serves, snapshot)
+            self._ended = self._clock.monotonic()
         if change != Change():
             for listener in self._listeners:
                 listener(change)
@@ -188,7 +210,7 @@ class Book:
         """Its outcome is known: it counts until a snapshot asked for from now on shows it."""
         if magic in self._exposures:
             self._exposures[magic] = msgspec.structs.replace(self._exposures[magic], unknown=False)
-            self._settled[magic] = (self._asked, self._clock.now_ms())
+            self._settled[magic] = (self._reads, self._clock.now_ms())
 
     def release(self, magic: int) -> None:
         """It never left: it stops counting now."""
@@ -205,12 +227,16 @@ class Book:
 
     @property
     def day_so_far(self) -> Day | None:
-        """The day without the trades that `in_flight` counts, so that none of them counts twice."""
+        """The day without the trades that `in_flight` counts, and with those listed whose deals are still to be read.
+
+        Each of them counts once.
+        """
         if self.day is None or not self._exposures:
             return self.day
         flying = {exposure.magic for exposure in self.in_flight()}
-        known = {d.order for d in self.day_deals.values() if d.magic in flying and d.is_trade and d.entry in _OPENS}
-        return msgspec.structs.replace(self.day, trades=max(0, self.day.trades - len(known)))
+        held = self._held & self._exposures.keys() - flying
+        more = sum(not self._ledger.has(magic) for magic in held) - len(self._ledger.orders_of(flying))
+        return msgspec.structs.replace(self.day, trades=max(0, self.day.trades + more))
 
     def block(self, symbol: str, why: str) -> None:
         """Nothing opens on the symbol until the terminal connects anew or the next trading day begins."""
@@ -285,42 +311,40 @@ class Book:
         now = self._clock.now_ms()
         if change != Change():
             self._deals_until_msc = now + _DEALS_LAG_MS
-        unsettled = self.day is None or self.day.balance is None
-        new_day = self.day is not None and self.day.date != risk.trading_day(now, self._zone)
-        return unsettled or new_day or bool(self._settled) or now < self._deals_until_msc
+        if self.day is None or self.day.date != risk.trading_day(now, self._zone):
+            return True
+        wanted = self.day.balance is None or bool(self._settled) or now < self._deals_until_msc
+        return wanted and not now < self._deals_due_msc <= now + _DEALS_SPACING_MS
 
-    def _apply(self, snapshot: Snapshot, asked: int) -> None:
+    def _apply(self, snapshot: Snapshot, read: int) -> None:
         self.account, self.terminal_info = snapshot.account, snapshot.terminal
         self.positions = {position.ticket: position for position in snapshot.positions}
         self.orders = {order.ticket: order for order in snapshot.orders}
         self.complete_reads += 1
-        self._listed = frozenset(p.magic for p in snapshot.positions) | {o.magic for o in snapshot.orders}
+        self._held = frozenset(position.magic for position in snapshot.positions)
+        self._listed = self._held | {order.magic for order in snapshot.orders}
         for magic, (after, since) in tuple(self._settled.items()):
-            if asked > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
+            if read > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
                 self.release(magic)
                 self._count_before_history(magic)
         self._roll_day(snapshot.account)
 
     def _count_before_history(self, magic: int) -> None:
         """A fill that the lists show and history does not yet is a trade of the day all the same."""
-        held = any(position.magic == magic for position in self.positions.values())
-        if self.day is not None and held and not any(deal.magic == magic for deal in self.day_deals.values()):
+        if self.day is not None and magic in self._held and not self._ledger.has(magic):
             self.day = risk.count_trade(self.day)
 
     def _shown(self, magic: int) -> bool:
         """Whether the lists contain an opening, or history tells that it is over already."""
         if magic in self._listed:
             return True
-        opened = {d.position_id for d in self.day_deals.values() if d.magic == magic and d.entry in _OPENS}
-        if self.netting:
-            return bool(opened)
-        return any(d.position_id in opened and d.entry not in _OPENS for d in self.day_deals.values())
+        opened = self._ledger.opened(magic)
+        return bool(opened) if self.netting else self._ledger.closed(opened)
 
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         now = self._clock.now_ms()
         start = risk.day_start_msc(now, self._zone)
-        times = [deal.time_msc for deal in self.day_deals.values()]
-        since = max(start, max(times) - _DEAL_OVERLAP_MS) if times else start
+        since = max(start, self._ledger.latest_msc - _DEAL_OVERLAP_MS)
         before = self.day
         # What was paid in or out while the bridge was off is no loss: read from where the last known day began.
         unseen = (
@@ -329,22 +353,21 @@ class Book:
         if unseen and before is not None:
             since = before.start_msc
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
+        self._deals_due_msc = now + min(len(deals) // 2, _DEALS_SPACING_MS)
         self._earlier = tuple(d for d in deals if d.time_msc < start) if unseen else None
-        known = {t: deal for t, deal in self.day_deals.items() if deal.time_msc >= start}
-        fresh = {deal.ticket: deal for deal in deals if deal.time_msc >= start and deal.ticket not in known}
-        self.day_deals = known | fresh
-        return tuple(fresh.values())
+        if start != self._ledger.start_msc:
+            self._ledger = DayLedger(start)
+        return self._ledger.add(deals)
 
     def _roll_day(self, account: AccountInfo) -> None:
         now = self._clock.now_ms()
         date = risk.trading_day(now, self._zone)
-        deals: Sequence[Deal] = tuple(self.day_deals.values())
         before = self.day
         if before is None or before.date != date:
             self._blocked.clear()
             self.day = risk.rebuild(
                 date=date,
-                deals=deals,
+                dealt=self._ledger.totals,
                 balance=account.balance,
                 equity=account.equity,
                 credit=account.credit,
@@ -360,7 +383,11 @@ class Book:
             )
         else:
             self.day = risk.observe(
-                before, deals=deals, equity=account.equity, balance=account.balance, credit=account.credit
+                before,
+                dealt=self._ledger.totals,
+                equity=account.equity,
+                balance=account.balance,
+                credit=account.credit,
             )
 
     async def _risk(self, side: Side, symbol: str, volume: float, opened: float, stop: float) -> float | None:

@@ -267,18 +267,19 @@ class Exits:
         written = await self._written(job, opened)
         for part in parts:
             part.sent = await self._send(job, part)
-            if written and part.state is not IntentState.UNKNOWN:
+            if written and part is not parts[-1] and part.state is not IntentState.UNKNOWN:
                 await self._record(part)
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
         if written:
-            await self._desk.conclude(job, self.result(job, parts), interim=unknown)
+            last = [self._moved(part) for part in parts[-1:] if part.state is not IntentState.UNKNOWN]
+            await self._desk.conclude(job, self.result(job, parts), *last, interim=unknown)
         else:
             moved = [self._moved(part) for part in parts]
             interim = unknown or not job.entered
             self._desk.spawn(self._desk.conclude(job, self.result(job, parts), *opened, *moved, interim=interim))
         if unknown:
             self._desk.spawn(self.finish_unknown(job, parts))
-        await self._refresh()
+        self._desk.spawn(self._refresh())
 
     async def _written(self, job: Job, opened: list[changes.IntentOpened]) -> bool:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
@@ -318,7 +319,7 @@ class Exits:
                 )
                 await self._record(part)
         await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
-        await self._refresh()
+        self._desk.spawn(self._refresh())
 
     async def _send(self, job: Job, part: Part) -> Sent:
         closing = job.signal.action is Action.CLOSE
@@ -427,7 +428,7 @@ class Exits:
 
     async def _refresh(self) -> None:
         try:
-            await self._book.refresh()
+            await self._book.refresh(spaced=True)
         except MT5Error as error:
             logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
 

@@ -102,7 +102,7 @@ class StopGuard:
         pause = _PAUSE_S
         while True:
             try:
-                await self._book.refresh(priority=Priority.HIGH)
+                await self._book.refresh(priority=Priority.HIGH, spaced=True)
             except MT5Error as error:
                 logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
                 await asyncio.sleep(pause)

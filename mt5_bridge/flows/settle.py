@@ -223,6 +223,15 @@ class Settler:
         deals = await self._terminal.get_history_deals(since, until, priority=priority)
         return Picture(snapshot.positions, snapshot.orders, past, deals)
 
+    async def fill(self, case: Case, order: int) -> Found | None:
+        """What the deals of an order that has just filled come to; None while history lacks them.
+
+        Raises:
+            MT5Error: they cannot be read.
+        """
+        deals = await self._terminal.get_history_deals(ticket=order, priority=Priority.HIGH)
+        return _by_deals(case, Picture((), (), (), [deal for deal in deals if deal.order == order]))
+
     async def resolve(self, case: Case) -> Found:
         """Look until found, or until the settle window has passed in vain: then ABANDONED."""
         self.open[case.magic] = case

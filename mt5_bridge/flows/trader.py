@@ -20,7 +20,7 @@ from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.lanes import Lanes
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.protect import StopGuard
-from mt5_bridge.flows.settle import Settler
+from mt5_bridge.flows.settle import Found, Settler
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import OrderFacts
 
@@ -300,13 +300,28 @@ class Trader:
     # --- after a fill
 
     async def _confirm(self, intent: Intent, sent: Sent) -> Sent:
-        """The position, price and deal of a fill, from the terminal where the answer leaves them open."""
+        """The position, price and deal of a fill: from its deals where the answer leaves one of them open."""
+        answer = sent.answer
+        assert answer is not None
         case = self._desk.case(intent, sent.sent_msc)
-        assert sent.answer is not None
-        expected = sent.answer.volume or (sent.request.volume if sent.state is IntentState.FILLED else 0.0)
+        expected = answer.volume or (sent.request.volume if sent.state is IntentState.FILLED else 0.0)
+        if answer.order and answer.deal and answer.price and not self._book.netting:
+            # Where every fill has a position of its own, that is named after the order that opened it.
+            return msgspec.structs.replace(
+                sent,
+                found=Found(
+                    state=sent.state,
+                    order=answer.order,
+                    deal=answer.deal,
+                    position=answer.order,
+                    volume=expected,
+                    price=answer.price,
+                ),
+            )
         for _ in range(_CONFIRM_TRIES):
             try:
-                found = await self._settler.look(case)
+                look = self._settler.fill(case, answer.order) if answer.order else self._settler.look(case)
+                found = await look
             except MT5Error as error:
                 logger.bind(event="confirm_failed", magic=intent.magic).warning("Fill not confirmed: {e}", e=error)
                 return sent

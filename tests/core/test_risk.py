@@ -53,7 +53,14 @@ def closing(ticket: int, profit: float, **changes: Any) -> Deal:
 
 
 def rebuilt(deals: list[Deal], *, balance: float, equity: float, before: Day | None = None, **rest: Any) -> Day:
-    return risk.rebuild(date="2023-11-14", deals=deals, balance=balance, equity=equity, before=before, **rest)
+    return risk.rebuild(
+        date="2023-11-14",
+        dealt=risk.totals(deals, rest.get("start_msc", 0)),
+        balance=balance,
+        equity=equity,
+        before=before,
+        **rest,
+    )
 
 
 def test_a_day_without_deals_begins_with_the_equity_of_now() -> None:
@@ -110,47 +117,47 @@ def test_deals_of_the_day_before_do_not_count() -> None:
     late = [a_deal(1, time_msc=4), a_deal(2, type=BALANCE, profit=70.0, time_msc=4), a_deal(3, time_msc=5)]
     day = rebuilt(late, balance=10_000.0, equity=10_000.0, start_msc=5)
     assert (day.trades, day.deposits, day.start_equity) == (1, 0.0, 10_000.0)
-    assert risk.observe(day, deals=late, equity=10_000.0, balance=10_000.0) == day
+    assert risk.observe(day, dealt=risk.totals(late, day.start_msc), equity=10_000.0, balance=10_000.0) == day
 
 
 def test_deposits_and_withdrawals_are_neither_profit_nor_loss() -> None:
     day = rebuilt([], balance=10_000.0, equity=10_000.0)
     withdrawn = [a_deal(1, type=BALANCE, profit=-6_000.0)]
-    day = risk.observe(day, deals=withdrawn, equity=4_000.0, balance=4_000.0)
+    day = risk.observe(day, dealt=risk.totals(withdrawn, day.start_msc), equity=4_000.0, balance=4_000.0)
     assert (day.start_equity, day.peak_equity, day.deposits) == (4_000.0, 4_000.0, -6_000.0)
     assert risk.daily_loss_breached(day, 4_000.0, limits()) is None
     assert risk.drawdown_breached(day, 4_000.0, limits(max_drawdown_pct=1.0)) is None
     paid_in = [*withdrawn, a_deal(2, type=BALANCE, profit=1_000.0), a_deal(3, type=CREDIT, profit=50.0)]
-    day = risk.observe(day, deals=paid_in, equity=4_900.0, balance=5_000.0, credit=50.0)
+    day = risk.observe(day, dealt=risk.totals(paid_in, day.start_msc), equity=4_900.0, balance=5_000.0, credit=50.0)
     assert (day.start_equity, day.peak_equity) == (5_050.0, 5_050.0)
     assert risk.daily_loss_breached(day, 4_900.0, limits(max_daily_loss_pct=2.0)) is not None
 
 
 def test_a_balance_read_before_its_deal_concludes_nothing() -> None:
     day = rebuilt([], balance=10_000.0, equity=10_000.0)
-    early = risk.observe(day, deals=[], equity=15_000.0, balance=15_000.0)
+    early = risk.observe(day, dealt=risk.totals([], day.start_msc), equity=15_000.0, balance=15_000.0)
     assert early.balance is None
     assert not risk.settled(early, 15_000.0)
     assert early.peak_equity == 10_000.0
     deposit = [a_deal(1, type=BALANCE, profit=5_000.0)]
-    doubted = risk.observe(early, deals=deposit, equity=15_000.0, balance=15_000.0)
+    doubted = risk.observe(early, dealt=risk.totals(deposit, early.start_msc), equity=15_000.0, balance=15_000.0)
     assert not risk.settled(doubted, 15_000.0)
-    agreed = risk.observe(doubted, deals=deposit, equity=15_000.0, balance=15_000.0)
+    agreed = risk.observe(doubted, dealt=risk.totals(deposit, doubted.start_msc), equity=15_000.0, balance=15_000.0)
     assert risk.settled(agreed, 15_000.0)
     assert (agreed.start_equity, agreed.peak_equity) == (15_000.0, 15_000.0)
     assert not risk.settled(agreed, 14_000.0)
 
 
 def test_without_a_balance_deals_and_equity_are_taken_to_agree() -> None:
-    day = risk.observe(a_day(), deals=[a_deal(1)], equity=10_500.0)
+    day = risk.observe(a_day(), dealt=risk.totals([a_deal(1)]), equity=10_500.0)
     assert (day.trades, day.peak_equity, day.balance) == (1, 10_500.0, None)
 
 
 def test_a_trade_known_before_its_deal_counts_once() -> None:
     day = risk.count_trade(a_day())
     assert day.trades == 1
-    assert risk.observe(day, deals=[], equity=10_000.0).trades == 1
-    assert risk.observe(day, deals=[a_deal(1)], equity=10_000.0).trades == 1
+    assert risk.observe(day, dealt=risk.totals([], day.start_msc), equity=10_000.0).trades == 1
+    assert risk.observe(day, dealt=risk.totals([a_deal(1)], day.start_msc), equity=10_000.0).trades == 1
 
 
 @pytest.mark.parametrize(
@@ -191,7 +198,7 @@ def test_money_moved_in_or_out_never_changes_the_days_result(
     for ticket, (kind, amount) in enumerate(kinds):
         deals.append(a_deal(ticket, type=kind, entry=DealEntry.OUT, profit=amount))
         funds += amount
-        day = risk.observe(day, deals=deals, equity=funds, balance=funds)
+        day = risk.observe(day, dealt=risk.totals(deals, day.start_msc), equity=funds, balance=funds)
     assert funds - day.start_equity == pytest.approx(sum(profits), abs=0.01)
     assert day.peak_equity >= day.start_equity - 0.01
     assert day.trades == 0

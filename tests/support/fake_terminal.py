@@ -377,12 +377,12 @@ class FakeTerminal:
         timeout: float = 5.0,
     ) -> list[Order]:
         await self._enter("get_history_orders")
+        shown = [o for o in self.past_orders if o.time_done_msc <= self.now_msc - self.lag_ms]
         if ticket is not None:
-            return [o for o in self.past_orders if o.ticket == ticket]
+            return [o for o in shown if o.ticket == ticket]
         if position is not None:
-            return [o for o in self.past_orders if o.position_id == position]
-        until = min(to_msc or self.now_msc, self.now_msc - self.lag_ms)
-        return [o for o in self.past_orders if (from_msc or 0) <= o.time_done_msc <= until]
+            return [o for o in shown if o.position_id == position]
+        return [o for o in shown if (from_msc or 0) <= o.time_done_msc <= (to_msc or self.now_msc)]
 
     async def get_history_deals(
         self,
@@ -395,12 +395,12 @@ class FakeTerminal:
         timeout: float = 5.0,
     ) -> list[Deal]:
         await self._enter("get_history_deals")
+        shown = [d for d in self.deals if d.time_msc <= self.now_msc - self.lag_ms]
         if ticket is not None:
-            return [d for d in self.deals if d.order == ticket]
+            return [d for d in shown if d.order == ticket]
         if position is not None:
-            return [d for d in self.deals if d.position_id == position]
-        until = min(to_msc or self.now_msc, self.now_msc - self.lag_ms)
-        return [d for d in self.deals if (from_msc or 0) <= d.time_msc <= until]
+            return [d for d in shown if d.position_id == position]
+        return [d for d in shown if (from_msc or 0) <= d.time_msc <= (to_msc or self.now_msc)]
 
     async def snapshot(self, *, priority: Priority = Priority.HIGH, timeout: float = 5.0) -> Snapshot:
         await self._enter("snapshot")
