@@ -33,6 +33,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
         ack_timeout: seconds without any acknowledgement, while some is due, until the broker counts as dead.
         max_batch_bytes: size at which a batch of records is closed; a larger record travels alone.
         max_record_bytes: larger records are refused before they leave.
+        backoff: pauses between attempts; short, since signals wait, and two a second burden no broker.
         max_pending_bytes: what may wait for acknowledgement; publishing more waits.
     """
 
@@ -48,7 +49,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_bytes: int = 500_000
     max_record_bytes: int = 1_000_000
     max_pending_bytes: int = 16_000_000
-    backoff: BackoffPolicy = BackoffPolicy(first=0.25, cap=5.0, floor=0.05, min_uptime=5.0)
+    backoff: BackoffPolicy = BackoffPolicy(first=0.2, cap=1.0, floor=0.1, min_uptime=5.0)
 
     def __repr__(self) -> str:
         return f"RedpandaConfig({self.bootstrap}, {self.security_protocol}, user {self.username})"  # no password

@@ -15,6 +15,7 @@ from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import describe, why_unreachable
 from mt5_bridge.redpanda.finish import finish
+from mt5_bridge.redpanda.linklog import LinkLog
 from mt5_bridge.redpanda.position import Bounds, choose
 from mt5_bridge.redpanda.reader import Fetched, Reader, Record
 from mt5_bridge.redpanda.security import client_options
@@ -27,11 +28,14 @@ _RETRY_SECONDS = 0.25
 _SHORTEST_WAIT_MS = 1
 _LONGEST_WAIT_MS = 100
 _IDLE_SHARE = 20
-"""A fetch waits at the broker for a twentieth of the time since the last record.
+"""A fetch waits at the broker for a twentieth of the time since the last record, until one is answered early.
 
 Brokers answer a waiting fetch when a record arrives; librdkafka's mock cluster only when the wait is over. So there a
 record is late by 5 % of the silence before it, and an idle bridge still asks only ten times a second.
 """
+_TELLING_WAIT_MS = 50
+_PATIENT_WAIT_MS = 250
+"""A broker that answers a wait of at least the former before half of it is over is asked to wait for the latter."""
 
 
 @dataclass
@@ -98,6 +102,9 @@ class SignalConsumer:
         self._to_commit: dict[int, int] = {}
         self._commit_due = asyncio.Event()
         self._last_record = time.monotonic()
+        self._patient = False
+        """The broker answers a waiting fetch when a record arrives."""
+        self._log = LinkLog("Signals", "consumer_state")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -138,7 +145,7 @@ class SignalConsumer:
                 await self._session(reader)
             except (KafkaError, OSError) as error:
                 self.ready.clear()
-                self._set_state(LinkState.DISCONNECTED, await self._diagnose(error))
+                self._set_state(LinkState.DISCONNECTED, await self._diagnose(error), trouble=True)
             finally:
                 self.ready.clear()
                 await finish(reader.close(), "redpanda-consumer-end")
@@ -192,7 +199,7 @@ class SignalConsumer:
             await self._place(partition, Bounds(*bounds[partition]), self._next.get(partition))
         if not known:
             self.ready.clear()
-            self._set_state(LinkState.CONNECTING, f"there is no topic {self._topic}")
+            self._set_state(LinkState.CONNECTING, f"there is no topic {self._topic}", trouble=True)
         elif not self.ready.is_set():
             self.stats.sessions += 1
             self.ready.set()
@@ -204,9 +211,6 @@ class SignalConsumer:
         self._placed[partition] = start.too_old_before
         if start.why is not None:
             self.stats.resets += 1
-            logger.bind(event="signals_repositioned", partition=partition, offset=start.offset, why=start.why).warning(
-                "Reading {}/{} from {}: {}", self._topic, partition, start.offset, start.why
-            )
             await self._queue.put(_Reset(partition, start.offset, start.why))
 
     async def _round(self, reader: Reader, pending: "dict[int, asyncio.Task[list[Fetched]]]") -> bool:
@@ -236,8 +240,22 @@ class SignalConsumer:
         return again
 
     async def _fetch(self, reader: Reader, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
+        began = time.monotonic()
         async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
-            return await reader.fetch(node, positions, wait_ms)
+            fetched = await reader.fetch(node, positions, wait_ms)
+        if wait_ms >= _TELLING_WAIT_MS and any(each.records for each in fetched):
+            self._learn((time.monotonic() - began) * 1000 / wait_ms)
+        return fetched
+
+    def _learn(self, waited: float) -> None:
+        """What the share of its wait that a fetch with records took says of the broker.
+
+        Records that were there already tell nothing.
+        """
+        if 0.1 < waited < 0.5:
+            self._patient = True
+        elif waited > 0.9:
+            self._patient = False
 
     async def _take_in(self, fetched: Fetched) -> bool:
         """Queues what came. True: the partition must be looked up again."""
@@ -271,6 +289,8 @@ class SignalConsumer:
         return young
 
     def _wait_ms(self) -> int:
+        if self._patient:
+            return _PATIENT_WAIT_MS
         idle_ms = (time.monotonic() - self._last_record) * 1000
         return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_WAIT_MS), _LONGEST_WAIT_MS))
 
@@ -290,10 +310,10 @@ class SignalConsumer:
                 logger.bind(event="commit_failed").debug("Offsets not committed to the group: {}", describe(error))
             await asyncio.sleep(1.0)  # a second's worth of offsets in one request is soon enough for a lag monitor
 
-    def _set_state(self, state: LinkState, detail: str) -> None:
+    def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):
             return
         self.state, self.detail = state, detail
-        logger.bind(event="consumer_state", state=state.value, detail=detail).info("Signals {}: {}", state, detail)
+        (self._log.trouble if trouble else self._log.tell)(state, detail)
         if self._on_state is not None:
             self._on_state(state, detail)

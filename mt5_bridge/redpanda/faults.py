@@ -9,6 +9,17 @@ from aiokafka.conn import create_conn
 
 from mt5_bridge.core.errors import BrokerError
 
+
+class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
+    """A topic's own rules do not admit the record: it wants a key, or a schema."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+# aiokafka does not know this answer and would tell it as the broker's unknown trouble, which passes.
+kafka.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
+
 _CREDENTIALS = (
     kafka.AuthenticationFailedError,
     kafka.SaslAuthenticationFailed,
@@ -25,28 +36,40 @@ _REFUSED = {
     kafka.RecordListTooLargeError: "too_large",
     kafka.InvalidTimestampError: "timestamp",
     kafka.TopicAuthorizationFailedError: "not_allowed",
+    kafka.ClusterAuthorizationFailedError: "not_allowed",
     kafka.InvalidTopicError: "topic",
+    kafka.UnknownTopicOrPartitionError: "topic",
+    InvalidRecord: "invalid",
 }
+_MENDABLE = frozenset({"not_allowed", "topic"})
 
 
 class RecordRefused(BrokerError):
-    """The broker is there and does not want this record; sending it again unchanged cannot help.
+    """The broker is there and does not take this record.
 
     Attributes:
-        reason: `too_large`, `timestamp`, `not_allowed` or `topic`.
+        reason: `too_large`, `timestamp` or `invalid`: this record, for good. `not_allowed` or `topic`: nothing goes
+            into that topic until a person grants the right or makes the topic, so the record can wait.
+        retriable: whether it can.
     """
-
-    retriable = False
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.retriable = reason in _MENDABLE
 
 
 def refusal(error: BaseException) -> RecordRefused | None:
     """The refusal that a broker's answer to a batch means; None when it is about something else."""
     reason = _REFUSED.get(type(error))
     return None if reason is None else RecordRefused(f"the broker refused the record: {describe(error)}", reason)
+
+
+def given_up(error: BaseException, tries: int) -> BrokerError:
+    """What to tell of a record that was tried so often, each time with this answer."""
+    text = f"not published after {tries} tries: {describe(error)}"
+    # Once it is damage on the way. Always: an old broker's way to say that its compacted topic wants a key.
+    return RecordRefused(text, "invalid") if isinstance(error, kafka.CorruptRecordException) else BrokerError(text)
 
 
 def describe(error: BaseException) -> str:

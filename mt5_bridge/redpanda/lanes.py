@@ -106,6 +106,13 @@ class Lane:
             self.waiting.popleft()
         return FramedBatch(parcel.framed[share.start]), [share]
 
+    def fail(self, error: Exception) -> None:
+        """Nothing that waits here will be sent."""
+        for parcel in self.waiting:
+            if not parcel.future.done():
+                parcel.future.set_exception(error)
+        self.waiting.clear()
+
     def put_back(self, shares: Sequence[Share]) -> None:
         """Returns what did not arrive to its old place."""
         for share in shares:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import ClusterAuthorizationFailedError
 from support.broker import BrokerProcess, MockBroker
 from support.eventually import eventually
 from support.proxy import FaultyProxy
@@ -453,6 +454,96 @@ async def test_a_topic_we_may_not_see_is_that_topics_trouble(
         assert producer.stats.sessions == 1
     finally:
         await producer.stop(1.0)
+
+
+async def test_a_topic_we_may_not_write_waits_and_does_not_hold_up_the_others(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap), random=lambda: 0.0)
+    producer.start()
+    free, shut = new_topic(), new_topic()
+    try:
+        await producer.wait_connected()
+        for topic in (free, shut):
+            await producer.publish_one(topic, b"k", b"0")
+        mock_broker.fail_next(PRODUCE, NOT_AUTHORIZED)
+        answers = await asyncio.gather(
+            *[producer.publish_one(shut, b"k", b"lost %d" % i) for i in range(50)], return_exceptions=True
+        )
+        assert all(isinstance(each, RecordRefused) and each.retriable for each in answers)
+        assert {each.reason for each in answers if isinstance(each, RecordRefused)} == {"not_allowed"}
+        assert (producer.stats.held, producer.stats.refused) == (1, 0), "the first answer is the answer to all"
+        again = asyncio.ensure_future(producer.publish_one(shut, b"k", b"1"))
+        await producer.publish_one(free, b"k", b"1")
+        assert not again.done(), "it waits until the topic is tried again"
+        assert producer.offer(shut, b"k", [(None, b"2")]) is None
+        await asyncio.wait_for(again, 5.0)
+        assert [row[2] for row in await read_all(mock_broker.bootstrap, shut, 2)] == [b"0", b"1"]
+        assert producer.stats.sessions == 2
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_topic_that_is_not_there_is_said_to_be_missing(mock_broker: MockBroker) -> None:
+    unknown_topic = 3
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.3), random=lambda: 0.0)
+    producer.start()
+    try:
+        await producer.wait_connected()
+        mock_broker.topic_error("later", unknown_topic)
+        with pytest.raises(RecordRefused, match="does not have it") as refused:
+            await producer.publish_one("later", b"k", b"1")
+        assert (refused.value.reason, refused.value.retriable) == ("topic", True)
+        mock_broker.topic_error("later", 0)
+        await asyncio.wait_for(producer.publish_one("later", b"k", b"1"), 5.0)
+        assert (producer.stats.held, producer.stats.sessions) == (1, 1)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_record_that_is_damaged_again_and_again_is_poison(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    corrupt, invalid = 2, 87
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        mock_broker.fail_next(PRODUCE, corrupt)
+        await asyncio.wait_for(producer.publish_one(topic, b"k", b"once"), 10.0)
+        for codes in ([corrupt] * 5, [invalid]):
+            mock_broker.fail_next(PRODUCE, *codes)
+            with pytest.raises(RecordRefused) as refused:
+                await asyncio.wait_for(producer.publish_one(topic, b"k", b"always"), 20.0)
+            assert (refused.value.reason, refused.value.retriable) == ("invalid", False)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_producer_whose_sender_died_is_built_anew(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        session = producer._session
+        assert session is not None
+        assert session.broken() is None
+        sender = session._producer._sender
+        sender.sender_task.cancel()
+        await eventually(sender.sender_task.done)
+        sender._sender_task = asyncio.ensure_future(_die())
+        await eventually(lambda: producer.stats.sessions == 2, 10.0)
+        await asyncio.wait_for(producer.wait_connected(), 5.0)
+        await producer.publish_one(topic, b"k", b"1")
+    finally:
+        await producer.stop(1.0)
+
+
+async def _die() -> None:
+    raise ClusterAuthorizationFailedError
 
 
 async def test_a_keyless_record_goes_somewhere(producer: Producer, new_topic: Callable[[], str]) -> None:

@@ -1,0 +1,57 @@
+"""What the log says of a connection: what changed, not every attempt."""
+
+import time
+from collections.abc import Callable
+
+from loguru import logger
+
+from mt5_bridge.core.reminder import Reminder
+from mt5_bridge.redpanda.config import LinkState
+
+_STEADY_S = 5.0
+"""A connection that ended younger changed nothing: it comes and goes, and the log need not count along."""
+
+
+class LinkLog:
+    """Tells when a connection comes and goes: each cause once, then a reminder a minute while it is away.
+
+    Args:
+        who: the connection's name for people.
+        event: the log's event name.
+        monotonic: clock in seconds.
+    """
+
+    def __init__(self, who: str, event: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._who = who
+        self._event = event
+        self._monotonic = monotonic
+        self._reminder = Reminder()
+        self._told: LinkState | None = None
+        self._up_since: float | None = None
+
+    def tell(self, state: LinkState, detail: str) -> None:
+        """Tells a state if it is news; `detail` says where, or why not."""
+        if self._news(state):
+            self._told = state
+            logger.bind(event=self._event, state=state.value, detail=detail).info(
+                "{who} {state}: {detail}", who=self._who, state=state.value, detail=detail
+            )
+
+    def trouble(self, state: LinkState, cause: str) -> None:
+        """Tells what is wrong, if it is news."""
+        now = self._monotonic()
+        if self._up_since is not None and now - self._up_since >= _STEADY_S:
+            self._reminder.settled()
+        self._up_since = None
+        if self._reminder.due(cause, now):
+            self._told = state
+            logger.bind(event=self._event, state=state.value, detail=cause).warning(
+                "{who} {state}: {cause}", who=self._who, state=state.value, cause=cause
+            )
+
+    def _news(self, state: LinkState) -> bool:
+        if state is LinkState.CONNECTED and self._up_since is None:
+            self._up_since = self._monotonic()
+        if state is LinkState.CONNECTING:
+            return self._told is None  # the later attempts are the reminders' business
+        return state is not self._told

@@ -1,0 +1,85 @@
+"""What the log says of a broker that comes and goes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from loguru import logger
+
+from mt5_bridge.redpanda.config import LinkState
+from mt5_bridge.redpanda.linklog import LinkLog
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+UP, DOWN, TRYING = LinkState.CONNECTED, LinkState.DISCONNECTED, LinkState.CONNECTING
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    found: list[str] = []
+
+    def take(message: "Message") -> None:
+        assert message.record["extra"]["event"] == "x_state"
+        found.append(f"{message.record['level'].name} {message.record['message']}")
+
+    handler = logger.add(take, level=0)
+    yield found
+    logger.remove(handler)
+
+
+class Link:
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log = LinkLog("Producer", "x_state", lambda: self.now)
+
+    def retry(self, seconds: float, cause: str = "refused") -> None:
+        until = self.now + seconds
+        while self.now < until:
+            self.log.tell(TRYING, "host:1")
+            self.log.trouble(DOWN, cause)
+            self.now += 0.5
+
+
+def test_an_outage_is_two_lines_and_a_reminder_a_minute(lines: list[str]) -> None:
+    link = Link()
+    link.log.tell(TRYING, "host:1")
+    link.log.tell(UP, "host:1")
+    link.log.tell(UP, "host:1")
+    link.now = 100
+    link.retry(30)
+    link.retry(1, "TLS failed")
+    link.retry(60)
+    link.log.tell(UP, "host:1")
+    link.log.tell(DOWN, "stopped")
+    assert lines == [
+        "INFO Producer connecting: host:1",
+        "INFO Producer connected: host:1",
+        "WARNING Producer disconnected: refused",
+        "WARNING Producer disconnected: TLS failed",
+        "WARNING Producer disconnected: refused",
+        "INFO Producer connected: host:1",
+        "INFO Producer disconnected: stopped",
+    ]
+
+
+def test_a_connection_that_comes_and_goes_does_not_flood_the_log(lines: list[str]) -> None:
+    link = Link()
+    for _ in range(100):
+        link.log.tell(UP, "host:1")
+        link.now += 0.5
+        link.log.trouble(DOWN, "closed")
+    assert lines == [
+        "INFO Producer connected: host:1",
+        "WARNING Producer disconnected: closed",
+        "INFO Producer connected: host:1",
+    ]
+
+
+def test_after_a_steady_while_the_same_cause_is_news(lines: list[str]) -> None:
+    link = Link()
+    for _ in range(2):
+        link.log.tell(UP, "host:1")
+        link.now += 10
+        link.log.trouble(DOWN, "closed")
+    assert len(lines) == 4
