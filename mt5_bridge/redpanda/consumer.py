@@ -13,9 +13,10 @@ from loguru import logger
 
 from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
-from mt5_bridge.redpanda.faults import describe, why_unreachable
+from mt5_bridge.redpanda.faults import CREDENTIALS, CREDENTIALS_PAUSE_S, describe, diagnose
 from mt5_bridge.redpanda.finish import finish
 from mt5_bridge.redpanda.linklog import LinkLog
+from mt5_bridge.redpanda.patience import Patience
 from mt5_bridge.redpanda.position import Bounds, choose
 from mt5_bridge.redpanda.reader import Fetched, Reader, Record
 from mt5_bridge.redpanda.security import client_options
@@ -25,17 +26,6 @@ OnReset = Callable[[str, int, int, str], None]
 
 _REFRESH_SECONDS = 5.0
 _RETRY_SECONDS = 0.25
-_SHORTEST_WAIT_MS = 1
-_LONGEST_WAIT_MS = 100
-_IDLE_SHARE = 20
-"""A fetch waits at the broker for a twentieth of the time since the last record, until one is answered early.
-
-Brokers answer a waiting fetch when a record arrives; librdkafka's mock cluster only when the wait is over. So there a
-record is late by 5 % of the silence before it, and an idle bridge still asks only ten times a second.
-"""
-_TELLING_WAIT_MS = 50
-_PATIENT_WAIT_MS = 250
-"""A broker that answers a wait of at least the former before half of it is over is asked to wait for the latter."""
 
 
 @dataclass
@@ -102,8 +92,7 @@ class SignalConsumer:
         self._to_commit: dict[int, int] = {}
         self._commit_due = asyncio.Event()
         self._last_record = time.monotonic()
-        self._patient = False
-        """The broker answers a waiting fetch when a record arrives."""
+        self._patience = Patience()
         self._log = LinkLog("Signals", "consumer_state")
         self._task: asyncio.Task[None] | None = None
 
@@ -145,21 +134,14 @@ class SignalConsumer:
                 await self._session(reader)
             except (KafkaError, OSError) as error:
                 self.ready.clear()
-                self._set_state(LinkState.DISCONNECTED, await self._diagnose(error), trouble=True)
+                reason = await diagnose(error, self._options, self._config.request_timeout)
+                self._set_state(LinkState.DISCONNECTED, reason, trouble=True)
             finally:
                 self.ready.clear()
                 await finish(reader.close(), "redpanda-consumer-end")
             backoff = backoff.ended(time.monotonic() - born)
-            await asyncio.sleep(backoff.delay(self._random()))
-
-    async def _diagnose(self, error: BaseException) -> str:
-        if isinstance(error, TimeoutError):
-            return describe(error)
-        try:
-            async with asyncio.timeout(self._config.request_timeout):
-                return await why_unreachable(self._options)
-        except TimeoutError:
-            return describe(error)
+            least = CREDENTIALS_PAUSE_S if CREDENTIALS in self.detail else 0.0
+            await asyncio.sleep(max(least, backoff.delay(self._random())))
 
     async def _session(self, reader: Reader) -> None:
         """Reads until the broker fails, which it tells by raising."""
@@ -223,7 +205,7 @@ class SignalConsumer:
                 homeless = True
             elif node not in pending:
                 by_node.setdefault(node, {})[partition] = self._next[partition]
-        wait_ms = self._wait_ms()
+        wait_ms = self._patience.wait_ms((time.monotonic() - self._last_record) * 1000)
         for node, positions in by_node.items():
             work = self._fetch(reader, node, positions, wait_ms)
             pending[node] = asyncio.create_task(work, name=f"redpanda-fetch-{node}")
@@ -243,19 +225,9 @@ class SignalConsumer:
         began = time.monotonic()
         async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
             fetched = await reader.fetch(node, positions, wait_ms)
-        if wait_ms >= _TELLING_WAIT_MS and any(each.records for each in fetched):
-            self._learn((time.monotonic() - began) * 1000 / wait_ms)
+        if any(each.records for each in fetched):
+            self._patience.brought_records(wait_ms, (time.monotonic() - began) * 1000)
         return fetched
-
-    def _learn(self, waited: float) -> None:
-        """What the share of its wait that a fetch with records took says of the broker.
-
-        Records that were there already tell nothing.
-        """
-        if 0.1 < waited < 0.5:
-            self._patient = True
-        elif waited > 0.9:
-            self._patient = False
 
     async def _take_in(self, fetched: Fetched) -> bool:
         """Queues what came. True: the partition must be looked up again."""
@@ -287,12 +259,6 @@ class SignalConsumer:
         young = [each for each in records if each.offset >= too_old_before or each.timestamp_ms >= since_ms]
         self.stats.too_old += len(records) - len(young)
         return young
-
-    def _wait_ms(self) -> int:
-        if self._patient:
-            return _PATIENT_WAIT_MS
-        idle_ms = (time.monotonic() - self._last_record) * 1000
-        return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_WAIT_MS), _LONGEST_WAIT_MS))
 
     async def _commit_loop(self, reader: Reader) -> None:
         while True:
