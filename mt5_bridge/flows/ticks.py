@@ -8,6 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -31,7 +32,8 @@ CATCH_UP_PAGE = 2_000
 """Ticks of one page: over half a MiB once framed, two pages of a symbol in hand at a time."""
 CATCH_UP_AT_ONCE = 3
 """Symbols that catch up side by side: enough to keep host, bridge and broker busy, few enough for the memory."""
-CURSOR_S = 0.5
+CURSOR_S = 0.9
+"""A life killed publishes at most so long again at the next start; each write is a flush of the disk."""
 _LIVE_AFTER_CATCH_UP_S = 10.0
 """A symbol that history had nothing more of is left to the live host so long, whatever its quote says."""
 _LOOK_AGAIN_S = 5.0
@@ -50,6 +52,10 @@ class TickPublisher(Protocol):
     def connected(self) -> bool: ...
 
     async def wait_connected(self) -> None: ...
+
+    def offer(
+        self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes | None]], headers: Headers
+    ) -> "asyncio.Future[None] | None": ...
 
     async def publish(
         self, topic: str, key: bytes | None, records: Sequence[tuple[int | None, bytes | None]], headers: Headers
@@ -86,14 +92,16 @@ class Feed:
     info: SymbolInfo
     read: Cursor | None = None
     acked: Cursor | None = None
-    busy: asyncio.Task[None] | None = None
+    busy: "asyncio.Future[None] | None" = None
+    handed: bool = False
+    """What is in `busy` went to the producer without a task, and its end has not been looked at."""
     dirty: bool = False
     starting: bool = False
     live_until: float = 0.0
 
     @property
     def free(self) -> bool:
-        return self.busy is None or self.busy.done()
+        return self.busy is None or (self.busy.done() and not self.handed)
 
 
 class TickFlow:
@@ -144,6 +152,7 @@ class TickFlow:
         self._missing: dict[str, str] = {}
         self._look_again: dict[str, float] = {}
         self._catching_up = asyncio.Semaphore(CATCH_UP_AT_ONCE)
+        self._at_once = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -224,7 +233,7 @@ class TickFlow:
             await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
 
     async def run_cursors(self) -> None:
-        """Make acknowledged cursors durable twice a second; one that is lost costs duplicates, never ticks."""
+        """Make acknowledged cursors durable every `CURSOR_S`; one that is lost costs duplicates, never ticks."""
         while True:
             await asyncio.sleep(CURSOR_S)
             try:
@@ -253,8 +262,8 @@ class TickFlow:
     async def close(self) -> None:
         """End what is under way and write the cursors."""
         tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
+        for work in (*tasks, *(feed.busy for feed in self._feeds.values() if feed.busy is not None)):
+            work.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await self.save_cursors()
@@ -311,6 +320,7 @@ class TickFlow:
             else:
                 asked.pop(symbol)
                 self._begin(feed, self._catch_up(feed))
+        self._at_once = CHUNK
         while asked:
             self.stats.polls += 1
             result = await self._terminal.poll_ticks(asked, backfill_ms=self._backfill_ms)
@@ -339,7 +349,8 @@ class TickFlow:
         if feed.read is None:
             first = convert.raw_time_at(blocks[0].data, 0)
             self._starts(feed, Cursor(first - 1, 0, cursor.epoch))
-        if self._terminal.clock.offset_ms is not None and may_publish:
+        known = self._terminal.clock.offset_ms is not None
+        if known and may_publish and not self._deliver_now(feed, blocks, cursor):
             self._begin(feed, self._deliver(feed, blocks, cursor))
 
     def _starts(self, feed: Feed, cursor: Cursor) -> None:
@@ -421,14 +432,68 @@ class TickFlow:
         self.stats.published += page.count
         self._delivered(feed, page.after, page.newest_msc)
 
-    async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
+    def _rows(self, blocks: list[TickBlock], epoch: int) -> Iterable[Row]:
         clock = self._terminal.clock
+        rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, clock, epoch))
+        return list(rows)[-1:] if self._latest_only or self._producer is None else rows
+
+    def _deliver_now(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> bool:
+        """What a quiet poll brings goes its way here and now: a task a symbol would be most of its cost.
+
+        False: where the symbol begins must be written down first, or it is too much to do in one go.
+        """
+        self._at_once -= sum(block.count for block in blocks)
+        if self._at_once < 0 or feed.starting:
+            return False
+        rows = list(self._rows(blocks, after.epoch))
+        records = self._encoded(feed, rows)
+        last = rows[-1][0] if rows else None
+        if self._producer is None or not records:
+            self._stream_latest(feed, records)
+            self.stats.published += len(records)
+            self._delivered(feed, after, last)
+            return True
+        headers = self._headers("tick_data")
+        feed.busy = self._producer.offer(self._topic, feed.info.name.encode(), records, headers)
+        if feed.busy is None:
+            self._begin(feed, self._publish(self._producer, feed, records, after, last))
+        else:
+            feed.handed = True
+            feed.busy.add_done_callback(partial(self._taken, feed, after, last, len(records)))
+        return True
+
+    async def _publish(
+        self, producer: TickPublisher, feed: Feed, records: list[tuple[int, bytes]], after: Cursor, last: int | None
+    ) -> None:
+        try:
+            await producer.publish(self._topic, feed.info.name.encode(), records, self._headers("tick_data"))
+        except BrokerError as error:
+            await self._not_delivered(feed, error)
+        else:
+            self.stats.published += len(records)
+            self._delivered(feed, after, last)
+
+    def _taken(self, feed: Feed, after: Cursor, last: int | None, count: int, future: "asyncio.Future[None]") -> None:
+        feed.handed = False
+        if future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self.stats.published += count
+            self._delivered(feed, after, last)
+        elif isinstance(error, BrokerError):
+            self._begin(feed, self._not_delivered(feed, error))
+        else:
+            self._on_defect(error)
+
+    def _stream_latest(self, feed: Feed, records: list[tuple[int, bytes]]) -> None:
+        if self._stream is not None and records:
+            self._stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
+
+    async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         await self._keep_start(feed)
         try:
-            rows: Iterable[Row] = (row for block in blocks for row in convert.ticks(block, clock, after.epoch))
-            if self._latest_only or self._producer is None:
-                rows = list(rows)[-1:]
-            last = await self._send(feed, rows)
+            last = await self._send(feed, self._rows(blocks, after.epoch))
         except BrokerError as error:
             await self._not_delivered(feed, error)
         else:
@@ -476,8 +541,7 @@ class TickFlow:
             if self._producer is not None:
                 key = feed.info.name.encode()
                 await self._producer.publish(self._topic, key, records, self._headers("tick_data"))
-            elif self._stream is not None:
-                self._stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
+            self._stream_latest(feed, records)
             self.stats.published += len(records)
             await asyncio.sleep(0)
         return last

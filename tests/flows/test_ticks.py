@@ -359,6 +359,26 @@ async def test_without_a_broker_nothing_is_read_and_nothing_lost(tmp_path: Path)
 
 
 @simulated
+async def test_a_producer_that_cannot_take_at_once_is_waited_for(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        tick(kit)
+        await asyncio.sleep(1)
+        kit.producer.full = True
+        tick(kit, bid=math.nan)
+        tick(kit)
+        await asyncio.sleep(1)
+        assert published(kit.producer) == [held(kit.terminal)[-3], held(kit.terminal)[-1]]
+        assert (kit.ticks.stats.published, kit.ticks.stats.unusable) == (2, 1)
+        kit.producer.error = BrokerError("not acknowledged in time")
+        tick(kit)
+        await asyncio.sleep(1)
+        kit.producer.error = None
+        await asyncio.sleep(1)
+        assert published(kit.producer)[-1] == held(kit.terminal)[-1]
+
+
+@simulated
 async def test_ticks_the_broker_refuses_hold_up_no_other_symbol(tmp_path: Path) -> None:
     class Refusing(FakeProducer):
         refuses = True
@@ -515,7 +535,8 @@ ACTIONS = st.one_of(
     st.tuples(st.just("ticks"), st.lists(st.sampled_from([0, 0, 1, 40, 1000, 40_000]), min_size=1, max_size=8)),
     st.tuples(st.just("wait"), st.sampled_from([0.0, 0.05, 0.15, 1.0, 7.0])),
     st.tuples(st.just("fail"), st.tuples(st.integers(0, 3), st.integers(0, 5))),
-    st.tuples(st.just("broker"), st.booleans()),
+    st.tuples(st.just("connected"), st.booleans()),
+    st.tuples(st.just("full"), st.booleans()),
     st.tuples(st.just("terminal"), st.booleans()),
     st.tuples(st.just("offset"), st.booleans()),
     st.tuples(st.just("journal"), st.booleans()),
@@ -534,8 +555,8 @@ async def act(kit: FlowKit, what: str, how: Any) -> None:
             await asyncio.sleep(how)
         case "fail":
             kit.producer.faults[how[0]] = how[1]
-        case "broker":
-            kit.producer.connected = how
+        case "connected" | "full":
+            setattr(kit.producer, what, how)
         case "terminal":
             kit.terminal.become(TerminalState.CONNECTED if how else TerminalState.DISCONNECTED)
         case "offset":
@@ -569,7 +590,7 @@ def test_every_tick_at_least_once_and_in_order(
                 while todo and todo[0][0] != "restart":
                     await act(kit, *todo.pop(0))
                 if not todo:
-                    for what in ("broker", "terminal", "offset", "journal", "subscribe"):
+                    for what in ("connected", "terminal", "offset", "journal", "subscribe"):
                         await act(kit, what, True)
                     producer.faults.clear()
                     tick(kit)

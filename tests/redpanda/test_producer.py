@@ -174,6 +174,29 @@ async def test_pending_bytes_are_bounded_and_order_kept(bootstrap: str, new_topi
         await producer.stop(1.0)
 
 
+async def test_what_is_offered_is_taken_at_once_or_not_at_all(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(bootstrap, max_pending_bytes=20_000, max_record_bytes=15_000))
+    topic = new_topic()
+    assert producer.offer(topic, b"k", [(None, b"0")]) is None, "no broker"
+    producer.start()
+    try:
+        await producer.wait_connected()
+        assert producer.offer(topic, b"k", [(None, b"0")]) is None, "the topic is not known"
+        await producer.publish_one(topic, b"k", b"1")
+        sent = [producer.offer(topic, b"k", [(None, b"%d" % i + b"." * 7_000)]) for i in (2, 3, 4)]
+        later = asyncio.ensure_future(producer.publish_one(topic, b"k", b"5" + b"." * 7_000))
+        assert sent[2:] == [None], "the buffer is full"
+        assert producer.offer(topic, b"k", []) is None
+        assert producer.offer(topic, b"k", [(None, b"." * 15_000)]) is None, "too large"
+        await asyncio.sleep(0)
+        assert producer.offer(topic, b"k", [(None, b"6")]) is None, "nothing overtakes what waits for room"
+        await asyncio.gather(*(each for each in sent if each is not None), later)
+        assert [(row[2] or b"")[:1] for row in await read_all(bootstrap, topic, 4)] == [b"1", b"2", b"3", b"5"]
+        assert producer.stats.pending_bytes == 0
+    finally:
+        await producer.stop(1.0)
+
+
 async def test_a_large_record_travels_alone_and_a_huge_one_is_refused(
     bootstrap: str, new_topic: Callable[[], str]
 ) -> None:

@@ -116,6 +116,7 @@ class FakeProducer:
         records: what was acknowledged, in order.
         error: raised by every publish while set; nothing is taken.
         hang: while set, publishes wait for it.
+        full: while set, it takes nothing without being waited for.
         connected: while False `wait_connected` waits, and publishes fail.
     """
 
@@ -123,6 +124,7 @@ class FakeProducer:
         self.records: list[Published] = []
         self.error: BrokerError | None = None
         self.hang: asyncio.Event | None = None
+        self.full = False
         self._up = asyncio.Event()
         self._up.set()
 
@@ -155,6 +157,17 @@ class FakeProducer:
         if not self.connected:
             raise BrokerError("the broker is away")
         self.records += [Published(topic, key, value, stamp, tuple(headers)) for stamp, value in records]
+
+    def offer(
+        self,
+        topic: str,
+        key: bytes | None,
+        records: Sequence[tuple[int | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> asyncio.Future[None] | None:
+        if self.full:
+            return None
+        return asyncio.ensure_future(self.publish(topic, key, records, headers))
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
         for batch in batches:
