@@ -1,7 +1,9 @@
 """Events leave here: journalled first, then delivered in order to every channel, deleted when the channel took them.
 
 Kafka rows go when the broker acknowledged them, WebSocket rows when the pong of a ping sent after the frame arrived;
-rows older than a day are dropped and counted. At least once: a consumer drops duplicates by `event_id`.
+rows older than a day are dropped and counted. A topic that takes nothing for now (a missing right, a missing topic) is
+waited for like a dead broker; only what can never be taken is given up, counted and told. At least once: a consumer
+drops duplicates by `event_id`.
 """
 
 import asyncio
@@ -90,6 +92,8 @@ class OutboxStats:
     delivered_websocket: int = 0
     aged_out: int = 0
     undeliverable: int = 0
+    held: int = 0
+    """Deliveries to the broker that it did not take then and that wait."""
 
 
 class Outbox:
@@ -123,7 +127,7 @@ class Outbox:
         self._event_topic = event_topic
         self._dlq_topic = dlq_topic
         self._wake: Mapping[str, asyncio.Event] = {channel: asyncio.Event() for channel in channels}
-        self._cursor = dict.fromkeys(channels, 0)
+        self._wake_letters = asyncio.Event()
         self._moved = asyncio.Event()
         self._latest: dict[str, tuple[str, int, bytes]] = {}
         self._latest_wake = asyncio.Event()
@@ -207,14 +211,17 @@ class Outbox:
             JournalError: nothing of it is durable.
         """
         await self._journal.commit(*batch)
-        announced = sum(isinstance(change, changes.Announced) for change in batch)
+        announced = [change.type for change in batch if isinstance(change, changes.Announced)]
         if announced:
-            self.stats.announced += announced
-            self.wake()
+            self.stats.announced += len(announced)
+            for event in self._wake.values():
+                event.set()
+            if DEAD_LETTER in announced:
+                self._wake_letters.set()
 
     def wake(self) -> None:
         """Something may be there to deliver."""
-        for event in self._wake.values():
+        for event in (*self._wake.values(), self._wake_letters):
             event.set()
 
     async def drained(self, channels: Sequence[str]) -> None:
@@ -231,7 +238,7 @@ class Outbox:
             await self._moved.wait()
 
     async def run_redpanda(self, producer: Publisher) -> None:
-        """Deliver to the event topic, for ever."""
+        """Deliver to the event topic and to the DLQ, for ever; one that takes nothing does not hold up the other."""
 
         async def deliver(rows: Sequence[OutboxRow]) -> list[int]:
             done: list[int] = []
@@ -242,14 +249,24 @@ class Outbox:
             self.stats.delivered_redpanda += len(done)
             return done
 
-        await self._pump(REDPANDA, producer.wait_connected, deliver)
+        async with asyncio.TaskGroup() as group:
+            for name, wake, mine in (
+                ("events", self._wake[REDPANDA], _is_event),
+                ("letters", self._wake_letters, _is_letter),
+            ):
+                pump = self._pump(REDPANDA, producer.wait_connected, deliver, wake, mine)
+                group.create_task(pump, name=f"outbox-redpanda-{name}")
 
     async def _publish_run(self, producer: Publisher, run: Sequence[OutboxRow]) -> bool:
-        """False: the broker is not well, and the run waits. What it will never take does not hold back the others."""
+        """False: the broker is not well, or takes nothing into that topic now, and the run waits.
+
+        What it will never take does not hold back the others.
+        """
         try:
             await self._publish(producer, run)
         except BrokerError as error:
             if error.retriable:
+                self.stats.held += 1
                 return False
             if len(run) > 1:
                 for row in run:
@@ -257,8 +274,11 @@ class Outbox:
                         return False
                 return True
             self.stats.undeliverable += 1
-            logger.bind(event="outbox_undeliverable", event_id=run[0].event_id).error(
-                "ERROR event {id} cannot be delivered and is dropped: {error}", id=run[0].event_id, error=error
+            logger.bind(event="outbox_undeliverable", event_id=run[0].event_id, type=run[0].type).error(
+                "ERROR event {id} ({type}) can never be delivered and is dropped: {error}",
+                id=run[0].event_id,
+                type=run[0].type,
+                error=error,
             )
         return True
 
@@ -278,7 +298,7 @@ class Outbox:
             self.stats.delivered_websocket += len(done)
             return done
 
-        await self._pump(WEBSOCKET, control.wait_connected, deliver)
+        await self._pump(WEBSOCKET, control.wait_connected, deliver, self._wake[WEBSOCKET], lambda row: True)
 
     async def run_janitor(self) -> None:
         """Drop what nobody fetched for a day."""
@@ -303,17 +323,23 @@ class Outbox:
         channel: str,
         connected: Callable[[], Awaitable[object]],
         deliver: Callable[[Sequence[OutboxRow]], Awaitable[list[int]]],
+        wake: asyncio.Event,
+        mine: Callable[[OutboxRow], bool],
     ) -> None:
-        wake, delivered = self._wake[channel], list[int]()
+        """Take the channel's rows that are `mine` out of the journal in their order, page by page, for ever."""
+        cursor, delivered = 0, list[int]()
         while True:
             await connected()
             wake.clear()
             try:
-                rows = await self._journal.outbox(channel, self._cursor[channel], PAGE)
+                page = await self._journal.outbox(channel, cursor, PAGE)
+                rows = [row for row in page if mine(row)]
                 taken = await deliver(rows) if rows else []
-                if taken:
-                    self._cursor[channel] = taken[-1]
-                    delivered += taken
+                delivered += taken
+                if len(taken) == len(rows):
+                    cursor = page[-1].id if page else cursor
+                elif taken:
+                    cursor = taken[-1]
                 if delivered:
                     await self._journal.commit(changes.OutboxDone(channel=channel, ids=tuple(delivered)))
                     delivered.clear()
@@ -327,7 +353,7 @@ class Outbox:
             if len(taken) < len(rows):
                 # Asked again from the last one that was taken, after a pause that a dead channel cannot shorten.
                 await asyncio.sleep(_RETRY_S)
-            elif len(rows) < PAGE:
+            elif len(page) < PAGE:
                 await wake.wait()
 
     async def _publish(self, producer: Publisher, run: Sequence[OutboxRow]) -> None:
@@ -353,6 +379,14 @@ class Outbox:
             await producer.publish_one(
                 self._dlq_topic, None if key is None else key[:KEPT_BYTES], value[:KEPT_BYTES], headers=kept
             )
+
+
+def _is_letter(row: OutboxRow) -> bool:
+    return row.type == DEAD_LETTER
+
+
+def _is_event(row: OutboxRow) -> bool:
+    return row.type != DEAD_LETTER
 
 
 def _last_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:

@@ -82,12 +82,10 @@ class Intake:
         # The clock of who made a signal may be ahead of ours, as far as we accept.
         self._suspect_until[partition] = self._clock.now_ms() + self._limits().clock_skew_ms
         self._resets[topic, partition] = offset
-        logger.bind(event="signals_position_lost", topic=topic, partition=partition, offset=offset).warning(
-            "Signals of {topic}/{partition} are read from offset {offset}: {why}",
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            why=why,
+        # That a new bridge has no offset of a topic is no news to worry about; that it lost one is.
+        level = "INFO" if why == "first_time" else "WARNING"
+        logger.bind(event="signals_position_lost", topic=topic, partition=partition, offset=offset, why=why).log(
+            level, f"Signals of {topic}/{partition} are read from offset {offset}: {why}"
         )
 
     async def take(self, batch: Sequence[Record]) -> None:

@@ -1,5 +1,6 @@
 """What went wrong with a broker, in words: which cause, and whether the credentials are to blame."""
 
+import asyncio
 import logging
 import ssl
 from typing import Any
@@ -41,6 +42,10 @@ _REFUSED = {
     kafka.UnknownTopicOrPartitionError: "topic",
     InvalidRecord: "invalid",
 }
+CREDENTIALS = "the broker refused the credentials"
+CREDENTIALS_PAUSE_S = 5.0
+"""Until wrong credentials are tried again: they do not mend themselves in a second, and a server may count them."""
+
 _MENDABLE = frozenset({"not_allowed", "topic"})
 
 
@@ -75,7 +80,7 @@ def given_up(error: BaseException, tries: int) -> BrokerError:
 def describe(error: BaseException) -> str:
     """One line for a person."""
     if isinstance(error, _CREDENTIALS):
-        return f"the broker refused the credentials: {_text(error)}"
+        return f"{CREDENTIALS}: {_text(error)}"
     if isinstance(error, _RIGHTS):
         return f"these credentials may not do that: {_text(error)}"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -85,6 +90,22 @@ def describe(error: BaseException) -> str:
     if isinstance(error, TimeoutError | kafka.RequestTimedOutError):
         return "the broker does not answer"
     return _text(error)
+
+
+async def diagnose(error: BaseException, options: dict[str, Any], timeout: float) -> str:
+    """One line for a person on why there is no connection.
+
+    Args:
+        options: those of `security.client_options`.
+        timeout: seconds to find out more where the error itself says nothing.
+    """
+    if not isinstance(error, kafka.KafkaConnectionError):
+        return describe(error)
+    try:
+        async with asyncio.timeout(timeout):
+            return await why_unreachable(options)
+    except TimeoutError:
+        return describe(error)
 
 
 async def why_unreachable(options: dict[str, Any]) -> str:

@@ -16,9 +16,19 @@ from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
-from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal, why_unreachable
+from mt5_bridge.redpanda.faults import (
+    CREDENTIALS,
+    CREDENTIALS_PAUSE_S,
+    RecordRefused,
+    describe,
+    diagnose,
+    given_up,
+    refusal,
+)
 from mt5_bridge.redpanda.finish import finish
+from mt5_bridge.redpanda.gates import Gates
 from mt5_bridge.redpanda.lanes import Lane, Share, arrive, fail
+from mt5_bridge.redpanda.linklog import LinkLog
 from mt5_bridge.redpanda.security import client_options
 from mt5_bridge.redpanda.session import ProducerSession
 
@@ -31,11 +41,13 @@ _DRAIN_SECONDS = 2.0
 
 @dataclass
 class ProducerStats:
-    """Counters since the start. `refused` are records the broker did not want, `failed` calls that raised."""
+    """Counters since the start. `refused` are records the broker will never take, `held` batches that it did not take
+    into a topic which we may not write or which is not there, `failed` calls that raised."""
 
     records: int = 0
     batches: int = 0
     refused: int = 0
+    held: int = 0
     failed: int = 0
     sessions: int = 0
     pending_bytes: int = 0
@@ -72,6 +84,8 @@ class Producer:
         self._settled_down = asyncio.Event()
         """Clear while a session is replaced although its broker lives."""
         self._settled_down.set()
+        self._gates = Gates(random)
+        self._log = LinkLog("Producer", "producer_state")
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -98,7 +112,8 @@ class Producer:
             headers: carried by every record.
 
         Raises:
-            RecordRefused: too large, a timestamp the broker refuses, a topic we may not write.
+            RecordRefused: too large, or a timestamp the broker refuses; retriable where the topic is not there or we
+                may not write it: the next call for it waits a while.
             BrokerError: there is no broker, or it did not acknowledge in time; some records may have arrived.
         """
         if records:
@@ -118,11 +133,11 @@ class Producer:
 
         Returns:
             Done when the broker has them all, with the errors of `publish`; None when nothing was taken, because there
-            is no broker, the topic is not known yet, the buffer is full, or the records are none or too large.
+            is no broker, the topic is not known or shut, the buffer is full, or the records are none or too large.
         """
         session = self._session
         partition = None if session is None else session.known_partition(topic, key)
-        if partition is None or self._gate.locked() or not records:
+        if partition is None or self._gate.locked() or self._gates.shut(topic) or not records:
             return None
         size, longest = self._sizes(key, records, headers)
         if longest > self._config.max_record_bytes or self._is_full(size):
@@ -132,8 +147,15 @@ class Producer:
     async def _deliver(
         self, topic: str, key: bytes | None, size: int, add: "Callable[[Lane, asyncio.Future[None]], object]"
     ) -> None:
+        await self._current()
+        await self._gates.open(topic)
         session = await self._current()
-        partition = await session.partition(topic, key, self._config.ack_timeout)
+        try:
+            partition = await session.partition(topic, key, self._config.ack_timeout)
+        except RecordRefused as error:
+            self._shut(topic, error)
+            self.stats.failed += 1
+            raise
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
             while self._is_full(size):
                 self._freed.clear()
@@ -232,26 +254,18 @@ class Producer:
             if not alive:
                 self._fail_all(self.detail)
             if not alive or backoff.failures > 1:
-                await asyncio.sleep(backoff.delay(self._random()))
+                least = CREDENTIALS_PAUSE_S if CREDENTIALS in self.detail else 0.0
+                await asyncio.sleep(max(least, backoff.delay(self._random())))
 
     async def _connect(self, session: ProducerSession) -> bool:
         try:
             await session.start(self._config.request_timeout)
         except (KafkaError, OSError) as error:
-            reason = describe(error)
-            if not isinstance(error, TimeoutError):
-                reason = await self._diagnose(reason)
-            self._set_state(LinkState.DISCONNECTED, reason)
+            reason = await diagnose(error, self._options, self._config.request_timeout)
+            self._set_state(LinkState.DISCONNECTED, reason, trouble=True)
             return False
         self.stats.sessions += 1
         return True
-
-    async def _diagnose(self, otherwise: str) -> str:
-        try:
-            async with asyncio.timeout(self._config.request_timeout):
-                return await why_unreachable(self._options)
-        except TimeoutError:
-            return otherwise
 
     async def _serve(self, session: ProducerSession) -> bool:
         """Serves until the session ends. True: its broker lives, and what waits may go through the next session."""
@@ -268,7 +282,7 @@ class Producer:
         await self._halt_lanes()
         if death is None and await session.drain(_DRAIN_SECONDS):
             return True
-        self._set_state(LinkState.DISCONNECTED, death or "the broker does not answer")
+        self._set_state(LinkState.DISCONNECTED, death or "the broker does not answer", trouble=True)
         return False
 
     async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str]") -> str | None:
@@ -281,11 +295,13 @@ class Producer:
                     "The producer is built anew: {}", ended.result()
                 )
                 return None
+            if broken := session.broken():
+                return broken
             silent = session.silent_for()
             if silent > self._config.ack_timeout:
                 return f"no acknowledgement for {silent:.0f} s"
             if silent > _UNSURE_SECONDS:
-                self._set_state(LinkState.CONNECTING, "the broker does not answer")
+                self._set_state(LinkState.CONNECTING, "the broker does not answer", trouble=True)
             elif silent == 0.0 and time.monotonic() - asked > _IDLE_SECONDS:
                 if not await session.alive(self._config.request_timeout):
                     return "the broker does not answer"
@@ -336,13 +352,20 @@ class Producer:
             self.stats.batches += 1
             self.stats.records += sum(share.count for share in shares)
             arrive(shares)
+            self._gates.taken(lane.topic)
         else:
             self._undelivered(session, lane, shares, error)
 
     def _undelivered(self, session: ProducerSession, lane: Lane, shares: list[Share], error: BaseException) -> None:
         """A batch failed for good: its sequence numbers are lost, so the session is, too."""
         refused = refusal(error)
-        if refused is not None and len(shares) == 1:
+        if refused is not None and refused.retriable:
+            self._shut(lane.topic, refused)
+            fail(shares, refused)
+            for other in self._lanes.values():
+                if other.topic == lane.topic:
+                    other.fail(refused)
+        elif refused is not None and len(shares) == 1:
             self.stats.refused += shares[0].count
             fail(shares, refused)
         else:
@@ -350,10 +373,14 @@ class Producer:
                 share.parcel.alone = share.parcel.alone or refused is not None
                 share.parcel.tries += 1
                 if share.parcel.tries >= _TRIES:
-                    fail([share], BrokerError(f"not published after {_TRIES} tries: {describe(error)}"))
+                    fail([share], given_up(error, _TRIES))
             lane.put_back(shares)
         if session is self._session and self._ended is not None and not self._ended.done():
             self._ended.set_result(describe(error))
+
+    def _shut(self, topic: str, why: RecordRefused) -> None:
+        self.stats.held += 1
+        self._gates.refused(topic, str(why))
 
     def _fail_all(self, reason: str) -> None:
         self._settled_down.set()
@@ -363,16 +390,14 @@ class Producer:
         for lane in self._lanes.values():
             lane.waiting.clear()
 
-    def _set_state(self, state: LinkState, detail: str) -> None:
+    def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):
             return
-        changed = state is not self.state
         self.state, self.detail = state, detail
         if state is LinkState.CONNECTED:
             self._connected.set()
         else:
             self._connected.clear()
-        if changed or state is LinkState.DISCONNECTED:
-            logger.bind(event="producer_state", state=state.value, detail=detail).info("Producer {}: {}", state, detail)
+        (self._log.trouble if trouble else self._log.tell)(state, detail)
         if self._on_state is not None:
             self._on_state(state, detail)

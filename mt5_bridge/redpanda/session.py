@@ -7,14 +7,15 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.batch import FramedBatch, RecordBatch
-from mt5_bridge.redpanda.faults import describe
+from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal
 
 _BURIAL_SECONDS = 2.0
+_ASK_SECONDS = 1.0
 
 
 class ProducerSession:
@@ -57,17 +58,20 @@ class ProducerSession:
         """The partition that Java's partitioner chooses for the key.
 
         Raises:
-            BrokerError: the topic is not there, or may not be seen.
+            RecordRefused: the topic is not there, or may not be seen.
+            BrokerError: the broker does not answer.
         """
         if (chosen := self.known_partition(topic, key)) is not None:
             return chosen
         try:
             async with asyncio.timeout(timeout):
                 known = await self._producer.partitions_for(topic)
-        except TimeoutError as error:
-            raise BrokerError(f"topic {topic}: the broker does not have it, or does not answer") from error
+        except (TimeoutError, UnknownTopicOrPartitionError) as error:
+            if await self.alive(_ASK_SECONDS):
+                raise RecordRefused("the broker does not have it", "topic") from error
+            raise BrokerError(f"topic {topic}: the broker does not answer") from error
         except KafkaError as error:
-            raise BrokerError(f"topic {topic}: {describe(error)}") from error
+            raise refusal(error) or BrokerError(f"topic {topic}: {describe(error)}") from error
         return self._choose(topic, key, known)
 
     def known_partition(self, topic: str, key: bytes | None) -> int | None:
@@ -112,6 +116,14 @@ class ProducerSession:
                 return bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
             return False
+
+    def broken(self) -> str | None:
+        """Why nothing will ever be sent any more; None: all is well."""
+        sender = self._producer._sender.sender_task
+        if sender is None or not sender.done() or sender.cancelled():
+            return None
+        error = sender.exception()
+        return describe(error.__cause__ or error) if error else "the producer ended"
 
     async def drain(self, timeout: float) -> bool:
         """Waits until all that was sent is settled."""

@@ -281,6 +281,67 @@ async def test_a_failure_within_a_run_taken_apart_keeps_the_order(tmp_path: Path
         assert list(dict.fromkeys(told(kit))) == [1, 3, 4]
 
 
+class GuardedProducer(PickyProducer):
+    """Takes nothing into some topics until somebody grants the right."""
+
+    def __init__(self, *shut: str) -> None:
+        super().__init__()
+        self.shut = set(shut)
+
+    async def publish(self, *args: Any, **kwargs: Any) -> None:
+        if args[0] in self.shut:
+            raise RecordRefused("not allowed", "not_allowed")
+        await super().publish(*args, **kwargs)
+
+
+@simulated
+async def test_what_we_may_not_write_yet_waits_until_we_may(tmp_path: Path) -> None:
+    producer = GuardedProducer(EVENTS, DLQ)
+    async with FlowKit.open(tmp_path, producer=producer) as kit:
+        await announce(kit, 1, 2)
+        assert await bury(kit, b"x") is None
+        await asyncio.sleep(3600)
+        assert kit.outbox.stats.undeliverable == 0
+        assert kit.outbox.stats.held > 0
+        assert (await depth(kit))["redpanda"] == 3
+        producer.shut.clear()
+        await announce(kit, 3)
+        await asyncio.sleep(5)
+        assert told(kit) == [1, 2, 3]
+        assert [r.value for r in producer.records if r.topic == DLQ] == [b"x"]
+        assert "redpanda" not in await depth(kit)
+
+
+@pytest.mark.parametrize("shut", [DLQ, EVENTS])
+def test_one_topic_that_takes_nothing_does_not_hold_up_the_other(tmp_path: Path, shut: str) -> None:
+    @simulated
+    async def run() -> None:
+        producer = GuardedProducer(shut)
+        async with FlowKit.open(tmp_path, producer=producer) as kit:
+            letters = PAGE + 10
+            for n in range(letters):
+                await kit.outbox.commit(kit.outbox.dead_letter(key=None, value=b"%d" % n, headers=(), why={}))
+            await announce(kit, *range(letters))
+            kit.run("outbox-redpanda")
+            await asyncio.sleep(30)
+            buried = [r.value for r in producer.records if r.topic == DLQ]
+            assert (len(told(kit)), len(buried)) == ((0, letters) if shut == EVENTS else (letters, 0))
+            producer.shut.clear()
+            await empty_of(kit, "redpanda")
+            assert told(kit) == list(range(letters))
+            buried = [r.value for r in producer.records if r.topic == DLQ]
+            assert buried == [b"%d" % n for n in range(letters)]
+
+    run()
+
+
+async def empty_of(kit: FlowKit, channel: str) -> None:
+    async def gone() -> bool:
+        return channel not in await depth(kit)
+
+    await eventually(gone, 30, f"nothing left for {channel}")
+
+
 @simulated
 async def test_events_older_than_a_day_are_dropped_and_counted(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
