@@ -21,5 +21,5 @@ def test_without_a_terminal_initialize_is_false_and_says_why(root: Path) -> None
 
 
 def test_the_daemon_s_requirements_import(root: Path) -> None:
-    code, output = driver.run("-c", "import mt5_bridge.core.wire, aiokafka, websockets, pydantic_settings", cwd=root)
+    code, output = driver.run("-c", "import mt5_bridge.core.wire, aiokafka, websockets, typer", cwd=root)
     assert code == 0, output

@@ -109,7 +109,7 @@ def install(wanted: list[str]) -> None:
     """Fetch the wheels on the host, install them without an index inside, and show that they import."""
     download(wanted)
     wine(r"C:\bridge\venv\Scripts\python.exe", "-m", "pip", "install", "-q", *wanted)
-    wine(r"C:\bridge\venv\Scripts\python.exe", "-c", "import MetaTrader5, aiokafka, pydantic, numpy, msgspec")
+    wine(r"C:\bridge\venv\Scripts\python.exe", "-c", "import MetaTrader5, aiokafka, typer, numpy, msgspec")
 
 
 def download(wanted: list[str]) -> Path:
