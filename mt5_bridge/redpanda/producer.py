@@ -13,6 +13,7 @@ from loguru import logger
 
 from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
@@ -86,6 +87,7 @@ class Producer:
         self._settled_down.set()
         self._gates = Gates(random)
         self._log = LinkLog("Producer", "producer_state")
+        self._rebuilt = Reminder()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -291,9 +293,10 @@ class Producer:
         while True:
             done, _ = await asyncio.wait([ended], timeout=_WATCH_SECONDS)
             if done:
-                logger.bind(event="producer_rebuilt", reason=ended.result()).warning(
-                    "The producer is built anew: {}", ended.result()
-                )
+                if self._rebuilt.due(ended.result(), time.monotonic()):
+                    logger.bind(event="producer_rebuilt", reason=ended.result()).warning(
+                        "The producer is built anew: {reason}", reason=ended.result()
+                    )
                 return None
             if broken := session.broken():
                 return broken

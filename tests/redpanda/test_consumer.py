@@ -11,7 +11,7 @@ from support.broker import BrokerProcess, MockBroker
 from support.eventually import eventually
 from support.proxy import FaultyProxy
 
-from mt5_bridge.core.backoff import BackoffPolicy
+from mt5_bridge.core.backoff import Backoff, BackoffPolicy
 from mt5_bridge.redpanda import LinkState, Record, RedpandaConfig, SignalConsumer
 
 QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
@@ -203,6 +203,33 @@ async def test_an_outage_loses_and_repeats_nothing(mock_broker: MockBroker) -> N
         await eventually(lambda: len(listener.heard) == 3)
         assert listener.values == [b"0", b"1", b"2"]
         assert not listener.resets
+
+
+async def test_after_an_outage_it_listens_again_within_a_second_or_so(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    config = RedpandaConfig(bootstrap=mock_broker.bootstrap)
+    consumer = SignalConsumer(config, "s", "group", {0: 0}, MAX_AGE_MS, random=lambda: 0.999)
+    states: list[LinkState] = []
+    consumer._on_state = lambda state, _: states.append(state)
+    consumer.start()
+    try:
+        await asyncio.wait_for(consumer.ready.wait(), 5.0)
+        mock_broker.down()
+        # As many failures as make any back-off reach its longest.
+        await eventually(lambda: states.count(LinkState.DISCONNECTED) >= 6, 15.0)
+        mock_broker.up()
+        began = time.monotonic()
+        await asyncio.wait_for(consumer.ready.wait(), 5.0)
+        assert time.monotonic() - began < 2.0
+    finally:
+        await consumer.stop(1.0)
+
+
+def test_a_dead_broker_is_not_hammered() -> None:
+    policy = RedpandaConfig().backoff
+    waits = [Backoff(policy, failures).delay(jitter) for failures in range(1, 50) for jitter in (0.0, 0.5, 0.999)]
+    assert min(waits) >= 0.1
+    assert max(waits) <= 1.0
 
 
 async def test_a_hanging_broker_is_noticed_and_does_not_hold_up_the_stop(mock_broker: MockBroker) -> None:
