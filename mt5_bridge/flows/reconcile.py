@@ -67,6 +67,7 @@ class Reconciler:
         self._clock = clock
         self._on_ready = on_ready
         self._connected = asyncio.Event()
+        self._due = asyncio.Event()
 
     def state_changed(self, state: TerminalState) -> None:
         """The terminal came or went."""
@@ -77,19 +78,21 @@ class Reconciler:
         else:
             self._connected.clear()
             self._book.lost_connection()
+        self._due.set()
 
     async def run(self) -> None:
         """Reconcile after every connection."""
         while True:
+            await self._due.wait()
             await self._connected.wait()
+            self._due.clear()
             if not self._book.reconciled.is_set():
                 await self._reconcile()
-            await asyncio.sleep(_RETRY_S / 10)
 
     async def _reconcile(self) -> None:
         await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
-        if not self._connected.is_set():
-            return
+        if self._due.is_set():
+            return  # the connection came or went meanwhile: what was read may be from before
         self.rounds += 1
         self._book.reconciled.set()
         logger.bind(event="reconciled", positions=len(self._book.positions), orders=len(self._book.orders)).info(

@@ -1,7 +1,7 @@
 """Watches over the bridge itself: health, loop stalls, memory, the rules that latch, what else must be noticed."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +35,9 @@ STOP_FILE = "EMERGENCY_STOP"
 DAY_MEMO = "day"
 TOLD_MEMO = "breaches"
 STALL_LIMIT_MS = 50
-_STALL_PERIOD_S = 0.05
+_STALL_PERIOD_S = 0.1
 _RULES_S = 0.25
+_FILE_S = 0.5
 _DAY_S = 5.0
 _PROBE_S = 30.0
 _PRUNE_S = 3600.0
@@ -129,6 +130,7 @@ class Watch:
         self._disk = DaemonExecutor("watch-files")
         self._heard: tuple[int | None, float] = (None, self._began)
         self._looked = self._began
+        self._to_write = asyncio.Event()
 
     # --- health
 
@@ -197,22 +199,30 @@ class Watch:
     async def run_rules(self) -> None:
         """Judge the rules that latch, four times a second; what needs the disk must not hold up what does not."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._judge), name="rules-judge")
-            group.create_task(self._every(self.look_for_stop_file), name="rules-file")
-            group.create_task(self._every(self._write_down), name="rules-journal")
-
-    async def _every(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await work()
-            await asyncio.sleep(_RULES_S)
+            group.create_task(self._judge(), name="rules-judge")
+            group.create_task(self._look_for_stop_file(), name="rules-file")
+            group.create_task(self._write_down(), name="rules-journal")
 
     async def _judge(self) -> None:
-        self._judge_account()
-        self._judge_backend()
+        while True:
+            self._judge_account()
+            self._judge_backend()
+            reducing = self._book.day is not None and self._latch.halt.state is HaltState.REDUCING
+            if reducing or self._told != self._saved_told:
+                self._to_write.set()
+            await asyncio.sleep(_RULES_S)
+
+    async def _look_for_stop_file(self) -> None:
+        while True:
+            await self.look_for_stop_file()
+            await asyncio.sleep(_FILE_S)
 
     async def _write_down(self) -> None:
-        await self._remember_told()
-        await self._new_day()
+        while True:
+            await self._to_write.wait()
+            self._to_write.clear()
+            await self._remember_told()
+            await self._new_day()
 
     async def restore(self) -> None:
         """Which breaches have latched already: one that a person lifted is not latched again by a restart.

@@ -35,6 +35,8 @@ def exactly(args: tuple[Any, ...], count: int) -> None:
 
 
 def _units(text: str) -> int:
+    if text.isascii():
+        return len(text)
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 

@@ -1,7 +1,7 @@
 """What every symbol quotes at any moment, past or now: a pure function of anchor, files, seed and speed."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,7 @@ class Feed:
         self._until = -1
         self._window: tuple[int, int, Ticks] | None = None
         self._cached: tuple[int, int, Ticks] | None = None
+        self._packed: tuple[int, int, int, Records] | None = None
 
     def index_after(self, msc: int) -> int:
         """How many ticks came at or before `msc`: the number of the next one."""
@@ -89,7 +90,24 @@ class Feed:
 
     def forget(self) -> None:
         """Drops the window: the source has new ticks."""
-        self._times, self._until, self._window, self._cached = [], -1, None, None
+        self._times, self._until, self._window, self._cached, self._packed = [], -1, None, None, None
+
+    def packed(self, lo: int, hi: int, version: int, pack: "Callable[[int, int], Records]") -> Records | None:
+        """Ticks `lo` up to, not including, `hi` in the terminal's layout, if they are at hand: packed once for all.
+
+        Args:
+            version: of the server's clock, which the packed times are on.
+            pack: makes records of a range.
+        """
+        held = self._packed
+        if held is None or held[2] != version:
+            if self._window is None:
+                return None
+            # The window's first tick only tells what changed at the next one, unless it is the history's first.
+            start = self._window[0] + (self._window[0] > self.source.first)
+            held = self._packed = (start, self._window[1], version, pack(start, self._window[1]))
+        first, end, _, records = held
+        return records[lo - first : hi - first].copy() if first <= lo and hi <= end else None
 
     def _load(self, msc: int) -> None:
         source = self.source
@@ -98,6 +116,7 @@ class Feed:
         hi = after + _WINDOW if source.end is None else min(after + _WINDOW, source.end)
         times, bids, asks = ticks = source.slice(lo, max(hi, lo))
         self._window = (lo, max(hi, lo), ticks)
+        self._packed = None
         scale = self.spec.scale
         self._lo = lo
         self._times = times.tolist()
@@ -159,6 +178,10 @@ class Market:
         feed = self.feeds[symbol]
         if hi <= lo:
             return np.empty(0, TICKS_DTYPE)
+        packed = feed.packed(lo, hi, len(self._offsets), lambda first, end: self._pack(feed, first, end))
+        return self._pack(feed, lo, hi) if packed is None else packed
+
+    def _pack(self, feed: Feed, lo: int, hi: int) -> Records:
         before = max(lo - 1, feed.source.first)
         times, bids, asks = feed.raw(before, hi)
         return bars.tick_records(self._server_times(times), bids, asks, feed.spec.scale, skip=lo - before)

@@ -19,11 +19,16 @@ MIN_PAGE = 512
 MAX_PAGE = 1 << 23
 """No second holds more ticks: beyond it a terminal that always answers full pages would be asked for ever."""
 
+_FEW = 256
+"""Up to so many times are read all at once; of more, a search looks at a few."""
+_each_time = Struct("<40xq12x").iter_unpack
 _time_msc = Struct("<q").unpack_from
 
 
-def times(data: bytes) -> "_Times":
+def times(data: bytes) -> "list[int] | _Times":
     """The raw times of a page, as a sequence to search in."""
+    if len(data) <= _FEW * TICK_RECORD_SIZE:
+        return [time for (time,) in _each_time(data)]
     return _Times(data)
 
 
@@ -172,10 +177,10 @@ class TickReader:
     def _second(self, symbol: str, second: int, size: int) -> bytes:
         """At least the whole second: a full page that ends inside it is asked again with twice the count."""
         while True:
-            found = self._mt5.copy_ticks_from(symbol, second, size, COPY_TICKS_ALL)
-            data: bytes = self._need(found, f"copy_ticks_from {symbol}").tobytes()
-            at = times(data)
-            if len(at) < size or at[len(at) - 1] // 1000 != second or size >= MAX_PAGE:
+            answer = self._mt5.copy_ticks_from(symbol, second, size, COPY_TICKS_ALL)
+            data: bytes = self._need(answer, f"copy_ticks_from {symbol}").tobytes()
+            found = len(data) // TICK_RECORD_SIZE
+            if found < size or _Times(data)[found - 1] // 1000 != second or size >= MAX_PAGE:
                 return data
             size *= 2
 

@@ -231,6 +231,26 @@ def test_a_changed_server_clock_holds_from_then_on(start: Start) -> None:
         assert market.market.utc(market.market.server_time(msc)) == msc
 
 
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 50), st.integers(0, 400)), max_size=8))
+def test_ticks_at_hand_are_the_same_as_those_made_anew(
+    tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[int, int, int]]
+) -> None:
+    """However near the symbol's beginning and whenever the server's clock changes."""
+    rows = (f"2026-01-05 10:00:{n // 5:02d}.{n % 5}00,{0.9 + n % 7 / 10_000:.4f},0.9010" for n in range(250))
+    file = write(tmp_path_factory.mktemp("ticks"), "usdchf.csv", "\n".join(["timestamp,bid,ask", *rows]))
+    market, clock = make(PAPER_TICKS=str(file))
+    feed = market.feeds["USDCHF"]
+    for seconds, back, many in asked:
+        clock.advance(seconds)
+        if seconds == 7:
+            market.change_offset(10_800)
+        end = feed.index_after(market.now())
+        lo = max(end - back, feed.source.first)
+        found = market.tick_records("USDCHF", lo, lo + many)
+        assert found.tobytes() == market._pack(feed, lo, max(lo + many, lo)).tobytes()
+        found["bid"] = 0.0  # whoever gets ticks may do with them as he likes
+
+
 def test_sessions_close_the_market_at_weekends(start: Start) -> None:
     market = start(sessions="real", ticks="")
     saturday = (market.now() // WEEK_MSC + 1) * WEEK_MSC + MONDAY_MSC + 5 * 86_400_000 - 7_200_000
