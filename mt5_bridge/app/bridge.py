@@ -156,7 +156,7 @@ class Bridge:
         if self.hybrid:
             from mt5_bridge.redpanda import producer, quiet_library  # standard mode must not pay for a Kafka client
 
-            quiet_library()
+            self._stack.enter_context(quiet_library())
             self._states["redpanda"] = "disconnected"
             self.producer = producer.Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
         self._assemble(headers)

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import errors as kafka
@@ -127,9 +129,16 @@ async def why_unreachable(options: dict[str, Any]) -> str:
     return "; ".join(reasons) or "no address given"
 
 
-def quiet_library(level: int = logging.CRITICAL) -> None:
-    """Silences aiokafka's own log: it writes dozens of lines a second while a broker is away, and we report it."""
-    logging.getLogger("aiokafka").setLevel(level)
+@contextmanager
+def quiet_library(level: int = logging.CRITICAL) -> Iterator[None]:
+    """Silences aiokafka's own log meanwhile: it writes dozens of lines a second about what we report anyway."""
+    log = logging.getLogger("aiokafka")
+    before = log.level
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _connection_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -76,9 +76,12 @@ async def test_why_a_broker_cannot_be_reached(bootstrap: str) -> None:
     assert await why_unreachable({"bootstrap_servers": []}) == "no address given"
 
 
-def test_the_librarys_log_can_be_silenced() -> None:
+def test_the_librarys_log_is_silenced_for_a_while_only() -> None:
     log = logging.getLogger("aiokafka")
     before = log.level
-    quiet_library()
-    assert not log.isEnabledFor(logging.ERROR)
-    log.setLevel(before)
+    with quiet_library():
+        assert not log.isEnabledFor(logging.ERROR)
+        with quiet_library():
+            assert not log.isEnabledFor(logging.ERROR)
+        assert not log.isEnabledFor(logging.ERROR)
+    assert log.level == before
