@@ -14,7 +14,7 @@ from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.commands import CAPABILITIES
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
-from mt5_bridge.core.decision import Day
+from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import BrokerError, JournalError, MT5Error
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
@@ -90,6 +90,8 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._greeted_nameless = False
+        self._limits_now: Limits | None = None
+        self._limits_login: int | None = None
         self._stack = AsyncExitStack()
 
     def request_stop(self) -> None:
@@ -214,6 +216,7 @@ class Bridge:
             login=self.login,
             hmac_key=rooms.reveal(settings.signal_hmac_key),
             reply=self._reply,
+            magic_of=self.desk.natural_magic,
         )
         self.emergency = Emergency(
             terminal,
@@ -547,8 +550,11 @@ class Bridge:
         login = rooms.login_of(self.settings) or self.terminal.login
         return "" if login is None else str(login)
 
-    def _limits(self) -> Any:
-        return rooms.limits(self.settings, self.terminal.login)
+    def _limits(self) -> Limits:
+        login = self.terminal.login
+        if self._limits_now is None or self._limits_login != login:
+            self._limits_now, self._limits_login = rooms.limits(self.settings, login), login
+        return self._limits_now
 
     def _hello(self) -> bytes:
         login = self.login_text()

@@ -96,15 +96,17 @@ def share_out(
     return legs
 
 
-def close_request(close: Close, quote: Quote, *, magic: int, comment: str, deviation_points: int) -> OrderRequest:
-    """The market order that closes it: the opposite side at the price on that side."""
+def close_request(
+    close: Close, quote: Quote | None, *, magic: int, comment: str, deviation_points: int
+) -> OrderRequest:
+    """The market order that closes it: the opposite side at the price on that side, None: of when it is sent."""
     side = close.position.side.opposite
     return OrderRequest(
         deed=Deed.DEAL,
         symbol=close.position.symbol,
         type=OrderType.BUY if side.value == "buy" else OrderType.SELL,
         volume=close.volume,
-        price=quote.price_to_close(close.position.side),
+        price=quote.price_to_close(close.position.side) if quote else 0.0,
         deviation_points=deviation_points,
         magic=magic,
         comment=comment,

@@ -80,8 +80,12 @@ class Book:
         self.terminal_info: TerminalInfo | None = None
         self.positions: dict[int, Position] = {}
         self.orders: dict[int, Order] = {}
+        self.listed_positions: tuple[Position, ...] = ()
+        self.listed_orders: tuple[Order, ...] = ()
         self.quotes: dict[str, Quote] = {}
         self.symbols: dict[str, SymbolInfo] = {}
+        self.classes: dict[str, AssetClass] = {}
+        """Asset classes of the symbols whose rules are known."""
         self.day: Day | None = None
         self.complete_reads = 0
         self.reconciled = asyncio.Event()
@@ -161,11 +165,12 @@ class Book:
         """
         if name not in self.symbols:
             try:
-                self.symbols[name] = await self._terminal.get_symbol(name)
+                info = await self._terminal.get_symbol(name)
             except MT5DataError as error:
                 if error.code == -4:
                     return None
                 raise
+            self.symbols[name], self.classes[name] = info, asset_class(info)
         return self.symbols[name]
 
     async def risks(self) -> dict[int, float | None]:
@@ -188,11 +193,6 @@ class Book:
                 order.stop_loss,
             )
         return found
-
-    @property
-    def classes(self) -> dict[str, AssetClass]:
-        """Asset classes of the symbols whose rules are known."""
-        return {name: asset_class(info) for name, info in self.symbols.items()}
 
     # --- what is in flight
 
@@ -320,6 +320,7 @@ class Book:
         self.account, self.terminal_info = snapshot.account, snapshot.terminal
         self.positions = {position.ticket: position for position in snapshot.positions}
         self.orders = {order.ticket: order for order in snapshot.orders}
+        self.listed_positions, self.listed_orders = tuple(snapshot.positions), tuple(snapshot.orders)
         self.complete_reads += 1
         self._held = frozenset(position.magic for position in snapshot.positions)
         self._listed = self._held | {order.magic for order in snapshot.orders}

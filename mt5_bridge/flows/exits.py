@@ -10,10 +10,10 @@ from loguru import logger
 from mt5_bridge.core import exits as plan
 from mt5_bridge.core import sizing
 from mt5_bridge.core.decision import Denial
-from mt5_bridge.core.errors import JournalError, MT5DataError, MT5Error
+from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
-from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, Quote, SymbolInfo
+from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, SymbolInfo
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
@@ -77,7 +77,6 @@ class Exits:
         self._desk = desk
         self._judge = judge
         self._book = book
-        self._terminal = terminal
         self._journal = journal
         self._clock = clock
         self._ownership = Ownership(terminal, journal, magic_base=magic_base)
@@ -103,7 +102,7 @@ class Exits:
         """
         if job.signal.action not in (Action.CLOSE, Action.CLOSE_BY):
             return None  # leaves no trace, and does nothing when done twice
-        picture = await self._desk.picture(job.created_msc)
+        picture = await self._desk.earlier(job.created_msc)
         parts: list[Part] = []
         for leg in range(_LEGS_MOST):
             magic = self._desk.natural_magic(job.key, leg)
@@ -182,7 +181,6 @@ class Exits:
         if isinstance(legs, Denial):
             return legs
         parts: list[Part] = []
-        quote = await self._quote(legs[0].position)
         for number, leg in enumerate(legs):
             decision = self._judge.exit(job, symbol, leg.position, volume=leg.volume)
             if isinstance(decision, Denial):
@@ -190,23 +188,13 @@ class Exits:
                 return decision
             request = plan.close_request(
                 leg,
-                quote,
-                magic=await self._desk.magic(job.key, number),
+                None,  # the terminal host puts in the price of the moment it is sent
+                magic=await self._desk.magic(job.key, number, 0 if number else job.free_magic),
                 comment=comment_for(job.key, job.signal.comment),
                 deviation_points=self._points(job),
             )
             parts.append(self._part(job, number, on_the_grid(request, symbol), leg.position))
         return parts
-
-    async def _quote(self, position: Position) -> Quote:
-        """The prices now; where there are none, the position's own, which is that of its closing side."""
-        try:
-            quote = await self._terminal.get_price(position.symbol, priority=Priority.CRITICAL)
-        except MT5DataError:
-            price = position.price_current
-            return Quote(position.symbol, price, price, 0.0, 0.0, 0)
-        self._book.quotes[position.symbol] = quote
-        return quote
 
     async def _close_by_part(self, job: Job, symbol: SymbolInfo) -> list[Part] | Denial:
         request = plan.close_by_request(job.signal, self._book.positions, magic=0, comment=comment_for(job.key))
@@ -216,7 +204,7 @@ class Exits:
         decision = self._judge.exit(job, symbol, first, target_by=second)
         if isinstance(decision, Denial):
             return decision
-        request = msgspec.structs.replace(request, magic=await self._desk.magic(job.key, 0))
+        request = msgspec.structs.replace(request, magic=await self._desk.magic(job.key, 0, job.free_magic))
         part = self._part(job, 0, request, first)
         part.intent = msgspec.structs.replace(part.intent, volume_before=min(first.volume, second.volume))
         return [part]
@@ -235,7 +223,7 @@ class Exits:
         decision = await self._judge.change(job, symbol, target) if modify else self._judge.exit(job, symbol, target)
         if isinstance(decision, Denial):
             return decision
-        magic = await self._desk.magic(job.key, 0)
+        magic = await self._desk.magic(job.key, 0, job.free_magic)
         if job.signal.action is Action.CANCEL:
             assert isinstance(target, Order)
             return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
@@ -333,16 +321,11 @@ class Exits:
         )
 
     async def _again(self, job: Job, part: Part) -> OrderRequest | Denial:
-        """The same on a fresh read, fresh prices and a fresh judgement."""
-        request = part.intent.request
+        """The same on a fresh read and a fresh judgement; the price is that of the moment anyway."""
         try:
-            fresh = await self._look(job, part) or request
-            if isinstance(fresh, Denial) or job.signal.action is not Action.CLOSE:
-                return fresh
-            quote = await self._terminal.get_price(request.symbol, priority=Priority.CRITICAL)
+            return await self._look(job, part) or part.intent.request
         except MT5Error as error:
             return unavailable(error)
-        return msgspec.structs.replace(fresh, price=quote.price_to_open(request.type.side))
 
     async def _looked(self, job: Job, part: Part) -> OrderRequest | Denial | None:
         try:

@@ -27,6 +27,7 @@ class Job:
         admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
         suspect: it may have been executed by a former journal: look its magic up before the first send.
         record_key: key of the record that brought it, None where there was none.
+        free_magic: the magic of its first leg, which nobody had when it came in; 0: not known.
         follow_ups: orders the bridge added of its own accord to protect the fill; they are legs 1, 2, …
         event_id: of its final result, or of the one that corrected it last; None before.
         outcome: the first result, interim or final.
@@ -42,6 +43,7 @@ class Job:
     admitted: "asyncio.Future[None] | None" = None
     suspect: bool = False
     record_key: str | None = None
+    free_magic: int = 0
     follow_ups: int = 0
     event_id: str | None = None
     attempts: int = 0

@@ -7,9 +7,9 @@ from loguru import logger
 
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import throttle
-from mt5_bridge.core.decision import Approval, Context, Denial, Limits, Requester
+from mt5_bridge.core.decision import Approval, Context, Denial, Limits, Readiness, Requester
 from mt5_bridge.core.errors import MT5AuthError, MT5DataError, MT5Error, MT5ValidationError
-from mt5_bridge.core.guards import check_halt, evaluate
+from mt5_bridge.core.guards import check_halt, early, evaluate
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Order, Position, SymbolInfo
@@ -20,6 +20,7 @@ from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.terminal.port import OrderFacts, Terminal
 
 _EARLY = frozenset({Reason.TRADING_DISABLED, Reason.STALE, Reason.FROM_FUTURE, Reason.HALTED, Reason.REDUCING})
+_NOT_ASKED = Readiness()
 
 
 @dataclass
@@ -56,13 +57,25 @@ class Judge:
 
     def early(self, job: Job) -> Denial | None:
         """A denial that no terminal is needed for: halted, too old, trading disabled. None: ask on."""
-        decision = evaluate(self._context(job, self._limits(), account=self._book.account))
-        if isinstance(decision, Denial) and decision.code in _EARLY:
-            if decision.code is Reason.REDUCING and not job.signal.action.opens:
-                return None  # a MODIFY is judged by its target, which is not known yet
-            self._count(decision)
-            return decision
-        return None
+        denial = early(
+            Context(
+                signal=job.signal,
+                now_msc=self._clock.now_ms(),
+                created_msc=job.created_msc,
+                limits=self._limits(),
+                halt=self._latch.halt,
+                readiness=_NOT_ASKED,
+                account=self._book.account,
+                record_key=job.record_key,
+                requester=_requester(job),
+            )
+        )
+        if denial is None or denial.code not in _EARLY:
+            return None
+        if denial.code is Reason.REDUCING and not job.signal.action.opens:
+            return None  # a MODIFY is judged by its target, which is not known yet
+        self._count(denial)
+        return denial
 
     async def symbol(self, name: str) -> SymbolInfo | Denial:
         """The rules of a symbol as a backend writes it."""
@@ -209,8 +222,8 @@ class Judge:
             "limits": limits,
             "halt": self._latch.halt,
             "readiness": self._book.readiness,
-            "positions": tuple(self._book.positions.values()),
-            "orders": tuple(self._book.orders.values()),
+            "positions": self._book.listed_positions,
+            "orders": self._book.listed_orders,
             "day": self._book.day_so_far,
             "blocked": self._book.blocked,
             "classes": self._book.classes,

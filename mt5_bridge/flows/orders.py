@@ -180,12 +180,21 @@ class OrderDesk:
         """Call `callback(detail)` when the broker refuses trading as such."""
         self._on_alarm = callback
 
-    async def magic(self, key: str, leg: int) -> int:
+    async def magic(self, key: str, leg: int, free: int = 0) -> int:
         """A magic nobody has: not in the journal, not reserved by an intent being prepared.
+
+        Args:
+            key: the signal's.
+            leg: of it.
+            free: a magic of this leg that the journal did not have a moment ago; 0: it is asked now. Where two signals
+                of that moment share one, the journal takes only the first.
 
         Raises:
             JournalError: the journal cannot be asked.
         """
+        if free and free not in self._reserved:
+            self._reserved.add(free)
+            return free
         taken: set[int] = set(self._reserved)
         while True:
             magic = magic_for(self._magic_base, key, leg, taken)
@@ -198,7 +207,7 @@ class OrderDesk:
         """Magics that no intent will have."""
         self._reserved.difference_update(magics)
 
-    def natural_magic(self, key: str, leg: int) -> int:
+    def natural_magic(self, key: str, leg: int = 0) -> int:
         """The magic the intent would have had in a journal without collisions."""
         return magic_for(self._magic_base, key, leg)
 
@@ -390,6 +399,10 @@ class OrderDesk:
     async def picture(self, since_msc: int) -> Picture:
         """What the terminal holds and held since then; see `Settler.picture`."""
         return await self._settler.picture(since_msc)
+
+    async def earlier(self, since_msc: int) -> Picture:
+        """What the terminal holds and held since then; see `Settler.earlier`."""
+        return await self._settler.earlier(since_msc)
 
     async def resolve(self, case: Case) -> Found:
         """Look an unknown outcome up until it is known or given up; meanwhile its late fill is watched for."""

@@ -26,6 +26,7 @@ GUARDED_MEMO = "guarded"
 STOP_TRIES = 3
 STOP_WITHIN_S = 5.0
 _PAUSE_S = 0.2
+_TIDY_S = 0.25
 _SETTLE_S = 0.5
 _PAUSE_MOST_S = 10.0
 _CLOSE_TIMEOUT_S = 10.0
@@ -46,6 +47,7 @@ class StopGuard:
         self._clock = clock
         self._deviation = deviation_points
         self._open: set[int] = set()
+        self._tidying = False
 
     def begin(self, intent: Intent) -> tuple[changes.Change, ...]:
         """What to journal with the result of a fill; nothing where no stop and no target was asked for."""
@@ -68,6 +70,15 @@ class StopGuard:
         self._open.add(intent.magic)
         await self._watch(job, intent, anew=anew)
         self._open.discard(intent.magic)
+        await self._tidy()
+
+    async def _tidy(self) -> None:
+        """Forget in the journal what is looked after; a burst of fills shares one write."""
+        if self._tidying:
+            return
+        self._tidying = True
+        await asyncio.sleep(_TIDY_S)
+        self._tidying = False
         await self._note(self._memo())
 
     def _memo(self) -> changes.Memo:

@@ -14,12 +14,13 @@ from loguru import logger
 from mt5_bridge.core.errors import MT5Error
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.model import Deal, DealEntry, Deed, Order, OrderRequest, OrderState, Position
-from mt5_bridge.core.times import DAY
+from mt5_bridge.core.times import DAY, MINUTE
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.terminal.port import Priority, Terminal
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 1.0
+_SHARED_MS = 1000
 _SAME_PRICE = 1e-9
 _SAME_VOLUME = 1e-9
 
@@ -195,6 +196,8 @@ class Settler:
         self._clock = clock
         self._window_ms = int(window_s * 1000)
         self._connected_msc = 0
+        self._sharing = asyncio.Lock()
+        self._shared: tuple[int, int, Picture] | None = None
         self.open: dict[int, Case] = {}
         self.resolved = 0
         self.abandoned = 0
@@ -222,6 +225,19 @@ class Settler:
         past = await self._terminal.get_history_orders(since, until, priority=priority)
         deals = await self._terminal.get_history_deals(since, until, priority=priority)
         return Picture(snapshot.positions, snapshot.orders, past, deals)
+
+    async def earlier(self, since_msc: int) -> Picture:
+        """A `picture` at most a second old, shared: what an earlier life did does not change any more.
+
+        Raises:
+            MT5Error: the read was not complete; it says nothing.
+        """
+        async with self._sharing:
+            now = self._clock.now_ms()
+            if self._shared is None or since_msc < self._shared[0] or not 0 <= now - self._shared[1] < _SHARED_MS:
+                since = min(since_msc, now - MINUTE)
+                self._shared = (since, now, await self.picture(since))
+            return self._shared[2]
 
     async def fill(self, case: Case, order: int) -> Found | None:
         """What the deals of an order that has just filled come to; None while history lacks them.

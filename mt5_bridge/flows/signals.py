@@ -44,6 +44,7 @@ class Intake:
         login: our account's login, None while unknown.
         hmac_key: SIGNAL_HMAC_KEY; None: signatures are not asked for.
         reply: sends a frame over the WebSocket, for results repeated to a repeated signal.
+        magic_of: the magic that the first leg of the signal with a key has, unless somebody has it already.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Intake:
         login: Callable[[], str | None],
         hmac_key: str | None,
         reply: Callable[[bytes], object],
+        magic_of: Callable[[str], int],
     ) -> None:
         self.stats = IntakeStats()
         self.login_known = asyncio.Event()
@@ -68,6 +70,7 @@ class Intake:
         self._limits = limits
         self._early = early
         self._reply = reply
+        self._magic_of = magic_of
         self._entering: set[str] = set()
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
@@ -237,15 +240,17 @@ class Intake:
             return []
         # Before the look-up: what is being entered now may be durable, and out of this set, when it has been made.
         taken = set(self._entering)
-        seen = await self._journal.seen([entry.job.key for entry in entries])
+        magics = [self._magic_of(entry.job.key) for entry in entries]
+        seen, used = await self._journal.known([entry.job.key for entry in entries], magics)
         fresh: list[Entry] = []
-        for entry in entries:
-            key = entry.job.key
+        for entry, magic in zip(entries, magics, strict=True):
+            key = entry_key = entry.job.key
             if key in seen and _used_anew(entry.job, seen[key]):
                 key = entry.job.key = f"{key}-{entry.job.received_msc}"
             if key not in seen and key not in taken:
                 taken.add(key)
                 fresh.append(entry)
+                entry.job.free_magic = 0 if magic in used or key != entry_key else magic
                 continue
             self.stats.duplicates += 1
             first = seen[key].result if key in seen else None

@@ -21,6 +21,7 @@ from mt5_bridge.flows.lanes import Lanes
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.settle import Found, Settler
+from mt5_bridge.flows.settle import judge as judge_case
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import OrderFacts
 
@@ -106,7 +107,7 @@ class Trader:
     async def _open(self, job: Job) -> None:
         if job.suspect and await self._found_of_before(job):
             return
-        magic = await self._desk.magic(job.key, 0)
+        magic = await self._desk.magic(job.key, 0, job.free_magic)
         reserved = await self._reserve(job, magic)
         if isinstance(reserved, Denial):
             self._desk.give_back(magic)
@@ -344,7 +345,7 @@ class Trader:
         probe = OrderRequest(deed=deed, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
         intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
         try:
-            found = await self._settler.look(self._desk.case(intent, job.created_msc))
+            found = judge_case(self._desk.case(intent, job.created_msc), await self._desk.earlier(job.created_msc))
         except MT5Error as error:
             await self._desk.protect(self.deny(job, Denial(code=Reason.NOT_READY, detail=str(error))))
             return True

@@ -116,6 +116,11 @@ class Journal:
         """The inbox rows of those keys that are in it."""
         return await self._read(partial(reads.seen, keys=list(keys)))
 
+    async def known(self, keys: Iterable[str], magics: Iterable[int]) -> tuple[dict[str, rows.StoredSignal], set[int]]:
+        """`seen` and `our_magics_among` in one look-up."""
+        wanted, taken = list(keys), list(magics)
+        return await self._read(lambda db: (reads.seen(db, wanted), reads.our_magics_among(db, taken)))
+
     async def signal(self, signal_id: str) -> rows.SignalStory | None:
         """Everything known of the signal with that id (or key), None when it never came."""
         return await self._read(partial(reads.signal, signal_id=signal_id))

@@ -96,13 +96,12 @@ async def test_closing_is_urgent_and_meets_no_limit(tmp_path: Path) -> None:
 
 
 @simulated
-async def test_a_position_without_quotes_is_closed_at_its_own_price(tmp_path: Path) -> None:
+async def test_a_close_goes_at_the_price_of_the_moment_it_is_sent(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        (position,) = await opened(kit, "a")
-        kit.terminal.failures["get_price"] = MT5DataError("no price yet")
+        await opened(kit, "a")
         await kit.send("CLOSE", signal_id="c1")
         assert (await kit.result("c1"))["status"] == "closed"
-        assert closes(kit)[0].price == position.price_current
+        assert [request.price for request in closes(kit)] == [0.0]
 
 
 @simulated
@@ -191,19 +190,18 @@ async def test_a_requote_of_a_close_is_tried_again_on_a_fresh_read(tmp_path: Pat
         go.set()
         result = await kit.result("c1")
         assert result["status"] == "closed"
-        assert [(r.volume, r.price) for r in closes(kit)] == [(0.2, 1.1), (0.1, 1.2)]
+        assert [(r.volume, r.price) for r in closes(kit)] == [(0.2, 0.0), (0.1, 0.0)]
 
 
-@pytest.mark.parametrize("failing", ["snapshot", "get_price"])
 @simulated
-async def test_a_requote_without_a_read_is_not_tried_again(tmp_path: Path, failing: str) -> None:
+async def test_a_requote_without_a_read_is_not_tried_again(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         await opened(kit, "a")
         go = asyncio.Event()
         kit.terminal.script(Refused(10004, after=go))
         await kit.send("CLOSE", signal_id="c1")
         await eventually(lambda: closes(kit))
-        kit.terminal.failures[failing] = MT5DataError("None")
+        kit.terminal.failures["snapshot"] = MT5DataError("None")
         go.set()
         result = await kit.result("c1")
         assert (result["status"], result["reason"]) == ("denied", "not_ready")

@@ -718,17 +718,20 @@ async def test_a_magic_the_journal_refuses_is_not_sent(tmp_path: Path) -> None:
 @simulated
 async def test_denials_that_cannot_be_read_or_written_leave_the_lane_free(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await kit.send(**BUY, signal_id="s1")
-        await kit.result("s1")
+        for name in ("s1", "s2"):
+            await kit.send(**BUY, signal_id=name)
+            await kit.result(name)
 
         async def break_reads(name: str) -> None:
-            if "our_magics_among" in name:
+            if "our_magics_among" in name:  # asked for the second leg
                 raise JournalError("the journal cannot be read")
 
         kit.journal.step = break_reads
-        await kit.send(**BUY, signal_id="s2")
-        result = await kit.result("s2")
+        await kit.send("CLOSE", signal_id="c1")
+        result = await kit.result("c1")
         assert (result["status"], result["reason"]) == ("denied", "journal_unavailable")
+        await kit.send(**BUY, signal_id="s3")
+        assert (await kit.result("s3"))["status"] == "filled"
 
 
 # --- signals that a former journal may have executed

@@ -472,6 +472,7 @@ class FlowKit:
             login=lambda: self.login,
             hmac_key=settings.hmac_key,
             reply=self.channel.send,
+            magic_of=self.desk.natural_magic,
         )
         self.intake.login_known.set()
         await self._assemble_rest(headers)

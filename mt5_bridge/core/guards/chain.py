@@ -73,6 +73,8 @@ SIZED_GUARDS: tuple[SizedGuard, ...] = (volume, risk, open_risk, margin, margin_
 RESIZED_GUARDS: tuple[SizedGuard, ...] = (risk, open_risk)
 LAST_GUARDS: tuple[Guard, ...] = (throttle, halt)
 EXIT_GUARDS: tuple[Guard, ...] = (trading_enabled, account, halt, staleness, readiness, target, halt)
+EARLY_GUARDS: tuple[Guard, ...] = (trading_enabled, account, halt, staleness)
+"""With what every request begins: they need nothing but the signal, the settings, the latch and the account."""
 
 
 def evaluate(ctx: Context) -> Approval | Denial:
@@ -86,6 +88,11 @@ def evaluate(ctx: Context) -> Approval | Denial:
     if ctx.signal.action is Action.MODIFY and not reduces_risk(ctx.signal, ctx.target):
         return _judge(ctx, MODIFY_GUARDS, resize, RESIZED_GUARDS)
     return _first(EXIT_GUARDS, ctx) or _exit(ctx)
+
+
+def early(ctx: Context) -> Denial | None:
+    """What can be said against a request before anything is known of its symbol and target; `evaluate` says it too."""
+    return _first(EARLY_GUARDS, ctx)
 
 
 def _judge(
