@@ -130,7 +130,8 @@ def _build(venv: Path, purpose: str) -> None:
 
 def _with_uv(uv: str, venv: Path, lock: Path) -> bool:
     """Builds with uv; False when it did not work out, so that pip gets a try: their settings may differ."""
-    steps = [[uv, "pip", "install", "-q", "--python", str(interpreter(venv)), "--require-hashes", "-r", str(lock)]]
+    options = ["-q", "--compile-bytecode", "--require-hashes", "-r", str(lock)]  # pip compiles unasked
+    steps = [[uv, "pip", "install", "--python", str(interpreter(venv)), *options]]
     if not _works(interpreter(venv)):
         _remove(venv)
         steps.insert(0, [uv, "venv", "-q", "--python", sys.executable, str(venv)])

@@ -20,6 +20,9 @@ settings.register_profile(
 settings.register_profile("deep", settings.get_profile("default"), derandomize=False, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# Hundreds of children of the tests import the package: each would compile all of it anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 GRACE_S = 3.0
 """How long a thread or child that was told to end may still take to do so."""
 

@@ -283,7 +283,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.send:
         return _send_as_operator(options.listen, token, options.send, options.params)
     if not token:
-        token = secrets.token_urlsafe(16)
+        token = secrets.token_hex(16)  # never begins with a dash, as an argument must not
         logger.info("Token made up for this run: {token}", token=token)
     bootstrap = options.bootstrap
     config = BackendConfig(

@@ -123,7 +123,7 @@ class Demo:
         self._options = options
         self._folder = folder
         self._stop = stop
-        self._token = secrets.token_urlsafe(16)
+        self._token = secrets.token_hex(16)
         self._children = Children(folder)
         self._backend = ""
         self._seen = Snapshot(at_msc=0)
