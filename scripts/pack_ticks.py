@@ -3,6 +3,9 @@
 Usage: python scripts/pack_ticks.py FILE.csv ... --out mt5_bridge/simulator/ticks
 
 A file's symbol is its name's first letters. The output repeats byte for byte: gzip carries no time and no name.
+
+A replay begins with the file's first tick, and recordings often begin with minutes of silence. So the packed recording
+begins where the market is busiest, and what came before that follows its end, just as in a looped replay.
 """
 
 import argparse
@@ -16,6 +19,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from mt5_bridge.simulator import tickfile
 from mt5_bridge.simulator.catalogue import catalogue
+from mt5_bridge.simulator.sources import Ticks
+
+BUSY_MSC = 300_000
+"""The recording begins with the busiest stretch of this length."""
+
+
+def turned(ticks: Ticks) -> Ticks:
+    """The ticks from their busiest place on, then those before it, every interval kept."""
+    times, bids, asks = ticks
+    within = np.searchsorted(times, times + BUSY_MSC) - np.arange(len(times))
+    first = int(np.argmax(within))
+    # As a loop has it, the pause between the last tick and the first is an ordinary one.
+    length = int(times[-1] - times[0])
+    period = length + max(1, length // max(1, len(times) - 1))
+    later = np.concatenate((times[first:], times[:first] + period))
+    return later, np.roll(bids, -first), np.roll(asks, -first)
 
 
 def pack(path: Path) -> tuple[str, bytes]:
@@ -23,7 +42,7 @@ def pack(path: Path) -> tuple[str, bytes]:
     symbol = path.name.split("-")[0].upper()
     spec = catalogue().get(symbol)
     recording = tickfile.read([path], spec.digits if spec else None)
-    times, bids, asks = recording.ticks
+    times, bids, asks = turned(recording.ticks)
     head = (
         f'{{"format":"ticks/1","symbol":"{symbol}","digits":{recording.digits},'
         f'"start_msc":{times[0]},"bid":{bids[0]},"count":{len(times)}}}\n'

@@ -150,14 +150,38 @@ def test_a_missing_tick_file_is_told() -> None:
         make(PAPER_TICKS="nowhere.csv")
 
 
-def test_packing_repeats_and_reads_back(tmp_path: Path) -> None:
+def packing() -> Any:
     import importlib.util
 
     spec = importlib.util.spec_from_file_location("pack_ticks", SCRIPTS / "pack_ticks.py")
     assert spec is not None
     assert spec.loader is not None
-    script: Any = importlib.util.module_from_spec(spec)
+    script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_a_packed_recording_begins_where_it_is_busiest_and_loses_nothing(tmp_path: Path) -> None:
+    seconds = [0, 400, 401, 402, 403, 1000]
+    rows = [f"2026-01-05 10:{at // 60:02d}:{at % 60:02d},1.1{at:04d},1.2" for at in seconds]
+    path = write(tmp_path, "eurusd-x.csv", "\n".join(["timestamp,bid,ask", *rows]))
+    name, data = packing().pack(path)
+    (tmp_path / name).write_bytes(data)
+    times, bids, asks = tickfile.read([tmp_path / name]).ticks
+    assert (times - times[0]).tolist() == [0, 1000, 2000, 3000, 600_000, 800_000]
+    assert (bids - 110_000).tolist() == [400, 401, 402, 403, 1000, 0]
+    assert set(asks.tolist()) == {120_000}
+
+
+@pytest.mark.parametrize("symbol", ["EURUSD", "USDJPY"])
+def test_what_ships_quotes_from_the_start(symbol: str) -> None:
+    times = tickfile.read([tickfile.shipped()[symbol]]).ticks[0]
+    assert int(np.diff(times[times < times[0] + 60_000]).max()) < 20_000
+    assert int((times < times[0] + 300_000).sum()) > 200
+
+
+def test_packing_repeats_and_reads_back(tmp_path: Path) -> None:
+    script = packing()
     path = write(tmp_path, "eurusd-x.csv", "20200101 170000065,1.1212,1.12172,0\n20200101 170010447,1.1212,1.12192,0\n")
     name, data = script.pack(path)
     assert (name, script.pack(path)[1]) == ("eurusd-x.ticks.gz", data)
