@@ -8,9 +8,9 @@ import typer
 
 from mt5_bridge import __version__
 from mt5_bridge.cli import local, offline, show, talk, wizard
-from mt5_bridge.cli.daemon import CONFIGURATION, FAILED, OK, complain, parse_overrides
+from mt5_bridge.cli.daemon import CONFIGURATION, FAILED, OK, complain, misconfigured, parse_overrides
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, SettingsError
-from mt5_bridge.settings import Loaded, Settings, find_data_dir, load
+from mt5_bridge.settings import Loaded, Settings, examine, find_data_dir, load
 
 INSTANCE = 4
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else OK
     except SettingsError as error:
-        return complain(str(error), CONFIGURATION)
+        return misconfigured(error)
     except InstanceError as error:
         return complain(str(error), INSTANCE)
     except BridgeError as error:
@@ -107,20 +107,24 @@ def config_check(overrides: Overrides = None) -> None:
 
 @config.command("show")
 def config_show(overrides: Overrides = None) -> None:
-    """Show every setting, where it comes from, and no secret."""
-    loaded = _loaded(overrides)
+    """Show every setting, where it comes from, and no secret; exit code 2 and what is wrong when something is."""
+    loaded = examine(parse_overrides(overrides or []))
     talk.warn(loaded)
     talk.table(("setting", "value", "from"), list(show.rows(loaded)))
+    if loaded.faults:
+        raise typer.Exit(complain("\n".join(loaded.faults), CONFIGURATION))
 
 
 @app.command()
 def doctor(overrides: Overrides = None) -> None:
     """Look at everything the bridge needs, and say what to do."""
-    from mt5_bridge.cli.doctor import examine
+    from mt5_bridge.cli import doctor as physician
+    from mt5_bridge.redpanda import quiet_library
 
     loaded = _loaded(overrides)
     talk.warn(loaded)
-    findings = asyncio.run(examine(loaded.settings))
+    with talk.without_log(), quiet_library():
+        findings = asyncio.run(physician.examine(loaded.settings))
     marks = {True: "ok", False: talk.FAIL, None: "-"}
     talk.table(
         ("check", "", "found", "remedy"),

@@ -32,7 +32,7 @@ def run_daemon(mode: str | None = None, overrides: Mapping[str, str] | None = No
 
         return run_bridge(loaded)
     except SettingsError as error:
-        return complain(str(error), CONFIGURATION)
+        return misconfigured(error)
     except KeyboardInterrupt:  # before the bridge took Ctrl+C over, or after it gave it back
         return OK
 
@@ -41,6 +41,12 @@ def complain(text: str, code: int) -> int:
     """Tells a person why nothing was done, line by line, and gives `code` back."""
     sys.stderr.write("".join(f"ERROR {line}\n" for line in text.splitlines()))
     return code
+
+
+def misconfigured(error: SettingsError) -> int:
+    """Tells a person which settings are wrong, and what may be behind it."""
+    sys.stderr.write("".join(f"WARNING {hint}\n" for hint in error.hints))
+    return complain(str(error), CONFIGURATION)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-from mt5_bridge.settings import SPECS, Loaded, SecretStr
+from mt5_bridge.settings import SPECS, Loaded, SecretStr, without_password
 
 
 def rows(loaded: Loaded) -> Iterator[tuple[str, str, str]]:
-    """(name, value, source) of every setting, in the order of the documentation."""
+    """(name, value, source) of every setting, in the order of the documentation; (!) marks what cannot be used."""
     for name in SPECS:
-        yield name, shown(getattr(loaded.settings, name.lower())), loaded.sources[name]
+        written = loaded.wrong.get(name)
+        value = shown(getattr(loaded.settings, name.lower())) if written is None else f"{without_password(written)} (!)"
+        yield name, value, loaded.sources[name]
 
 
 def shown(value: object) -> str:
@@ -27,11 +28,4 @@ def shown(value: object) -> str:
         return f"{value:g}"
     if isinstance(value, Path):
         return str(value)
-    return _without_password(str(value))
-
-
-def _without_password(text: str) -> str:
-    if "://" not in text or "@" not in text:
-        return text
-    parts = urlsplit(text)
-    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))
+    return without_password(str(value))

@@ -2,9 +2,12 @@
 
 import getpass
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
+from loguru import logger
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +18,16 @@ from mt5_bridge.settings import Loaded
 
 FAIL = "FAIL"
 FAILED = 1
+
+
+@contextmanager
+def without_log() -> Iterator[None]:
+    """Keeps log lines of what is only looked at out of the answer to a person."""
+    logger.disable("mt5_bridge")
+    try:
+        yield
+    finally:
+        logger.enable("mt5_bridge")
 
 
 def answered(answer: local.Answer) -> None:

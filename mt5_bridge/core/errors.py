@@ -66,7 +66,15 @@ class MT5StateError(MT5Error):
 
 
 class SettingsError(BridgeError):
-    """One or more settings are wrong. `str()` is one line a setting: name, fault, remedy."""
+    """One or more settings are wrong. `str()` is one line a setting: name, fault, remedy.
+
+    Attributes:
+        hints: lines on what is no fault by itself and may be the cause: a misspelt name, say.
+    """
+
+    def __init__(self, message: str, hints: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.hints = hints
 
 
 class InstanceError(BridgeError):

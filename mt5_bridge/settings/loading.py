@@ -12,6 +12,7 @@ from mt5_bridge.settings import rules
 from mt5_bridge.settings.kinds import OFF, FaultError, PathText
 from mt5_bridge.settings.model import Settings
 from mt5_bridge.settings.names import FEATURES_TO_COME, SPECS, Spec
+from mt5_bridge.settings.secret import SecretStr, without_password
 from mt5_bridge.settings.sources import Entry, Source, from_dotenv, from_env, from_pairs, from_yaml
 
 KEYRING_SERVICE = "mt5-bridge"
@@ -21,11 +22,18 @@ KeyringLookup = Callable[[str], str | None]
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings, the origin of each by its name (`default` where nobody said), and what a person should know."""
+    """Settings, the origin of each by its name (`default` where nobody said), and what a person should know.
+
+    Attributes:
+        wrong: what is written where it cannot be used, by the setting's name; of a secret only that it is one.
+        faults: one line for each fault; empty for settings that `load` gave.
+    """
 
     settings: Settings
     sources: dict[str, str]
     warnings: list[str]
+    wrong: dict[str, str] = {}
+    faults: list[str] = []
 
 
 def load(
@@ -45,6 +53,19 @@ def load(
     Raises:
         SettingsError: one line a fault: name, fault, remedy. No secret is in it.
     """
+    loaded = examine(cli, env, cwd, keyring)
+    if loaded.faults:
+        raise SettingsError("\n".join(loaded.faults), tuple(loaded.warnings))
+    return loaded
+
+
+def examine(
+    cli: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    keyring: KeyringLookup | None = None,
+) -> Loaded:
+    """As `load`, for a person who looks for a fault: what is wrong is told beside what there is, not raised."""
     folder = (cwd or Path.cwd()).absolute()
     sources = _read_all(cli or {}, env, folder)
     faults = [fault for source in sources for fault in source.faults]
@@ -53,16 +74,15 @@ def load(
     for source in sources:
         entries.update(source.entries)
     values: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
     for name, entry in entries.items():
         try:
             values[name.lower()] = _value(SPECS[name], entry, folder, keyring or from_keyring)
         except FaultError as error:
             faults.append(_line(SPECS[name], entry, error))
+            wrong[name] = str(SecretStr("")) if SPECS[name].kind.secret else entry.text.strip()
     settings = rules.settle(Settings(**values), frozenset(values), folder)
-    broken = {name for name in entries if name.lower() not in values}
-    faults += [fault.line for fault in rules.contradictions(settings) if not broken & set(fault.names)]
-    if faults:
-        raise SettingsError("\n".join(faults))
+    faults += [fault.line for fault in rules.contradictions(settings) if not wrong.keys() & set(fault.names)]
     warnings += rules.doubts(settings)
     warnings += [
         f"{name}: is set, but this version does not do it yet"
@@ -70,7 +90,7 @@ def load(
         if name in entries and getattr(settings, name.lower()) != SPECS[name].default
     ]
     origins = {name: entries[name].origin if name in entries else "default" for name in SPECS}
-    return Loaded(settings=settings, sources=origins, warnings=warnings)
+    return Loaded(settings=settings, sources=origins, warnings=warnings, wrong=wrong, faults=faults)
 
 
 def find_data_dir(
@@ -132,10 +152,10 @@ def _value(spec: Spec, entry: Entry, folder: Path, keyring: KeyringLookup) -> An
 
 
 def _line(spec: Spec, entry: Entry, error: FaultError) -> str:
-    shown = "the secret" if spec.kind.secret else repr(_short(entry.text.strip()))
+    shown = "the secret" if spec.kind.secret else repr(_short(without_password(entry.text.strip())))
     written = entry.written.upper()
     also = "" if written == spec.name else f", written {entry.written}"
-    return f"{spec.name}: {shown} {error.fault}; {error.remedy} ({entry.origin}{also})"
+    return f"{spec.name}: {shown} {without_password(error.fault)}; {error.remedy} ({entry.origin}{also})"
 
 
 def _short(text: str) -> str:

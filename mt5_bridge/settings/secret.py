@@ -1,4 +1,8 @@
-"""A text that does not show itself: not in a log, a traceback or `repr`."""
+"""A text that does not show itself: not in a log, a traceback or `repr`; and addresses without what nobody may see."""
+
+import re
+
+_WHO = re.compile(r"((?:\w+:)?//)\S*@|(?<!\S)[^\s/@:]+:[^\s@]*@")
 
 
 class SecretStr:
@@ -26,3 +30,8 @@ class SecretStr:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled: it would leave the process in clear")
+
+
+def without_password(text: str) -> str:
+    """An address without user and password; however it is malformed, nothing before its last @ remains."""
+    return _WHO.sub(lambda found: f"{found[1] or ''}***@", text)

@@ -1,11 +1,14 @@
 """The commands of a person, end to end within this process."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.broker import free_port
 from support.door import Door
 
 from mt5_bridge import __version__, cli
@@ -85,7 +88,8 @@ def test_config_check(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shell.err == "WARNING MAX_VOLUM: no such setting (environment); did you mean MAX_VOLUME?\n"
     monkeypatch.setenv("TICK_HZ", "-1")
     assert shell("config", "check", "--set", "MT5_MAGIC=0") == 2
-    assert [line.split(":")[0] for line in sorted(shell.err.splitlines())] == ["ERROR MT5_MAGIC", "ERROR TICK_HZ"]
+    starts = [line.split(":")[0] for line in sorted(shell.err.splitlines())]
+    assert starts == ["ERROR MT5_MAGIC", "ERROR TICK_HZ", "WARNING MAX_VOLUM"]
 
 
 def test_config_show_masks_secrets_and_names_sources(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +105,35 @@ def test_config_show_masks_secrets_and_names_sources(shell: Shell, monkeypatch: 
     assert rows["SYMBOLS"] == "A,B .env line 2"
     assert rows["MAX_DAILY_TRADES"] == "off command line"
     assert rows["TRADING_ENABLED"] == "false default"
+
+
+def test_config_show_shows_what_there_is_whatever_is_wrong(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MT5_MAGIC", "abc")
+    monkeypatch.setenv("MT5_PASSWORD", "hunter2")
+    monkeypatch.setenv("BACKEND_WS_URL", "http://me:hunter3@h:1/x")
+    monkeypatch.setenv("MAX_VOLUM", "1")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert shell("config", "show", "--set", "TERMINAL=mt5") == 2
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in shell.out.splitlines()}
+    assert "hunter" not in shell.out + shell.err
+    assert rows["TERMINAL"] == "mt5 command line"
+    assert rows["MT5_PASSWORD"] == "********** environment"
+    assert rows["MT5_MAGIC"] == "abc (!) environment"
+    assert rows["BACKEND_WS_URL"] == "http://***@h:1/x (!) environment"
+    assert rows["TRADING_ENABLED"] == "false default"
+    starts = [line.split(":")[0] for line in shell.err.splitlines()]
+    assert starts[0] == "WARNING MAX_VOLUM"
+    assert sorted(starts[1:]) == [f"ERROR {name}" for name in ("BACKEND_WS_URL", "MT5_LOGIN", "MT5_MAGIC", "TERMINAL")]
+
+
+def test_a_misspelt_name_is_pointed_out_beside_the_fault_it_may_have_caused(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKEND_WS_ULR", "ws://h/")
+    for command in (("config", "check", "--set", "MODE=standard"), ("run", "--mode", "standard")):
+        assert shell(*command) == 2
+        assert "did you mean BACKEND_WS_URL?" in shell.err
+        assert "ERROR BACKEND_WS_URL: is not set" in shell.err
 
 
 @pytest.mark.parametrize(
@@ -276,6 +309,24 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("getpass.getuser", nameless)
     assert talk.user_name() == "local"
+
+
+def test_doctor_gives_its_report_and_no_log(home: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mt5_bridge",
+        "doctor",
+        "--set",
+        f"REDPANDA_BOOTSTRAP_SERVERS=127.0.0.1:{free_port()}",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    told = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=env, timeout=50)
+    assert told.returncode == 1
+    assert told.stderr == ""
+    lines = told.stdout.splitlines()
+    assert lines[0].startswith("check ")
+    assert len(lines) == 11
 
 
 def test_doctor_tells_what_fails_and_what_to_do(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mt5_bridge.core.errors import SettingsError
-from mt5_bridge.settings import SPECS, Loaded, SecretStr, Settings, find_data_dir, load
+from mt5_bridge.settings import SPECS, Loaded, SecretStr, Settings, examine, find_data_dir, load
 from mt5_bridge.settings.loading import from_keyring
 from mt5_bridge.settings.names import ALIASES, FEATURES_TO_COME
 
@@ -210,6 +210,33 @@ def test_no_fault_shows_a_secret(secret: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load({}, {"TERMINAL": "paper", **env}, Path("/nowhere"))
     assert f"zq{secret}" not in str(caught.value)
+
+
+def test_an_address_that_cannot_be_used_is_told_without_its_password(tmp_path: Path) -> None:
+    for address in (
+        "http://me:hunter2@h/",
+        "ws://me:hunter2@[h",
+        "ws://me:hun/ter2@h:port/",
+        "//me:hunter2@",
+        "me:hunter2@h",
+    ):
+        line = one_fault(tmp_path, {"BACKEND_WS_URL": address})
+        assert "hun" not in line
+        assert line.startswith("BACKEND_WS_URL: ")
+
+
+def test_what_is_wrong_stands_beside_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MT5_PASWORD=x\nMT5_PASSWORD=hunter2\nnonsense\n")
+    env = {"TERMINAL": "mt5", "TICK_HZ": "often", "MAX_VOLUME": "3", "GATEWAY_TOKEN": "a\x01b"}
+    found = examine({}, env, tmp_path, keyring=lambda name: None)
+    assert found.settings.max_volume == 3
+    assert found.sources["TICK_HZ"] == "environment"
+    assert found.wrong == {"TICK_HZ": "often", "GATEWAY_TOKEN": "**********"}
+    assert len(found.warnings) == 1
+    with pytest.raises(SettingsError) as caught:
+        load({}, env, tmp_path, keyring=lambda name: None)
+    assert str(caught.value).splitlines() == found.faults
+    assert list(caught.value.hints) == found.warnings, "a misspelt name may be the cause"
 
 
 def test_misspelt_names_are_pointed_out_where_they_are_ours(tmp_path: Path) -> None:
