@@ -102,10 +102,12 @@ class Exits:
         """
         if job.signal.action not in (Action.CLOSE, Action.CLOSE_BY):
             return None  # leaves no trace, and does nothing when done twice
-        picture = await self._desk.earlier(job.created_msc)
-        parts: list[Part] = []
+        earlier = await self._desk.earlier(job.created_msc)
+        picture, parts = earlier.picture, list[Part]()
         for leg in range(_LEGS_MOST):
             magic = self._desk.natural_magic(job.key, leg)
+            if magic not in earlier.magics:
+                continue
             deals = [deal for deal in picture.deals if deal.is_trade and deal.magic == magic]
             if not deals:
                 continue

@@ -25,7 +25,7 @@ from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.results import OrderStats, count, log
-from mt5_bridge.flows.settle import Case, Found, Picture, Settler
+from mt5_bridge.flows.settle import Case, Earlier, Found, Picture, Settler
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import retcodes
@@ -400,7 +400,7 @@ class OrderDesk:
         """What the terminal holds and held since then; see `Settler.picture`."""
         return await self._settler.picture(since_msc)
 
-    async def earlier(self, since_msc: int) -> Picture:
+    async def earlier(self, since_msc: int) -> Earlier:
         """What the terminal holds and held since then; see `Settler.earlier`."""
         return await self._settler.earlier(since_msc)
 

@@ -60,6 +60,32 @@ class Picture(msgspec.Struct, frozen=True):
     past_orders: Sequence[Order]
     deals: Sequence[Deal]
 
+    def magics(self) -> frozenset[int]:
+        """Of everything in it."""
+        lists: tuple[Sequence[Position | Order | Deal], ...] = (
+            self.positions,
+            self.orders,
+            self.past_orders,
+            self.deals,
+        )
+        return frozenset(each.magic for some in lists for each in some)
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What there was a moment ago, read once for many signals that an earlier life may have executed.
+
+    Attributes:
+        picture: everything an intent can have left a trace in.
+        magics: those in it; what has none of them left no trace.
+        since_msc: as far back as was asked for, UTC ms.
+        read_msc: when, UTC ms.
+    """
+
+    picture: Picture
+    magics: frozenset[int]
+    since_msc: int
+    read_msc: int
+
 
 def judge(case: Case, picture: Picture) -> Found | None:
     """What the picture says of an intent; None when it shows no trace."""
@@ -197,7 +223,7 @@ class Settler:
         self._window_ms = int(window_s * 1000)
         self._connected_msc = 0
         self._sharing = asyncio.Lock()
-        self._shared: tuple[int, int, Picture] | None = None
+        self._earlier: Earlier | None = None
         self.open: dict[int, Case] = {}
         self.resolved = 0
         self.abandoned = 0
@@ -226,18 +252,19 @@ class Settler:
         deals = await self._terminal.get_history_deals(since, until, priority=priority)
         return Picture(snapshot.positions, snapshot.orders, past, deals)
 
-    async def earlier(self, since_msc: int) -> Picture:
+    async def earlier(self, since_msc: int) -> Earlier:
         """A `picture` at most a second old, shared: what an earlier life did does not change any more.
 
         Raises:
             MT5Error: the read was not complete; it says nothing.
         """
         async with self._sharing:
-            now = self._clock.now_ms()
-            if self._shared is None or since_msc < self._shared[0] or not 0 <= now - self._shared[1] < _SHARED_MS:
+            now, last = self._clock.now_ms(), self._earlier
+            if last is None or since_msc < last.since_msc or not 0 <= now - last.read_msc < _SHARED_MS:
                 since = min(since_msc, now - MINUTE)
-                self._shared = (since, now, await self.picture(since))
-            return self._shared[2]
+                picture = await self.picture(since)
+                last = self._earlier = Earlier(picture, picture.magics(), since, now)
+            return last
 
     async def fill(self, case: Case, order: int) -> Found | None:
         """What the deals of an order that has just filled come to; None while history lacks them.

@@ -345,10 +345,13 @@ class Trader:
         probe = OrderRequest(deed=deed, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
         intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
         try:
-            found = judge_case(self._desk.case(intent, job.created_msc), await self._desk.earlier(job.created_msc))
+            earlier = await self._desk.earlier(job.created_msc)
         except MT5Error as error:
             await self._desk.protect(self.deny(job, Denial(code=Reason.NOT_READY, detail=str(error))))
             return True
+        if intent.magic not in earlier.magics:
+            return False
+        found = judge_case(self._desk.case(intent, job.created_msc), earlier.picture)
         if found is None:
             return False
         sent = Sent(state=found.state, request=probe, found=found, detail="executed before this journal began")
