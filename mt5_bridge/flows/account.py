@@ -1,7 +1,7 @@
 """Keeps the picture of the account fresh and tells what changed in it: positions, pendings, the account itself."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -23,10 +23,13 @@ from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.signals import is_command
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.rows import StoredIntent
 from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
 
 KNOWN_MEMO = "book"
 REFRESH_S = 0.5
+_SPACING_S = 0.05
+"""Between announcements: what many orders change in that time is looked up and written together."""
 _HISTORY_TRIES = 5
 _HISTORY_PAUSE_S = 0.2
 _ACCOUNT_SLOT = "account_info"
@@ -126,6 +129,7 @@ class AccountFlow:
             await self._book.reconciled.wait()
             self._changed.clear()
             await self._announce_differences()
+            await asyncio.sleep(_SPACING_S)
 
     async def run_account(self) -> None:
         """Send `account_info` every ACCOUNT_INTERVAL and on change, to the socket and the topic."""
@@ -214,30 +218,33 @@ class AccountFlow:
     async def _events(
         self, opened: list[Position], closed: list[Position], placed: list[Order], gone: list[Order]
     ) -> list[changes.Announced]:
-        signals = await self._signal_ids([*opened, *closed], [*placed, *gone])
-        events = [self._outbox.event("position_opened", position_message(p, signals.get(p.magic))) for p in opened]
         # Together: each may have to wait for a history that lags.
-        events += await asyncio.gather(*(self._closed_event(p, signals) for p in closed))
-        events += [self._pending_event(order, "placed", signals) for order in placed]
-        ends = await asyncio.gather(*(self._how_ended(order) for order in gone))
-        return events + [self._pending_event(o, end, signals) for o, end in zip(gone, ends, strict=True)]
+        ended = list(zip(closed, await asyncio.gather(*map(self._closing_deals, closed)), strict=True))
+        ends = await asyncio.gather(*map(self._how_ended, gone))
+        magics = {position.magic for position in (*opened, *closed)} | {order.magic for order in (*placed, *gone)}
+        magics |= {deal.magic for _, deals in ended for deal in deals[-1:]}
+        intents = await self._journal.intents_by_magic(magics - {0})
+        signals = {magic: intent.key for magic, intent in intents.items()}
+        return [
+            *(self._outbox.event("position_opened", position_message(p, signals.get(p.magic))) for p in opened),
+            *(self._closed_event(position, deals, intents) for position, deals in ended),
+            *(self._pending_event(order, "placed", signals) for order in placed),
+            *(self._pending_event(order, end, signals) for order, end in zip(gone, ends, strict=True)),
+        ]
 
-    async def _signal_ids(self, positions: Iterable[Position], orders: Iterable[Order]) -> dict[int, str]:
-        magics = {p.magic for p in positions if p.magic} | {o.magic for o in orders if o.magic}
-        intents = await self._journal.intents_by_magic(magics)
-        return {magic: intent.key for magic, intent in intents.items()}
-
-    async def _closed_event(self, position: Position, signals: dict[int, str]) -> changes.Announced:
-        deals = await self._closing_deals(position)
+    def _closed_event(
+        self, position: Position, deals: list[Deal], intents: Mapping[int, StoredIntent]
+    ) -> changes.Announced:
         volume = sum(deal.volume for deal in deals)
-        reason = await self._why_closed(deals)
+        reason = _why_closed(deals, intents)
         logger.bind(event="position_closed", ticket=position.ticket, reason=reason).info(
             "Position closed: {symbol} {ticket} ({reason})",
             symbol=position.symbol,
             ticket=position.ticket,
             reason=reason,
         )
-        message = position_message(position, signals.get(position.magic))
+        opened = intents.get(position.magic)
+        message = position_message(position, opened.key if opened else None)
         closed = PositionClosed(
             **{name: getattr(message, name) for name in message.__struct_fields__},
             price_close=sum(d.price * d.volume for d in deals) / volume if volume else None,
@@ -251,40 +258,51 @@ class AccountFlow:
         return self._outbox.event("position_closed", closed)
 
     async def _closing_deals(self, position: Position) -> list[Deal]:
-        """History may lag behind the positions: asked again a few times."""
+        """The deals against a position since it was opened. History may lag behind the positions: asked a few times."""
         for _ in range(_HISTORY_TRIES):
-            deals = await self._terminal.get_history_deals(position=position.identifier or position.ticket)
-            closing = [d for d in deals if d.is_trade and d.entry is not DealEntry.IN]
+            deals = await self._terminal.get_history_deals(
+                position=position.identifier or position.ticket, priority=Priority.NORMAL
+            )
+            # On netting one identifier lives on through reversals: a deal of the position's own side opened it.
+            closing = [
+                deal
+                for deal in deals
+                if deal.is_trade
+                and deal.entry is not DealEntry.IN
+                and deal.side is position.side.opposite
+                and deal.time_msc >= position.time_msc
+            ]
             if closing:
                 return closing
             await asyncio.sleep(_HISTORY_PAUSE_S)
         return []
 
-    async def _why_closed(self, deals: list[Deal]) -> str:
-        if not deals:
-            return "manual"
-        last = deals[-1]
-        if last.reason in _REASONS:
-            return _REASONS[last.reason]
-        intent = (await self._journal.intents_by_magic([last.magic])).get(last.magic)
-        if intent is None:
-            return "manual"
-        person = intent.action == EMERGENCY or is_command(intent.key)
-        return "command" if person else "signal"
-
     async def _how_ended(self, order: Order) -> str:
         """History may lag here, too; an order nothing is known of counts as filled when something came of it."""
         for _ in range(_HISTORY_TRIES):
-            past = await self._terminal.get_history_orders(ticket=order.ticket)
+            past = await self._terminal.get_history_orders(ticket=order.ticket, priority=Priority.NORMAL)
             if past:
                 return _ENDS.get(past[-1].state, "filled")
             if order.ticket in self._book.positions:
                 return "filled"
             await asyncio.sleep(_HISTORY_PAUSE_S)
-        return "filled" if await self._terminal.get_history_deals(ticket=order.ticket) else "cancelled"
+        deals = await self._terminal.get_history_deals(ticket=order.ticket, priority=Priority.NORMAL)
+        return "filled" if deals else "cancelled"
 
     def _pending_event(self, order: Order, state: str, signals: dict[int, str]) -> changes.Announced:
         message = PendingChanged(
             ticket=order.ticket, state=state, signal_id=signals.get(order.magic), symbol=order.symbol
         )
         return self._outbox.event("pending_changed", message)
+
+
+def _why_closed(deals: list[Deal], intents: Mapping[int, StoredIntent]) -> str:
+    if not deals:
+        return "manual"
+    last = deals[-1]
+    if last.reason in _REASONS:
+        return _REASONS[last.reason]
+    intent = intents.get(last.magic)
+    if intent is None:
+        return "manual"
+    return "command" if intent.action == EMERGENCY or is_command(intent.key) else "signal"
