@@ -206,6 +206,9 @@ class SignalConsumer:
             elif node not in pending:
                 by_node.setdefault(node, {})[partition] = self._next[partition]
         wait_ms = self._patience.wait_ms((time.monotonic() - self._last_record) * 1000)
+        if len(by_node) == 1 and not pending:
+            ((node, positions),) = by_node.items()  # the usual broker: no task is needed to wait for one
+            return await self._take_all(await self._fetch(reader, node, positions, wait_ms), again=homeless)
         for node, positions in by_node.items():
             work = self._fetch(reader, node, positions, wait_ms)
             pending[node] = asyncio.create_task(work, name=f"redpanda-fetch-{node}")
@@ -213,10 +216,12 @@ class SignalConsumer:
             await asyncio.sleep(_RETRY_SECONDS)
             return True
         done, _ = await asyncio.wait(pending.values(), timeout=_REFRESH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        again = homeless
-        for node in [node for node, task in pending.items() if task in done]:
-            for fetched in pending.pop(node).result():
-                again |= await self._take_in(fetched)
+        finished = [node for node, task in pending.items() if task in done]
+        return await self._take_all([one for node in finished for one in pending.pop(node).result()], again=homeless)
+
+    async def _take_all(self, found: list[Fetched], *, again: bool) -> bool:
+        for fetched in found:
+            again |= await self._take_in(fetched)
         if again:
             await asyncio.sleep(_RETRY_SECONDS)
         return again

@@ -6,6 +6,7 @@ or raise `CancelledError` on a dead broker. Its client, protocol and record deco
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+
+from mt5_bridge.redpanda.repeat import Repeated
 
 _LATEST, _EARLIEST = -1, -2
 _MAX_BYTES = 1 << 20
@@ -53,6 +56,16 @@ class Fetched(msgspec.Struct, frozen=True):
     corrupt: bool = False
 
 
+@dataclass(slots=True)
+class _Fetch:
+    """What a node was asked last, and what it answered: an idle topic is asked the same for hours."""
+
+    asked: tuple[int, dict[int, int]]
+    request: Repeated
+    answer: Any = None
+    fetched: list[Fetched] = field(default_factory=list)
+
+
 class Reader:
     """Reads one topic over connections of its own.
 
@@ -64,6 +77,7 @@ class Reader:
         self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
         self._client.set_topics([topic])
         self._coordinator: int | None = None
+        self._fetches: dict[int, _Fetch] = {}
 
     async def connect(self) -> None:
         """Connects to the cluster."""
@@ -91,14 +105,21 @@ class Reader:
 
     async def fetch(self, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
         """Asks a node for records of its partitions from those offsets on; it may wait so long for the first."""
-        wanted = [(partition, offset, _MAX_BYTES) for partition, offset in positions.items()]
-        request = FetchRequest(wait_ms, 1, 8 * _MAX_BYTES, READ_COMMITTED, [(self.topic, wanted)])
-        answer = await self._client.send(node, request)
-        return [
-            self._decode(answer.API_VERSION, row, positions[row[0]])
-            for _, partitions in answer.topics
-            for row in partitions
-        ]
+        asked = (wait_ms, dict(positions))
+        before = self._fetches.get(node)
+        if before is None or before.asked != asked:
+            wanted = [(partition, offset, _MAX_BYTES) for partition, offset in positions.items()]
+            request = FetchRequest(wait_ms, 1, 8 * _MAX_BYTES, READ_COMMITTED, [(self.topic, wanted)])
+            before = self._fetches[node] = _Fetch(asked, Repeated(request))
+        answer = await self._client.send(node, before.request)
+        if answer is not before.answer:
+            before.answer = answer
+            before.fetched = [
+                self._decode(answer.API_VERSION, row, positions[row[0]])
+                for _, partitions in answer.topics
+                for row in partitions
+            ]
+        return before.fetched
 
     async def commit(self, group: str, offsets: Mapping[int, int]) -> None:
         """Tells the group's coordinator, for whoever watches the lag."""
