@@ -5,19 +5,26 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
-from mt5_bridge.settings import SecretStr, Settings
+from mt5_bridge.settings import SecretStr, Settings, is_guessable
 
 MASK = "***"
 _WHOLE_WORD_BELOW = 8
 """Shorter secrets are masked only where they stand alone: `1234` must not hide every ticket that contains it."""
 
 _NAMES = r"pass(?:word|wd|phrase)?|pwd|secret|token|api[_-]?key|hmac[_-]?key|signature|authorization"
+_PROSE = (
+    r"(?:is|are|was|has|needs?|must|may|can|cannot|does|not|no|the|a|so|it|which|written|sends|holds|missing)[\s;]+\w"
+)
+"""What follows a setting's name and a colon where it is talked about: a verdict, not its value."""
+
+_NAMED = rf"""(?im)((?:\b|_)(?:{_NAMES})["']?\s*"""
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{4,}"), rf"\1 {MASK}"),
     (re.compile(r"(\w://[^\s/:@]*):[^\s/@]+@"), rf"\1:{MASK}@"),
+    (re.compile(rf"""{_NAMED}[:=]\s*b?)(["'])(?:\\.|(?!\2).)+(?:\2|$)"""), rf"\1\2{MASK}\2"),
     (
         re.compile(
-            rf"""(?i)((?:\b|_)(?:{_NAMES})["']?\s*[:=]\s*(?:b(?=["']))?["']?)(?!\*|bearer\b|basic\b|None\b)[^\s"',;&)}}\]]+"""
+            rf"""{_NAMED}(?:=|:(?!\s+{_PROSE}))\s*)(?!["']|b["']|(?:bearer|basic)\s|None(?:[\s"',;&)}}\]]|$))[^\s"',;&)}}\]]+"""
         ),
         rf"\1{MASK}",
     ),
@@ -33,9 +40,10 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form for secret in secrets if secret for form in _forms(secret)}
+        forms = {form: is_guessable(secret) for secret in secrets if secret for form in _forms(secret)}
         # The longest first, so that a secret within another leaves nothing of the longer one.
-        alternatives = "|".join(_guarded(form) for form in sorted(forms, key=lambda form: (-len(form), form)))
+        longest_first = sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
+        alternatives = "|".join(_guarded(form, guessable) for form, guessable in longest_first)
         self._known = re.compile(alternatives) if alternatives else None
 
     def text(self, text: str) -> str:
@@ -70,8 +78,10 @@ def _forms(secret: str) -> set[str]:
     }
 
 
-def _guarded(form: str) -> str:
+def _guarded(form: str, guessable: bool) -> str:
     escaped = re.escape(form)
+    if guessable:
+        return rf"(?<=[\"']){escaped}(?=[\"'])"  # bare it is a word like any other
     return escaped if len(form) >= _WHOLE_WORD_BELOW else rf"(?<![A-Za-z0-9]){escaped}(?![A-Za-z0-9])"
 
 

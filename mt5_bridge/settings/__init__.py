@@ -5,7 +5,7 @@ from mt5_bridge.settings.loading import KEYRING_SERVICE, KEYRING_WORD, Loaded, e
 from mt5_bridge.settings.model import Settings
 from mt5_bridge.settings.names import SPECS, Spec
 from mt5_bridge.settings.places import prepare_data_dir, user_data_dir
-from mt5_bridge.settings.secret import SecretStr, without_password
+from mt5_bridge.settings.secret import SecretStr, is_guessable, without_password
 
 __all__ = [
     "KEYRING_SERVICE",
@@ -18,6 +18,7 @@ __all__ = [
     "Spec",
     "examine",
     "find_data_dir",
+    "is_guessable",
     "load",
     "prepare_data_dir",
     "user_data_dir",

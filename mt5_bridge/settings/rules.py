@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mt5_bridge.settings.model import Settings
+from mt5_bridge.settings.secret import SecretStr, is_guessable
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SHORT_KEY = 16
@@ -127,7 +128,14 @@ def _no_file(name: str, path: Path, what: str) -> Contradiction:
 
 def doubts(settings: Settings) -> list[str]:
     """What is allowed but deserves a second look, one line each."""
-    return [*_doubts_of_backend(settings), *_doubts_of_trading(settings)]
+    return [*_doubts_of_secrets(settings), *_doubts_of_backend(settings), *_doubts_of_trading(settings)]
+
+
+def _doubts_of_secrets(settings: Settings) -> Iterator[str]:
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr) and is_guessable(value.get_secret_value()):
+            yield f"{name.upper()}: is so short or common a word that it is no secret, and the log cannot hide it"
 
 
 def _doubts_of_backend(settings: Settings) -> Iterator[str]:

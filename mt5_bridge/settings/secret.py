@@ -2,6 +2,16 @@
 
 import re
 
+LEAST_LENGTH = 4
+_WORDS = """
+    account admin backend bridge broker changeme closed connected daemon debug default demo disconnected error event
+    false info journal kafka login market metatrader mode none null order orders paper pass password placed position
+    positions postgres producer redis redpanda root secret server signal signals standard start started stop stopped
+    symbol test ticks token trading true user volume warning
+"""
+COMMON = frozenset(_WORDS.split())
+"""Words that stand in every log: to blot them out would hide the lines and show the password."""
+
 _WHO = re.compile(r"((?:\w+:)?//)\S*@|(?<!\S)[^\s/@:]+:[^\s@]*@")
 
 
@@ -30,6 +40,11 @@ class SecretStr:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled: it would leave the process in clear")
+
+
+def is_guessable(value: str) -> bool:
+    """Whether a secret is none: too short or too common a word to be told from any other text."""
+    return len(value) < LEAST_LENGTH or value.lower() in COMMON
 
 
 def without_password(text: str) -> str:

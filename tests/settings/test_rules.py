@@ -91,11 +91,13 @@ def test_a_wrong_value_is_told_once(tmp_path: Path) -> None:
     ("env", "start"),
     [
         ({"BACKEND_WS_URL": "ws://127.0.0.1/"}, "BACKEND_AUTH_TOKEN: is not set"),
-        ({"BACKEND_WS_URL": "ws://far.example/", "BACKEND_AUTH_TOKEN": "t"}, "BACKEND_WS_URL: the token travels"),
+        ({"BACKEND_WS_URL": "ws://far.example/", "BACKEND_AUTH_TOKEN": "t0ken"}, "BACKEND_WS_URL: the token travels"),
         ({"CRYPTO_PAIRS": "BTCUSD"}, "CRYPTO_PAIRS: is set, but"),
         ({"TRADING_ENABLED": "1", "REQUIRE_STOP_LOSS": "0"}, "REQUIRE_STOP_LOSS: is false"),
         ({"TRADING_ENABLED": "1", "SIMULATION_MODE": "1"}, "SIMULATION_MODE: is true"),
         ({"EMERGENCY_STOP": "1"}, "EMERGENCY_STOP: is true"),
+        ({"MT5_PASSWORD": "abc"}, "MT5_PASSWORD: is so short or common"),
+        ({"GATEWAY_TOKEN": "Changeme"}, "GATEWAY_TOKEN: is so short or common"),
         ({"SIGNAL_HMAC_KEY": "short"}, "SIGNAL_HMAC_KEY: is shorter"),
     ],
 )
@@ -108,7 +110,7 @@ def test_doubts(tmp_path: Path, env: dict[str, str], start: str) -> None:
 def test_no_doubts_about_the_usual(tmp_path: Path) -> None:
     env = {
         "BACKEND_WS_URL": "wss://far.example/",
-        "BACKEND_AUTH_TOKEN": "t",
+        "BACKEND_AUTH_TOKEN": "t0ken",
         "TRADING_ENABLED": "true",
         "SIGNAL_HMAC_KEY": "a key that nobody guesses",
     }
