@@ -5,6 +5,7 @@ quotes, numbers of a few digits) is turned into text once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from math import isfinite
 from struct import Struct
 from typing import TypeVar
@@ -140,9 +141,13 @@ def encode_ticks(
     return records
 
 
+_names: _Memo[str] = _Memo(lambda symbol: msgspec.json.encode(symbol).decode())
+_stamp = lru_cache(maxsize=4)(iso)
+"""All symbols of one poll are stamped with the same time."""
+
+
 def _head(symbol: str, now_msc: int) -> str:
-    name = msgspec.json.encode(symbol).decode()
-    return f'{{"type":"tick_data","timestamp":"{iso(now_msc)}","data":{{"symbol":{name},"bid":'
+    return f'{{"type":"tick_data","timestamp":"{_stamp(now_msc)}","data":{{"symbol":{_names[symbol]},"bid":'
 
 
 class TickFramer:

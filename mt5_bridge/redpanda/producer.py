@@ -80,6 +80,7 @@ class Producer:
         self._ended: asyncio.Future[str] | None = None
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._open: set[asyncio.Future[None]] = set()
+        self._weighed: tuple[Headers, int] = ((), weight(None, (), None))
         self._gate = asyncio.Lock()
         self._freed = asyncio.Event()
         self._settled_down = asyncio.Event()
@@ -238,7 +239,9 @@ class Producer:
     def _sizes(self, key: bytes | None, records: Sequence[Record], headers: Headers) -> tuple[int, int]:
         """At most so many bytes all of them take, and the largest one."""
         lengths = [0 if value is None else len(value) for _, value in records]
-        each = weight(key, headers, None)
+        if headers is not self._weighed[0]:
+            self._weighed = (headers, weight(None, headers, None))
+        each = self._weighed[1] + len(key or b"")
         return sum(lengths) + each * len(lengths), each + max(lengths)
 
     async def _run(self) -> None:
