@@ -9,8 +9,9 @@ from loguru import logger
 
 from mt5_bridge.core import exits as plan
 from mt5_bridge.core import sizing
-from mt5_bridge.core.decision import Denial
+from mt5_bridge.core.decision import Approval, Denial
 from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core.guards import reduces_risk
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
 from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, SymbolInfo
@@ -174,7 +175,8 @@ class Exits:
         positions = tuple(self._book.positions.values())
         owned: dict[int, float] | None = None
         if self._book.netting and not job.signal.position:
-            owned = await self._ownership.volumes(self._held(symbol.name), netting=True)
+            opened_with = targets.magics if job.signal.target_signal_id else None
+            owned = await self._ownership.volumes(self._held(symbol.name), netting=True, opened_with=opened_with)
         ours = await self._ours(symbol.name, owned)
         chosen = plan.choose(job.signal, symbol.name, positions, ours, targets.magics, targets.tickets)
         if isinstance(chosen, Denial):
@@ -212,25 +214,39 @@ class Exits:
         return [part]
 
     async def _change_part(self, job: Job, symbol: SymbolInfo, targets: Targets) -> list[Part] | Denial:
-        target = plan.find_target(
-            job.signal,
-            tuple(self._book.positions.values()),
-            tuple(self._book.orders.values()),
-            targets.magics,
-            targets.tickets,
-        )
-        if isinstance(target, Denial):
-            return target
-        modify = job.signal.action is Action.MODIFY
-        decision = await self._judge.change(job, symbol, target) if modify else self._judge.exit(job, symbol, target)
-        if isinstance(decision, Denial):
-            return decision
+        while True:
+            target = plan.find_target(
+                job.signal,
+                self._book.listed_positions,
+                self._book.listed_orders,
+                targets.magics,
+                targets.tickets,
+            )
+            if isinstance(target, Denial):
+                return target
+            decision = await self._judged(job, symbol, target)
+            if not isinstance(decision, Denial):
+                break
+            if decision.code is not Reason.THROTTLED:
+                return decision
+            if (denial := await self._judge.make_room(job)) is not None:
+                return denial
+            await self._book.refresh()
         magic = await self._desk.magic(job.key, 0, job.free_magic)
         if job.signal.action is Action.CANCEL:
             assert isinstance(target, Order)
             return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
         request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
         return [self._part(job, 0, request, target)]
+
+    async def _judged(self, job: Job, symbol: SymbolInfo, target: Position | Order) -> Approval | Denial:
+        """A MODIFY that raises risk takes its place in the rate in the same turn of the loop."""
+        if job.signal.action is not Action.MODIFY:
+            return self._judge.exit(job, symbol, target)
+        decision = await self._judge.change(job, symbol, target)
+        if not isinstance(decision, Denial) and not reduces_risk(job.signal, target):
+            self._judge.took_slot()
+        return decision
 
     def _part(self, job: Job, leg: int, request: OrderRequest, target: Position | Order) -> Part:
         volume = target.volume if isinstance(target, Position) else None

@@ -1,5 +1,6 @@
 """Collects the facts of a decision and asks the guards."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -196,6 +197,19 @@ class Judge:
         """How long an opening has to wait now for MAX_ORDERS_PER_SECOND."""
         return throttle.wait_ms(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
 
+    async def make_room(self, job: Job) -> Denial | None:
+        """Wait for room in the rate, within the signal's time; what may be sent is to be judged anew afterwards.
+
+        Returns:
+            A denial, at once, when there will be none in that time.
+        """
+        limits, wait = self._limits(), self.throttle_wait_ms()
+        if self._clock.now_ms() + wait > job.deadline_msc(limits.signal_max_age_ms):
+            self.throttled(job.key)
+            return over_rate(limits.max_orders_per_second)
+        await asyncio.sleep(wait / 1000)
+        return None
+
     def took_slot(self) -> None:
         """An opening goes out now."""
         self.rate.sent = throttle.record(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
@@ -241,6 +255,15 @@ class Judge:
 
 def _requester(job: Job) -> Requester:
     return Requester.PERSON if job.person else Requester.SIGNAL
+
+
+def over_rate(per_second: float | None) -> Denial:
+    """There will be no room in the rate within the signal's time."""
+    return Denial(
+        code=Reason.THROTTLED,
+        detail=f"more than {per_second:g} orders a second; the signal's time ends before its turn",
+        limit=per_second,
+    )
 
 
 def unavailable(error: MT5Error) -> Denial:

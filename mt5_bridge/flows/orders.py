@@ -368,11 +368,15 @@ class OrderDesk:
                     origin=Origin.RULE,
                 )
             )
-        reason = Reason.REQUOTES if verdict is Verdict.RETRY else Reason.TERMINAL_REFUSED
         if verdict is Verdict.NOT_SENT:
             detail = answer.last_error_text or detail
         return Sent(
-            state=IntentState.REJECTED, request=request, answer=answer, reason=reason, detail=detail, sent_msc=sent_msc
+            state=IntentState.REJECTED,
+            request=request,
+            answer=answer,
+            reason=retcodes.reason(answer.retcode),
+            detail=detail,
+            sent_msc=sent_msc,
         )
 
     @staticmethod

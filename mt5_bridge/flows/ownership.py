@@ -43,9 +43,20 @@ class Ownership:
             return mine
 
     async def volumes(
-        self, positions: Iterable[Position], *, netting: bool, priority: Priority = Priority.HIGH
+        self,
+        positions: Iterable[Position],
+        *,
+        netting: bool,
+        opened_with: frozenset[int] | None = None,
+        priority: Priority = Priority.HIGH,
     ) -> dict[int, float]:
         """By ticket, how many lots of each position are ours; 0: none.
+
+        Args:
+            positions: those asked about.
+            netting: one position a symbol.
+            opened_with: on netting no more than what was opened with these magics.
+            priority: among the terminal's calls.
 
         Raises:
             MT5Error: the deals of a netting position cannot be read.
@@ -54,9 +65,9 @@ class Ownership:
         if not netting:
             mine = await self.ours(position.magic for position in held)
             return {p.ticket: p.volume if p.magic in mine else 0.0 for p in held}
-        return {position.ticket: await self._net(position, priority) for position in held}
+        return {position.ticket: await self._net(position, opened_with, priority) for position in held}
 
-    async def _net(self, position: Position, priority: Priority) -> float:
+    async def _net(self, position: Position, opened_with: frozenset[int] | None, priority: Priority) -> float:
         deals = await self._terminal.get_history_deals(
             position=position.identifier or position.ticket, priority=priority
         )
@@ -66,4 +77,8 @@ class Ownership:
             for deal in deals
             if deal.is_trade and deal.magic in mine and deal.entry is not DealEntry.OUT_BY
         )
-        return max(0.0, min(round(signed if position.side is Side.BUY else -signed, 8), position.volume))
+        most = position.volume
+        if opened_with is not None:
+            opened = sum(d.volume for d in deals if d.magic in opened_with and d.side is position.side)
+            most = min(most, round(opened, 8))
+        return max(0.0, min(round(signed if position.side is Side.BUY else -signed, 8), most))

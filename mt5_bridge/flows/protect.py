@@ -126,7 +126,8 @@ class StopGuard:
             if position.magic == intent.magic:
                 return position
         if self._book.netting:
-            return next((p for p in self._book.positions.values() if p.symbol == intent.request.symbol), None)
+            # One position a symbol. On the other side of the order it was only reduced: its own stop stands.
+            return next((p for p in self._book.positions.values() if _grown_by(p, intent.request)), None)
         return None
 
     def _half_tick(self, symbol: str) -> float:
@@ -163,7 +164,7 @@ class StopGuard:
             if _protected(left, intent.request, self._half_tick(left.symbol), anew=anew):
                 self._report(job, Status.FILLED, "it is set now", None)
                 return
-            sent = await self._close_once(job, left)
+            sent = await self._close_once(job, left, intent.request)
             if sent.state is IntentState.CLOSED:
                 self._report(job, Status.CLOSED, "the position was closed", sent)
                 return
@@ -176,10 +177,12 @@ class StopGuard:
             left = self._position(intent)
         self._report(job, Status.CLOSED, "the position is closed", None)
 
-    async def _close_once(self, job: Job, position: Position) -> Sent:
+    async def _close_once(self, job: Job, position: Position, opening: OrderRequest) -> Sent:
         quote = await self._quote(position)
+        # On netting the position may hold more than this order's part of it.
+        volume = min(position.volume, opening.volume) if self._book.netting else position.volume
         request = plan.close_request(
-            plan.Close(position, position.volume),
+            plan.Close(position, volume),
             quote,
             magic=0,
             comment=comment_for("stop not set"),
@@ -254,6 +257,11 @@ class StopGuard:
             supersedes=job.event_id,
         )
         self._desk.spawn(self._desk.correct(job, report))
+
+
+def _grown_by(position: Position, opening: OrderRequest) -> bool:
+    """Whether an opening that filled is part of a netting position."""
+    return position.symbol == opening.symbol and position.side is opening.type.side
 
 
 def _protected(position: Position, asked: OrderRequest, half_tick: float, *, anew: bool = False) -> bool:

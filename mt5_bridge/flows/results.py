@@ -41,8 +41,8 @@ def count(stats: OrderStats, final: OrderResult) -> None:
 def log(final: OrderResult) -> None:
     """One line for people, with fields for machines."""
     words = {
-        Status.FILLED: "Order filled",
-        Status.PARTIAL: "Order partially filled",
+        Status.FILLED: "Order placed and filled",
+        Status.PARTIAL: "Order placed and filled in part",
         Status.PLACED: "Order placed",
         Status.CLOSED: "Position closed",
         Status.MODIFIED: "Modified",

@@ -16,7 +16,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits, on_the_grid
 from mt5_bridge.flows.job import Job, result
-from mt5_bridge.flows.judge import Judge
+from mt5_bridge.flows.judge import Judge, over_rate
 from mt5_bridge.flows.lanes import Lanes
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.protect import StopGuard
@@ -132,10 +132,8 @@ class Trader:
                 return self._reserved(job, magic, *decided)
             limits, now = self._judge.limits, self._clock.now_ms()
             self._shed(job, now + wait, limits.max_orders_per_second or 1.0)
-            if now + wait > job.deadline_msc(limits.signal_max_age_ms):
-                self._judge.throttled(job.key)
-                return _over_rate(limits.max_orders_per_second)
-            await asyncio.sleep(wait / 1000)
+            if (denial := await self._judge.make_room(job)) is not None:
+                return denial
 
     def _reserved(
         self, job: Job, magic: int, symbol: SymbolInfo, facts: OrderFacts, approval: Approval
@@ -193,7 +191,7 @@ class Trader:
 
         for job in self.lanes.drop(head.signal.symbol.upper(), hopeless):
             self._judge.throttled(job.key)
-            self._desk.spawn(self.deny(job, _over_rate(per_second)))
+            self._desk.spawn(self.deny(job, over_rate(per_second)))
 
     async def _execute(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
         try:
@@ -403,11 +401,3 @@ def _side(job: Job) -> Side:
     side = job.signal.action.side
     assert side is not None
     return side
-
-
-def _over_rate(per_second: float | None) -> Denial:
-    return Denial(
-        code=Reason.THROTTLED,
-        detail=f"more than {per_second:g} orders a second; the signal's time ends before its turn",
-        limit=per_second,
-    )

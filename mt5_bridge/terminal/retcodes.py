@@ -5,6 +5,7 @@ in no table is unknown, never a failure: the order may exist.
 """
 
 from mt5_bridge.core.intent import Verdict
+from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import TradeResult
 from mt5_bridge.terminal.failures import NOT_SENT
 
@@ -49,6 +50,29 @@ _VERDICTS: dict[int, Verdict] = {
     10043: Verdict.FINAL,
     10044: Verdict.FINAL,
     10045: Verdict.FINAL,
+}
+
+_REASONS: dict[int, Reason] = {
+    10004: Reason.REQUOTES,
+    10013: Reason.INVALID,
+    10014: Reason.INVALID,
+    10015: Reason.INVALID,
+    10016: Reason.STOPS_LEVEL,
+    10017: Reason.SYMBOL_BLOCKED,
+    10018: Reason.MARKET_CLOSED,
+    10019: Reason.MARGIN,
+    10020: Reason.REQUOTES,
+    10021: Reason.NO_QUOTE,
+    10022: Reason.EXPIRED,
+    10024: Reason.THROTTLED,
+    10026: Reason.NOT_READY,
+    10027: Reason.NOT_READY,
+    10032: Reason.NOT_READY,
+    10033: Reason.POSITIONS,
+    10034: Reason.MAX_VOLUME,
+    10035: Reason.INVALID,
+    10036: Reason.NOT_FOUND,
+    10040: Reason.POSITIONS,
 }
 
 _TEXTS: dict[int, str] = {
@@ -101,6 +125,11 @@ def classify(result: TradeResult) -> Verdict:
     if result.retcode is None:
         return Verdict.NOT_SENT if result.last_error in NOT_SENT else Verdict.UNKNOWN
     return _VERDICTS.get(result.retcode, Verdict.UNKNOWN)
+
+
+def reason(code: int | None) -> Reason:
+    """The published reason of a refusal with that code."""
+    return Reason.TERMINAL_REFUSED if code is None else _REASONS.get(code, Reason.TERMINAL_REFUSED)
 
 
 def text(retcode: int | None) -> str:

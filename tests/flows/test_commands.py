@@ -109,7 +109,7 @@ async def test_a_refusal_of_the_terminal_is_the_answers_error(tmp_path: Path) ->
     async with FlowKit.open(tmp_path) as kit:
         ticket = held(kit)
         kit.terminal.script(Refused(10018))
-        assert await refused(kit, "close_position", ticket=ticket) == "terminal_refused"
+        assert await refused(kit, "close_position", ticket=ticket) == "market_closed"
 
 
 @simulated
@@ -163,7 +163,7 @@ async def test_close_all_says_what_is_left(tmp_path: Path) -> None:
         answer = await ask(kit, "close_all")
         assert answer["error"]["code"] == "not_all_closed"
         assert f"closed [{first}]" in answer["error"]["message"]
-        assert f"{second} terminal_refused" in answer["error"]["message"]
+        assert f"{second} market_closed" in answer["error"]["message"]
         kit.terminal.failures["snapshot"] = MT5ConnectionError("pipe")
         assert await refused(kit, "close_all") == "terminal_unavailable"
 

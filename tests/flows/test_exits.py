@@ -168,7 +168,7 @@ async def test_refusals_of_a_close(tmp_path: Path) -> None:
         kit.terminal.script(Refused(10018), Executed())
         await kit.send("CLOSE", signal_id="c1")
         result = await kit.result("c1")
-        assert (result["status"], result["reason"], result["retcode"]) == ("partial", "terminal_refused", 10018)
+        assert (result["status"], result["reason"], result["retcode"]) == ("partial", "market_closed", 10018)
         assert result["volume_filled"] == 0.2
         kit.terminal.script(Refused(10018))
         await kit.send("CLOSE", signal_id="c2")
@@ -392,7 +392,53 @@ async def test_on_netting_a_short_is_ours_by_our_sells(tmp_path: Path) -> None:
         assert (await kit.result("c1"))["volume_filled"] == 0.2
 
 
+@simulated
+async def test_on_netting_a_close_by_signal_leaves_what_other_signals_opened(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        for name, volume in (("a", 0.2), ("b", 0.1)):
+            await kit.send("BUY", signal_id=name, volume=volume, stop_loss=1.095)
+            await kit.result(name)
+        await kit.idle()
+        await kit.send("CLOSE", signal_id="c1", target_signal_id="b")
+        assert (await kit.result("c1"))["volume_filled"] == 0.1
+        (left,) = kit.terminal.positions.values()
+        assert left.volume == 0.2
+
+
 # --- CLOSE_BY, MODIFY, CANCEL
+
+
+@simulated
+async def test_a_modify_that_raises_risk_keeps_to_the_rate(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a", volume=0.01)
+        await asyncio.sleep(2)
+        kit.limit(max_orders_per_second=1.0, throttle_latch=1)
+        began = kit.clock.now_ms()
+        for number in range(3):
+            stop = 1.09 - number / 1000
+            await kit.send("MODIFY", signal_id=f"m{number}", position=position.ticket, stop_loss=stop, ttl_ms=4000)
+        assert (await kit.result("m2"))["status"] == "modified"
+        assert kit.clock.now_ms() - began >= 2000
+        await kit.send("MODIFY", signal_id="late", position=position.ticket, stop_loss=1.08, ttl_ms=500)
+        result = await kit.result("late")
+        assert (result["status"], result["reason"]) == ("denied", "throttled")
+        assert kit.latch.halt.state is HaltState.REDUCING
+        await kit.send("MODIFY", signal_id="tight", position=position.ticket, stop_loss=1.099, ttl_ms=500)
+        assert (await kit.result("tight"))["status"] == "modified"
+
+
+@simulated
+async def test_a_modify_whose_target_goes_while_it_waits_is_told(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a", volume=0.01)
+        kit.limit(max_orders_per_second=1.0)
+        await kit.send("MODIFY", signal_id="m1", position=position.ticket, stop_loss=1.09)
+        await eventually(lambda: kit.trader.lanes.waiting == 0)
+        del kit.terminal.positions[position.ticket]
+        assert (await kit.result("m1"))["reason"] == "not_found"
 
 
 @simulated

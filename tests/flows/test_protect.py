@@ -261,6 +261,38 @@ async def test_on_netting_the_symbols_position_must_have_the_stop(tmp_path: Path
         assert (position.volume, position.stop_loss) == (0.2, 1.095)
 
 
+@simulated
+async def test_on_netting_an_order_that_only_reduces_has_no_stop_to_look_after(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        await kit.send(**BUY | {"volume": 0.3}, signal_id="s1")
+        await kit.result("s1")
+        await kit.idle()
+        await kit.send("SELL", signal_id="s2", volume=0.1, stop_loss=1.11)
+        assert (await kit.result("s2"))["status"] == "filled"
+        await kit.idle()
+        (position,) = kit.terminal.positions.values()
+        assert (position.volume, position.stop_loss) == (0.2, 1.095)
+        assert [r.deed for r in kit.terminal.sent] == [Deed.DEAL, Deed.DEAL]
+
+
+@simulated
+async def test_on_netting_no_more_is_closed_than_was_opened(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.5))
+        drops_stops(kit)
+        kit.terminal.script(Executed(), *[Refused(10016)] * 3)
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: len(kit.terminal.sent) == 5)
+        await kit.idle()
+        (position,) = kit.terminal.positions.values()
+        assert position.volume == 0.5
+        assert [r["status"] for r in await kit.results("s1")] == ["filled", "closed"]
+
+
 @pytest.mark.parametrize("moved", [0.0, 1.08])
 @simulated
 async def test_a_crash_before_the_look_leaves_no_position_without_stop(tmp_path: Path, moved: float) -> None:

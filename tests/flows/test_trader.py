@@ -24,6 +24,7 @@ from mt5_bridge.core.errors import JournalError, MT5ConnectionError, MT5DataErro
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.model import Deed, Order, OrderRequest, OrderState, OrderType
 from mt5_bridge.journal import changes
+from mt5_bridge.terminal import retcodes
 from mt5_bridge.terminal.port import TerminalState
 
 BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": 1.09}
@@ -549,7 +550,7 @@ async def test_certain_refusals_are_tried_again_twice_on_fresh_prices(tmp_path: 
         await kit.send(**BUY, signal_id="s2")
         result = await kit.result("s2")
         assert (result["status"], result["attempts"], result["retcode"]) == ("rejected", 3, code)
-        assert result["reason"] == ("requotes" if code in (10004, 10020, 10021) else "terminal_refused")
+        assert result["reason"] == retcodes.reason(code).value
 
 
 @simulated
@@ -588,7 +589,11 @@ async def test_a_final_refusal_is_told(tmp_path: Path, code: int) -> None:
         kit.terminal.script(Refused(code))
         await kit.send(**BUY, signal_id="s1")
         result = await kit.result("s1")
-        assert (result["status"], result["reason"], result["retcode"]) == ("rejected", "terminal_refused", code)
+        assert (result["status"], result["reason"], result["retcode"]) == (
+            "rejected",
+            retcodes.reason(code).value,
+            code,
+        )
         assert result["retcode_text"]
         assert len(kit.terminal.sent) == 1
 

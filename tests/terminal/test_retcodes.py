@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from mt5_bridge.core.intent import Verdict
+from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import TradeResult
-from mt5_bridge.terminal.retcodes import classify, text
+from mt5_bridge.terminal.retcodes import classify, reason, text
 
 CONTRACT = json.loads((Path(__file__).parents[1] / "contract" / "mt5_contract.json").read_text(encoding="utf-8"))
 CODES = {n: v for n, v in CONTRACT["constants"]["values"].items() if n.startswith("TRADE_RETCODE_")}
@@ -69,3 +70,9 @@ def test_no_answer_is_unknown_unless_it_never_left(error: int, verdict: str) -> 
 def test_words_for_what_has_none() -> None:
     assert text(None) == "No answer from the terminal"
     assert text(12345) == "Unknown return code 12345"
+
+
+def test_refusals_have_a_published_reason() -> None:
+    assert reason(10018) is Reason.MARKET_CLOSED
+    assert reason(10006) is Reason.TERMINAL_REFUSED
+    assert reason(None) is Reason.TERMINAL_REFUSED
