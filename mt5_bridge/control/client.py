@@ -14,18 +14,22 @@ from contextlib import suppress
 from loguru import logger
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.frames import CloseCode
 from websockets.uri import parse_uri
 
-from mt5_bridge.control.config import ChannelState, ControlConfig, ControlStats
+from mt5_bridge.control.config import ChannelState, ControlConfig, ControlStats, whereabouts
 from mt5_bridge.control.outbound import Outbound, Parcel
 from mt5_bridge.control.pacing import Pace, retry_after_seconds
 from mt5_bridge.core.errors import ChannelClosedError
+from mt5_bridge.core.reminder import Reminder
 
 OPEN_TIMEOUT = 5.0
 PING_INTERVAL = 5.0
 PING_TIMEOUT = 5.0
 CLOSE_TIMEOUT = 1.0
 """A link that died silently is noticed after at most interval + ping timeout = 10 s, and torn down at once."""
+_STEADY_S = 10.0
+"""A connection that ended younger is no news: it comes and goes."""
 _BATCH = 64
 _FRAMES_PER_TURN = 32
 """Frames handed over before other tasks get the loop: a flood must not stall it."""
@@ -71,8 +75,9 @@ class ControlClient:
         try:
             self._secure = parse_uri(config.url).secure
         except InvalidURI as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(f"no WebSocket address: {error.msg}") from None
         self._config = config
+        self._where = whereabouts(config.url)
         self._hello = hello
         self._on_frame = on_frame
         self._on_state = on_state
@@ -85,6 +90,8 @@ class ControlClient:
         self._written = asyncio.Event()
         self._stopping = asyncio.Event()
         self._drain_timeout = 0.0
+        self._news = Reminder()
+        self._told_connected = False
         self._ended = asyncio.Event()
         self._ended.set()
         self.state = ChannelState.DISCONNECTED
@@ -168,12 +175,18 @@ class ControlClient:
         if changed:
             self._on_state(state, detail)
 
+    def _tell(self, event: str, text: str, *, level: str = "WARNING", **fields: object) -> None:
+        """Logs what is news: a backend that is away would fill the log with every attempt."""
+        if self._news.due(text, self._monotonic()):
+            self._told_connected = False
+            logger.bind(event=event, **fields).log(level, "{text}", text=text)
+
     async def _attempt(self) -> float:
         """One connection from first to last. Returns the seconds to wait before the next."""
         self._pace.started(self._monotonic())
         self.stats.attempts += 1
         if self.state is not ChannelState.REFUSED:
-            self._set_state(ChannelState.CONNECTING, self._config.url)
+            self._set_state(ChannelState.CONNECTING, self._where)
         try:
             socket = await self._connect_unless_stopped()
         except InvalidStatus as error:
@@ -181,9 +194,7 @@ class ControlClient:
         except (OSError, InvalidHandshake, UnicodeError, EOFError) as error:
             detail = str(error) or type(error).__name__
             pause = self._pace.after_failure()
-            logger.bind(event="backend_unreachable", detail=detail, retry_in=round(pause, 1)).warning(
-                "Backend not reachable: {detail}", detail=detail
-            )
+            self._tell("backend_unreachable", f"Backend not reachable: {detail}", retry_in=round(pause, 1))
             self._set_state(ChannelState.DISCONNECTED, detail)
             return pause
         return await self._serve(socket) if socket is not None else 0.0
@@ -224,11 +235,8 @@ class ControlClient:
         if status in (401, 403):
             pause = self._pace.after_refusal()
             self.stats.refusals += 1
-            logger.bind(event="backend_refused", status=status, retry_in=pause).error(
-                "Backend refuses the token (HTTP {status}): check BACKEND_AUTH_TOKEN. Next try in {pause:.0f} s",
-                status=status,
-                pause=pause,
-            )
+            why = f"ERROR backend refuses the token (HTTP {status}): check BACKEND_AUTH_TOKEN"
+            self._tell("backend_refused", why, level="ERROR", status=status, retry_in=pause)
             self._set_state(ChannelState.REFUSED, f"HTTP {status}: token not accepted")
             return pause
         if status in (429, 503):
@@ -236,9 +244,7 @@ class ControlClient:
             pause = self._pace.after_busy(wanted)
         else:
             pause = self._pace.after_failure()
-        logger.bind(event="backend_unavailable", status=status, retry_in=round(pause, 1)).warning(
-            "Backend answers HTTP {status}", status=status
-        )
+        self._tell("backend_unavailable", f"Backend answers HTTP {status}", status=status, retry_in=round(pause, 1))
         self._set_state(ChannelState.DISCONNECTED, f"HTTP {status}")
         return pause
 
@@ -270,9 +276,9 @@ class ControlClient:
         uptime = self._monotonic() - began
         detail = _goodbye(socket)
         pause = self._pace.after_session(uptime)
-        logger.bind(event="backend_disconnected", detail=detail, uptime_s=round(uptime, 1)).warning(
-            "Backend connection ended: {detail}", detail=detail
-        )
+        if uptime >= _STEADY_S:
+            self._news.settled()
+        self._tell("backend_disconnected", f"Backend connection ended: {detail}", uptime_s=round(uptime, 1))
         self._set_state(ChannelState.DISCONNECTED, detail)
         return pause
 
@@ -295,8 +301,10 @@ class ControlClient:
         try:
             self._written.clear()
             await socket.send(self._hello(), text=True)
-            logger.bind(event="backend_connected", url=self._config.url).info("Backend connected")
-            self._set_state(ChannelState.CONNECTED, self._config.url)
+            if not self._told_connected:
+                self._told_connected = True
+                logger.bind(event="backend_connected", url=self._where).info("Backend connected")
+            self._set_state(ChannelState.CONNECTED, self._where)
             while True:
                 if self._outbound.ordered_empty:
                     self._written.set()
@@ -336,7 +344,7 @@ class ControlClient:
                 self.last_seen_msc = self._now_ms()
         except TimeoutError:
             self.stats.half_open += 1
-            logger.bind(event="backend_silent").warning("Backend does not answer pings: connection given up")
+            self._tell("backend_silent", "Backend does not answer pings: connection given up")
             socket.transport.abort()
         except ConnectionClosed:
             return
@@ -360,5 +368,8 @@ async def _hang_up(socket: ClientConnection) -> None:
 
 
 def _goodbye(socket: ClientConnection) -> str:
+    ended = socket.protocol.close_exc
+    if ended.sent is not None and ended.sent.code == CloseCode.MESSAGE_TOO_BIG:
+        return f"a frame of the backend is over the limit: {ended.sent.reason}"
     code, reason = socket.close_code, socket.close_reason
     return f"code {code} {reason}".strip() if code is not None else "connection lost"

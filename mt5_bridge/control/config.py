@@ -3,6 +3,7 @@
 import ssl
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 from mt5_bridge.control.outbound import OutboundStats
 
@@ -36,6 +37,12 @@ class ControlConfig:
     max_frames: int = 1024
     max_bytes: int = 8 << 20
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+
+def whereabouts(url: str) -> str:
+    """The address for people: without user, password and query, in which tokens travel."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 @dataclass(slots=True)

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from mt5_bridge.core.backoff import Backoff
+from mt5_bridge.core.backoff import Backoff, BackoffPolicy
 
 MAX_IN_WINDOW = 10
 WINDOW = 10.5
 """Seconds. Half a second more than promised: the server counts arrivals, this side departures."""
 REFUSED_BASE = 4.0
 REFUSED_CAP = 30.0
+FAILED = BackoffPolicy(cap=10.0)
+"""Short enough for an operator who waits to stop the bridge from his own backend, once that is back."""
 RETRY_AFTER_CAP = 3600.0
 
 
@@ -29,7 +31,7 @@ class Pace:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._starts: deque[float] = deque(maxlen=MAX_IN_WINDOW)
-        self._backoff = Backoff()
+        self._backoff = Backoff(FAILED)
         self._refusals = 0
 
     def wait(self, now: float) -> float:

@@ -186,6 +186,10 @@ class Url(Kind):
             raise FaultError(f"does not begin with {' or '.join(s + '://' for s in self._schemes)}", example)
         if not parts.hostname or not port_ok or re.search(r"\s", text):
             raise FaultError("is not an address", example)
+        if self._schemes[0] == "ws" and "#" in text:
+            raise FaultError("holds a #", "write %23 for it, or leave it out")
+        if self._schemes[0] == "ws" and bool(parts.username) != bool(parts.password):
+            raise FaultError("holds a user without password", "give both or neither")
         return text
 
 

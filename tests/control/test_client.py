@@ -3,19 +3,23 @@
 import asyncio
 import ssl
 import tracemalloc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from loguru import logger
 from support.backend import Backend
 from support.eventually import eventually
 
 from mt5_bridge.control import client as client_module
 from mt5_bridge.control.client import ControlClient
-from mt5_bridge.control.config import ChannelState, ControlConfig
+from mt5_bridge.control.config import ChannelState, ControlConfig, whereabouts
 from mt5_bridge.core.errors import ChannelClosedError
+
+if TYPE_CHECKING:
+    from loguru import Message
 
 TOKEN = "a-token"
 
@@ -202,6 +206,50 @@ async def test_a_refused_token_is_tried_again_slowly(backend: Backend) -> None:
     assert harness.client.stats.refusals == 2
 
 
+class Told:
+    """What the log was told, event by event."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __call__(self, message: "Message") -> None:
+        self.events.append(message.record["extra"].get("event", ""))
+
+
+@pytest.fixture
+def told() -> Iterator[list[str]]:
+    sink = Told()
+    handler = logger.add(sink, level="INFO")
+    yield sink.events
+    logger.remove(handler)
+
+
+async def test_a_backend_that_comes_and_goes_is_told_once_and_then_once_a_minute(
+    backend: Backend, told: list[str]
+) -> None:
+    now = [0.0]
+    config = ControlConfig(url=backend.url, token="wrong")
+    client = ControlClient(config, hello=hello, on_frame=lambda frame: None, monotonic=lambda: now[0])
+    for _ in range(100):
+        assert await client._attempt() > 0
+        now[0] += 1.0
+    assert client.stats.refusals == 100
+    assert told == ["backend_refused"] * 2
+    await backend.stop()
+    for _ in range(100):
+        assert await client._attempt() > 0
+        now[0] += 1.0
+    assert 2 <= told.count("backend_unreachable") <= 3
+    assert len(told) <= 5
+
+
+def test_where_the_backend_is_is_told_without_secrets() -> None:
+    config = ControlConfig(url="wss://me:hunter2@h.example:8443/x?token=hunter3", token=None)
+    assert whereabouts(config.url) == "wss://h.example:8443/x"
+    client = ControlClient(config, hello=lambda: b"", on_frame=lambda frame: None)
+    assert client._where == "wss://h.example:8443/x"
+
+
 async def test_retry_after_is_honoured(backend: Backend) -> None:
     backend.refuse, backend.retry_after = 429, "1"
     async with running(backend.url):
@@ -348,6 +396,7 @@ async def test_a_frame_too_large_ends_the_connection_only(backend: Backend) -> N
         await harness.up()
         await backend.send_raw(b"x" * 2000)
         await eventually(lambda: harness.client.stats.connections == 2)
+        assert any("over the limit" in detail for _, detail in harness.states)
     assert harness.received == []
 
 
@@ -382,8 +431,14 @@ def test_the_token_is_not_in_the_repr() -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:80", ""])
 async def test_an_address_that_is_none(url: str) -> None:
-    with pytest.raises(ValueError, match="URI"):
+    with pytest.raises(ValueError, match="no WebSocket address"):
         Harness(url)
+
+
+def test_an_address_that_is_none_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="no WebSocket address") as caught:
+        Harness("ws://me:hunter2@h/#f")
+    assert "hunter2" not in str(caught.value)
 
 
 @asynccontextmanager

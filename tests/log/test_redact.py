@@ -99,6 +99,7 @@ def test_a_secret_within_another_leaves_nothing() -> None:
 
 @given(st.text(min_size=8), st.text(), st.text())
 def test_a_known_secret_in_any_form_is_gone(secret: str, before: str, after: str) -> None:
+    assume(not is_guessable(secret))
     redactor = Redactor([secret])
     for form in (secret, json.dumps(secret)[1:-1], repr(secret)[1:-1], quote(secret, safe="", errors="replace")):
         text = redactor.text(before + form + after)

@@ -77,6 +77,8 @@ def test_accepted(kind: Kind, text: str, value: Any) -> None:
         (Words(), "a,\x07", "holds '\\x07', which is no name", "give names with commas between"),
         (Words(), "x" * 65, f"holds '{'x' * 64}', which is no name", "give names"),
         (PathText(), "~nobody-here/x", "names a home folder that is not known", "give the path in full"),
+        (Url("ws"), "ws://h/#x", "holds a #", "write %23 for it"),
+        (Url("ws"), "ws://me@h/", "holds a user without password", "give both or neither"),
         (Url("ws"), "http://h", "does not begin with ws://", "give an address such as ws://"),
         (Url("ws"), "ws://", "is not an address", "give an address"),
         (Url("ws"), "ws://h:99999", "is not an address", "give an address"),
