@@ -26,7 +26,7 @@ def run_bridge(loaded: Loaded) -> int:
     try:
         logs = log.open_log(settings)
     except SettingsError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"ERROR {error}\n")
         return CONFIGURATION
     with logs:
         for warning in loaded.warnings:
