@@ -5,7 +5,7 @@ quotes, numbers of a few digits) is turned into text once.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import isfinite
 from struct import Struct
 from typing import TypeVar
@@ -165,15 +165,15 @@ class TickFramer:
     def __init__(self, label: Label, *, first_seq: int, now_msc: int) -> None:
         self.unusable = 0
         # Text as bytes read as Latin-1: one f-string makes a whole record, the binary numbers around its value too.
-        self._head = _latin(_head(label.symbol, now_msc))
-        self._per_point = 1.0 / label.point
+        head = _latin(_head(label.symbol, now_msc))
         key = label.symbol.encode()
         self._key = (varint(len(key)) + key).decode("latin-1")
         self._headers = _headers(label.headers)
-        self._quotes: _Memo[bytes] = _Memo(self._quote)
+        # Nothing here refers back to the framer: a host with no other garbage collects no cycles for hours.
+        self._quotes: _Memo[bytes] = _Memo(partial(_quote, head, 1.0 / label.point))
         self._seq = first_seq - 1
         self._time: int | None = None
-        room = len(self._head) + len(self._key) + len(self._headers) + 160
+        room = len(head) + len(self._key) + len(self._headers) + 160
         self._step = min(max(1, BATCH_BYTES // room), len(_SMALL)) * TICK_RECORD_SIZE
 
     def frame(self, data: bytes, offset_ms: int) -> Iterator[Framed]:
@@ -231,18 +231,19 @@ class TickFramer:
             return None
         return Framed(count, first - offset_ms, before - offset_ms, "".join(parts).encode("latin-1"))
 
-    def _quote(self, packed: bytes) -> str:
-        """The JSON up to the time; empty where a price or the volume is no number."""
-        bid, ask, last, volume = _QUOTE.unpack_from(packed)
-        exact = _REAL.unpack_from(packed, _QUOTE.size)[0] if len(packed) > _QUOTE.size else volume
-        text = _numbers
-        try:
-            return (
-                f'{self._head}{text[bid]},"ask":{text[ask]},"last":{text[last]},"volume":{text[exact]},'
-                f'"spread":{round((ask - bid) * self._per_point)},"time":"'
-            )
-        except (ValueError, OverflowError):
-            return ""
+
+def _quote(head: str, per_point: float, packed: bytes) -> str:
+    """The JSON up to the time; empty where a price or the volume is no number."""
+    bid, ask, last, volume = _QUOTE.unpack_from(packed)
+    exact = _REAL.unpack_from(packed, _QUOTE.size)[0] if len(packed) > _QUOTE.size else volume
+    text = _numbers
+    try:
+        return (
+            f'{head}{text[bid]},"ask":{text[ask]},"last":{text[last]},"volume":{text[exact]},'
+            f'"spread":{round((ask - bid) * per_point)},"time":"'
+        )
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _second(time_msc: int) -> tuple[int, str, str]:

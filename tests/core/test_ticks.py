@@ -2,6 +2,7 @@
 
 import json
 import struct
+import weakref
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -210,6 +211,14 @@ def test_what_is_remembered_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     decoded = [json.loads(value)["data"]["bid"] for _, value in encode_ticks("X", 0.01, rows, now_msc=NOW)]
     assert decoded == [n / 7 for n in range(50)]
     assert len(ticks._numbers) <= 10
+
+
+def test_a_framer_is_gone_with_its_page() -> None:
+    framer = TickFramer(LABEL, first_seq=0, now_msc=NOW)
+    quotes = weakref.ref(framer._quotes)
+    list(framer.frame(struct.pack(TICK_RECORD, NOW // 1000, 1.1, 1.2, 0.0, 0, NOW, 6, 0.0), 0))
+    del framer
+    assert quotes() is None, "no cycle keeps it until the collector comes by"
 
 
 def test_numbers_in_kafkas_zigzag() -> None:
