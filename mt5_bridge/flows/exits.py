@@ -9,7 +9,7 @@ from loguru import logger
 
 from mt5_bridge.core import exits as plan
 from mt5_bridge.core import sizing
-from mt5_bridge.core.decision import Approval, Denial
+from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.guards import reduces_risk
 from mt5_bridge.core.intent import IntentState, comment_for
@@ -214,6 +214,21 @@ class Exits:
         return [part]
 
     async def _change_part(self, job: Job, symbol: SymbolInfo, targets: Targets) -> list[Part] | Denial:
+        try:
+            target = await self._approved(job, symbol, targets)
+        finally:
+            self._judge.rate.leave(job)
+        if isinstance(target, Denial):
+            return target
+        magic = await self._desk.magic(job.key, 0, job.free_magic)
+        if job.signal.action is Action.CANCEL:
+            assert isinstance(target, Order)
+            return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
+        request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
+        return [self._part(job, 0, request, target)]
+
+    async def _approved(self, job: Job, symbol: SymbolInfo, targets: Targets) -> Position | Order | Denial:
+        """What a MODIFY or CANCEL is about, once it may be sent. A MODIFY that raises risk waits for its turn."""
         while True:
             target = plan.find_target(
                 job.signal,
@@ -224,29 +239,19 @@ class Exits:
             )
             if isinstance(target, Denial):
                 return target
-            decision = await self._judged(job, symbol, target)
+            if job.signal.action is Action.CANCEL:
+                decision = self._judge.exit(job, symbol, target)
+            else:
+                decision = await self._judge.change(job, symbol, target)
             if not isinstance(decision, Denial):
-                break
+                if job.signal.action is Action.MODIFY and not reduces_risk(job.signal, target):
+                    self._judge.rate.take(job)
+                return target
             if decision.code is not Reason.THROTTLED:
                 return decision
-            if (denial := await self._judge.make_room(job)) is not None:
-                return denial
+            if not await self._judge.rate.turn(job):
+                return self._judge.throttled(job)
             await self._book.refresh()
-        magic = await self._desk.magic(job.key, 0, job.free_magic)
-        if job.signal.action is Action.CANCEL:
-            assert isinstance(target, Order)
-            return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
-        request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
-        return [self._part(job, 0, request, target)]
-
-    async def _judged(self, job: Job, symbol: SymbolInfo, target: Position | Order) -> Approval | Denial:
-        """A MODIFY that raises risk takes its place in the rate in the same turn of the loop."""
-        if job.signal.action is not Action.MODIFY:
-            return self._judge.exit(job, symbol, target)
-        decision = await self._judge.change(job, symbol, target)
-        if not isinstance(decision, Denial) and not reduces_risk(job.signal, target):
-            self._judge.took_slot()
-        return decision
 
     def _part(self, job: Job, leg: int, request: OrderRequest, target: Position | Order) -> Part:
         volume = target.volume if isinstance(target, Position) else None

@@ -1,8 +1,6 @@
 """Collects the facts of a decision and asks the guards."""
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from loguru import logger
 
@@ -18,18 +16,11 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.rate import Rate
 from mt5_bridge.terminal.port import OrderFacts, Terminal
 
 _EARLY = frozenset({Reason.TRADING_DISABLED, Reason.STALE, Reason.FROM_FUTURE, Reason.HALTED, Reason.REDUCING})
 _NOT_ASKED = Readiness()
-
-
-@dataclass
-class Rate:
-    """Sends of the last second and throttled signals of the last minute."""
-
-    sent: throttle.Throttle = field(default_factory=throttle.Throttle)
-    denied: throttle.ThrottleLatch = field(default_factory=throttle.ThrottleLatch)
 
 
 class Judge:
@@ -49,7 +40,8 @@ class Judge:
         self._clock = clock
         self._limits = limits
         self.denials: dict[str, int] = {}
-        self.rate = Rate()
+        self.rate = Rate(clock, limits)
+        self._throttled = throttle.ThrottleLatch()
 
     @property
     def limits(self) -> Limits:
@@ -150,7 +142,7 @@ class Judge:
             loss_per_lot=facts.loss_per_lot,
             margin_per_lot=facts.margin_per_lot,
             risk_by_position=await self._book.risks() if limits.max_open_risk_pct is not None else {},
-            throttle_wait_ms=self.throttle_wait_ms(),
+            throttle_wait_ms=0 if self.rate.may_go(job) else max(1, self.rate.wait_ms()),
         )
         return self._count(evaluate(context))
 
@@ -193,31 +185,10 @@ class Judge:
             )
         return check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
 
-    def throttle_wait_ms(self) -> int:
-        """How long an opening has to wait now for MAX_ORDERS_PER_SECOND."""
-        return throttle.wait_ms(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
-
-    async def make_room(self, job: Job) -> Denial | None:
-        """Wait for room in the rate, within the signal's time; what may be sent is to be judged anew afterwards.
-
-        Returns:
-            A denial, at once, when there will be none in that time.
-        """
-        limits, wait = self._limits(), self.throttle_wait_ms()
-        if self._clock.now_ms() + wait > job.deadline_msc(limits.signal_max_age_ms):
-            self.throttled(job.key)
-            return over_rate(limits.max_orders_per_second)
-        await asyncio.sleep(wait / 1000)
-        return None
-
-    def took_slot(self) -> None:
-        """An opening goes out now."""
-        self.rate.sent = throttle.record(self.rate.sent, self._clock.now_ms(), self._limits().max_orders_per_second)
-
-    def throttled(self, key: str) -> None:
-        """A risk-raising signal was denied for the rate: too many of them within a minute latch REDUCING."""
+    def throttled(self, job: Job) -> Denial:
+        """A risk-raising signal is denied for the rate: too many of them within a minute latch REDUCING."""
         limits, now = self._limits(), self._clock.now_ms()
-        self.rate.denied, latch = throttle.count_denial(self.rate.denied, key, now, limits.throttle_latch)
+        self._throttled, latch = throttle.count_denial(self._throttled, job.key, now, limits.throttle_latch)
         if latch:
             reduced = machine.reduce(
                 self._latch.halt,
@@ -227,6 +198,12 @@ class Judge:
                 origin=Origin.RULE,
             )
             self._latch.tighten(reduced)
+        per_second = limits.max_orders_per_second
+        return Denial(
+            code=Reason.THROTTLED,
+            detail=f"more than {per_second} orders a second; the signal's time ends before its turn",
+            limit=per_second,
+        )
 
     def _context(self, job: Job, limits: Limits, *, requester: Requester | None = None, **facts: object) -> Context:
         base: dict[str, object] = {
@@ -255,15 +232,6 @@ class Judge:
 
 def _requester(job: Job) -> Requester:
     return Requester.PERSON if job.person else Requester.SIGNAL
-
-
-def over_rate(per_second: float | None) -> Denial:
-    """There will be no room in the rate within the signal's time."""
-    return Denial(
-        code=Reason.THROTTLED,
-        detail=f"more than {per_second:g} orders a second; the signal's time ends before its turn",
-        limit=per_second,
-    )
 
 
 def unavailable(error: MT5Error) -> Denial:

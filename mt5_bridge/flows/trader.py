@@ -16,7 +16,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits, on_the_grid
 from mt5_bridge.flows.job import Job, result
-from mt5_bridge.flows.judge import Judge, over_rate
+from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.lanes import Lanes
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.protect import StopGuard
@@ -117,23 +117,25 @@ class Trader:
         await self._desk.protect(self._execute(job, intent, symbol))
 
     async def _reserve(self, job: Job, magic: int) -> tuple[Intent, SymbolInfo] | Denial:
-        """Judge until there is room in the rate, and take the room in the limits in the same turn of the loop.
+        """Judge until it is the job's turn in the rate, and take the room in the limits in the same turn of the loop.
 
         Over-rate signals wait within their time and are judged anew; those that cannot make it are told at once.
         """
-        while True:
-            decided = await self._decide(job)
-            if isinstance(decided, Denial):
-                return decided
-            # Nothing is awaited between the decision and the reservation: two symbols must not count the same room.
-            wait = self._judge.throttle_wait_ms()
-            if wait <= 0:
-                self._judge.took_slot()
-                return self._reserved(job, magic, *decided)
-            limits, now = self._judge.limits, self._clock.now_ms()
-            self._shed(job, now + wait, limits.max_orders_per_second or 1.0)
-            if (denial := await self._judge.make_room(job)) is not None:
-                return denial
+        rate = self._judge.rate
+        try:
+            while True:
+                decided = await self._decide(job)
+                if isinstance(decided, Denial):
+                    return decided
+                # Nothing is awaited between the decision and the reservation: two symbols must not count the same room.
+                if rate.may_go(job):
+                    rate.take(job)
+                    return self._reserved(job, magic, *decided)
+                self._shed(job)
+                if not await rate.turn(job):
+                    return self._judge.throttled(job)
+        finally:
+            rate.leave(job)
 
     def _reserved(
         self, job: Job, magic: int, symbol: SymbolInfo, facts: OrderFacts, approval: Approval
@@ -174,9 +176,11 @@ class Trader:
             return decision
         return facts.symbol_info, facts, decision
 
-    def _shed(self, head: Job, first_msc: int, per_second: float) -> None:
+    def _shed(self, head: Job) -> None:
         """Deny now those behind that cannot be sent within their time at this rate."""
-        max_age = self._judge.limits.signal_max_age_ms
+        limits = self._judge.limits
+        max_age, per_second = limits.signal_max_age_ms, limits.max_orders_per_second or 1.0
+        first_msc = self._clock.now_ms() + self._judge.rate.wait_ms()
         place = 0
 
         def hopeless(_: int, job: Job) -> bool:
@@ -190,8 +194,7 @@ class Trader:
             return True
 
         for job in self.lanes.drop(head.signal.symbol.upper(), hopeless):
-            self._judge.throttled(job.key)
-            self._desk.spawn(self.deny(job, over_rate(per_second)))
+            self._desk.spawn(self.deny(job, self._judge.throttled(job)))
 
     async def _execute(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
         try:

@@ -15,12 +15,20 @@ from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.judge import unavailable
 
 
-def a_job(kit: FlowKit, action: Action = Action.BUY, *, age_ms: int = 0, person: bool = False, **fields: Any) -> Job:
+def a_job(
+    kit: FlowKit,
+    action: Action = Action.BUY,
+    *,
+    age_ms: int = 0,
+    person: bool = False,
+    key: str = "k",
+    **fields: Any,
+) -> Job:
     base: dict[str, Any] = {"symbol": "EURUSD", "volume": 0.1}
     if action.opens:
         base["stop_loss"] = 1.095
     now = kit.clock.now_ms()
-    return Job("k", TradingSignal(action=action, **(base | fields)), now, now - age_ms, "redpanda", person=person)
+    return Job(key, TradingSignal(action=action, **(base | fields)), now, now - age_ms, "redpanda", person=person)
 
 
 def code(decision: Any) -> Reason | None:
@@ -117,18 +125,10 @@ async def test_the_last_word_judges_age_and_halt(tmp_path: Path) -> None:
 async def test_distinct_signals_count_to_the_latch(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"throttle_latch": 3}) as kit:
         for key in ("a", "a", "b", "b"):
-            kit.judge.throttled(key)
+            kit.judge.throttled(a_job(kit, key=key))
         assert kit.latch.halt.state == "active"
-        kit.judge.throttled("c")
+        assert kit.judge.throttled(a_job(kit, key="c")).code is Reason.THROTTLED
         assert kit.latch.halt.state == "reducing"
-
-
-@simulated
-async def test_without_a_rate_nobody_waits(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, limits={"max_orders_per_second": None}) as kit:
-        for _ in range(20):
-            kit.judge.took_slot()
-        assert kit.judge.throttle_wait_ms() == 0
 
 
 def test_another_account_is_told_apart() -> None:
