@@ -6,8 +6,9 @@ only `type` and `data` are required and unknown fields are ignored.
 
 import hashlib
 import hmac
+import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,19 +30,21 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     signature: str | None = None
 
 
-class _IdOnly(msgspec.Struct):
-    signal_id: Any = None
-    account: Any = None
+class Glimpse(NamedTuple):
+    """What can be read of a message that may not decode otherwise; None where it cannot."""
 
-
-class _Loose(msgspec.Struct):
-    data: Any = None
+    signal_id: str | None = None
+    account: str | None = None
+    type: str | None = None
+    request_id: RequestId = None
 
 
 _encode = msgspec.json.Encoder().encode
 _envelope = msgspec.json.Decoder(Envelope)
 _signal = msgspec.json.Decoder(TradingSignal)
-_loose = msgspec.json.Decoder(_Loose)
+_anything = msgspec.json.Decoder()
+_LENIENT_MOST = 1 << 16
+"""Bytes up to which broken JSON is read again by a slower reader: a flood of it must not cost the loop its time."""
 
 
 def encode(
@@ -67,27 +70,60 @@ def decode(frame: bytes) -> Envelope:
     """An incoming frame or record.
 
     Raises:
-        WireError: not JSON, or without `type` and `data`.
+        WireError: not JSON, or without `type` and `data`. Reason `invalid` where both are there and only a number is
+            none: NaN, Infinity.
     """
     try:
         return _envelope.decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"no envelope: {error}", reason="no_envelope", signal_id=peek(frame)[0]) from None
+        message, strange = _read(frame)
+        seen = _glimpse(message)
+        if strange and seen.type is not None and "data" in message:
+            text = f"{seen.type[:60]}: {strange} is no number of JSON"
+            raise WireError(text, signal_id=seen.signal_id) from None
+        raise WireError(f"no envelope: {error}", reason="no_envelope", signal_id=seen.signal_id) from None
 
 
-def peek(frame: bytes) -> tuple[str | None, str | None]:
-    """`signal_id` and `account` of a message that may not decode otherwise; None where they cannot be read."""
+def peek(frame: bytes) -> Glimpse:
+    """What can be read of a message that may not decode otherwise, be it without envelope or with NaN in it."""
+    return _glimpse(_read(frame)[0])
+
+
+def _read(frame: bytes) -> tuple[dict[str, Any], str | None]:
+    """The object in a frame, empty when there is none; and what is written in it in place of a number."""
     try:
-        data = _loose.decode(frame).data
+        return _object(_anything.decode(frame)), None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None, None
-    if not isinstance(data, dict):
-        return None, None
-    signal_id, account = data.get("signal_id"), data.get("account")
-    return (
-        signal_id if isinstance(signal_id, str) and signal_id else None,
-        str(account) if isinstance(account, str | int) and account != "" else None,
+        if len(frame) > _LENIENT_MOST:
+            return {}, None
+    strange: list[str] = []
+    try:
+        return _object(json.loads(frame.decode(), parse_constant=strange.append)), strange[0] if strange else None
+    except (ValueError, RecursionError):
+        return {}, None
+
+
+def _object(message: Any) -> dict[str, Any]:
+    return message if isinstance(message, dict) else {}
+
+
+def _glimpse(message: dict[str, Any]) -> Glimpse:
+    data = _object(message.get("data"))
+    account = data.get("account", message.get("account"))
+    request_id = message.get("request_id")
+    return Glimpse(
+        signal_id=_text(data.get("signal_id")) or _text(message.get("signal_id")),
+        account=str(account) if isinstance(account, str | int) and account != "" else None,
+        type=_text(message.get("type")),
+        request_id=request_id if type(request_id) is int else _text(request_id),
     )
+
+
+def _text(value: Any) -> str | None:
+    """Text that can be sent on: half of a surrogate pair passes the slower reader and no encoder."""
+    if not isinstance(value, str) or not value:
+        return None
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
 
 
 def decode_signal(data: bytes | msgspec.Raw) -> TradingSignal:
@@ -100,7 +136,7 @@ def decode_signal(data: bytes | msgspec.Raw) -> TradingSignal:
     try:
         signal = _signal.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        signal_id = peek(b'{"data":' + bytes(data) + b"}")[0]
+        signal_id = peek(b'{"data":' + bytes(data) + b"}").signal_id
         raise WireError(f"trading_signal: {error}", signal_id=signal_id) from None
     fault = _fault(signal)
     if fault:
@@ -155,6 +191,10 @@ def _time_fault(signal: TradingSignal) -> str | None:
     return None
 
 
+_NO_TARGET = ({0, None}, {None, ""}, {0, ""})
+"""What a look-up that failed at the sender's looks like: it must not close everything."""
+
+
 def _need_fault(signal: TradingSignal) -> str | None:
     action = signal.action
     if action.is_pending and not signal.price:
@@ -163,6 +203,8 @@ def _need_fault(signal: TradingSignal) -> str | None:
         return f"{action} needs stop_limit_price"
     if action is Action.CLOSE_BY and not (signal.position and signal.order):
         return "CLOSE_BY needs position and order (the opposite ticket)"
+    if action is Action.CLOSE and {signal.position, signal.target_signal_id} in _NO_TARGET:
+        return "CLOSE names position 0 or an empty target_signal_id: leave both out to close all of the symbol"
     if action in (Action.MODIFY, Action.CANCEL) and not (signal.position or signal.order or signal.target_signal_id):
         return f"{action} needs position, order or target_signal_id"
     return None

@@ -16,7 +16,7 @@ from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
-from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake
+from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 
@@ -26,6 +26,7 @@ MAX_AT_ONCE = 16
 QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
 """What asks nothing of the terminal does not wait behind what does."""
 ERRORS_PER_S = 1.0
+_MESSAGE_MOST = 500
 
 
 class Answering(Protocol):
@@ -105,7 +106,7 @@ class ControlFlow:
         try:
             envelope = wire.decode(frame)
         except WireError as error:
-            self._error("invalid", str(error))
+            self._unreadable(wire.peek(frame), error)
             return
         if envelope.type == SIGNAL:
             self._queue_signal(envelope)
@@ -205,12 +206,21 @@ class ControlFlow:
             failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
             self._answer(failed, envelope.request_id)
 
-    def _queue_signal(self, envelope: wire.Envelope) -> None:
+    def _unreadable(self, seen: wire.Glimpse, error: WireError) -> None:
+        """A frame that does not decode is answered as what it is all the same; an answer is never answered."""
+        if seen.type == SIGNAL or (seen.type is None and seen.signal_id is not None):
+            self._queue_signal(Unreadable(seen.signal_id, seen.request_id, str(error)))
+        elif seen.type is None or not (table.is_command(seen.type) or table.is_answer(seen.type)):
+            self._error("invalid", str(error))
+        elif table.is_command(seen.type):
+            self._answer(table.failed(seen.type, "invalid_params", str(error)[:_MESSAGE_MOST]), seen.request_id)
+
+    def _queue_signal(self, signal: wire.Envelope | Unreadable) -> None:
         try:
-            self._signals.put_nowait((envelope, self._clock.now_ms()))
+            self._signals.put_nowait((signal, self._clock.now_ms()))
         except asyncio.QueueFull:
             self.stats.overloaded += 1
-            self._send(self._intake.overloaded(envelope, f"{MAX_SIGNALS} signals wait already: send less"))
+            self._send(self._intake.overloaded(signal, f"{MAX_SIGNALS} signals wait already: send less"))
 
     async def _command(self, envelope: wire.Envelope) -> None:
         self.stats.commands += 1
@@ -288,7 +298,7 @@ class ControlFlow:
             self.stats.silenced += 1
             return
         self._last_error = now
-        data = {"code": code, "message": message[:500]}
+        data = {"code": code, "message": message[:_MESSAGE_MOST]}
         self._send(wire.encode("error", data, now_msc=self._clock.now_ms()))
 
     def _spawn(self, work: Coroutine[Any, Any, None], *, release: bool = False) -> None:

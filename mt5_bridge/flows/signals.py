@@ -19,19 +19,19 @@ from mt5_bridge.core.times import DAY, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
-from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter
+from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredSignal
 
-__all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record"]
+__all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unreadable"]
 
 CHUNK = 100
 """Signals sorted and entered in one go: a few ms, so that a flood does not hold up a stop."""
 _RETRY_S = 0.5
 
-Frame = tuple[wire.Envelope, int]
+Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
 
@@ -137,8 +137,11 @@ class Intake:
         self.stats.frames += len(frames)
         await self.login_known.wait()
         work = Sorted()
-        for envelope, received in frames:
-            self._sorter.frame(envelope, received, work)
+        for signal, received in frames:
+            if isinstance(signal, Unreadable):
+                self._sorter.unreadable(signal, work)
+            else:
+                self._sorter.frame(signal, received, work)
         try:
             await self._enter(work, repeat=True)
         except JournalError as error:
@@ -149,13 +152,14 @@ class Intake:
             )
             self._tell_refused(work, str(error))
 
-    def overloaded(self, envelope: wire.Envelope, why: str) -> bytes:
+    def overloaded(self, signal: wire.Envelope | Unreadable, why: str) -> bytes:
         """The answer to a frame with a signal that cannot even wait; its id is not spent."""
-        denial = Denial(code=Reason.THROTTLED, detail=why)
-        denied = self._sorter.denied(
-            wire.peek(b'{"data":' + bytes(envelope.data) + b"}")[0], envelope.request_id, denial
-        )
-        return self._outbox.event("order_result", denied, request_id=envelope.request_id).payload
+        if isinstance(signal, Unreadable):
+            signal_id = signal.signal_id
+        else:
+            signal_id = wire.peek(b'{"data":' + bytes(signal.data) + b"}").signal_id
+        denied = self._sorter.denied(signal_id, signal.request_id, Denial(code=Reason.THROTTLED, detail=why))
+        return self._outbox.event("order_result", denied, request_id=signal.request_id).payload
 
     async def command(self, signal: TradingSignal, request_id: wire.RequestId, *, name: str | None = None) -> Job:
         """Enter a person's command as a job; its outcome is the job's.

@@ -12,6 +12,7 @@ from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Denial, Limits
 from mt5_bridge.core.errors import WireError
 from mt5_bridge.core.messages import OrderResult, Reason, Status, TradingSignal
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
@@ -55,7 +56,17 @@ class IntakeStats:
     duplicates: int = 0
     dead_letters: int = 0
     bad_signatures: int = 0
+    incomplete: int = 0
     early: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A frame that is a signal and does not decode: what could be read of it, and what is wrong."""
+
+    signal_id: str | None
+    request_id: wire.RequestId
+    why: str
 
 
 @dataclass(slots=True)
@@ -101,6 +112,7 @@ class Sorter:
         self._limits = limits
         self._login = login
         self._hmac_key = hmac_key
+        self._reminder = Reminder()
 
     def record(self, record: Record, work: Sorted, received: int) -> None:
         """Sort a record received at a time (UTC ms) into `work`."""
@@ -111,7 +123,7 @@ class Sorter:
         try:
             signal = _signal_in(value)
         except WireError as error:
-            if self._keyed_elsewhere(record) or self._foreign(wire.peek(value)[1]):
+            if self._keyed_elsewhere(record) or self._foreign(wire.peek(value).account):
                 self.stats.foreign += 1
             else:
                 self._bury(record, error, work)
@@ -122,10 +134,15 @@ class Sorter:
             return
         header = next((v.decode("latin-1") for name, v in record.headers if name.lower() == SIGNATURE), None)
         denial = self._forged(signal, value, header)
-        if denial is not None:
-            self._refuse(work, signal.signal_id, denial, None)
-        else:
+        if denial is None:
             work.entries.append(Entry(self._job_of(record, value, signal, received), record))
+            return
+        self._tell(denial, f"at {_place(record)}")
+        if signal.signal_id:
+            self._refuse(work, signal.signal_id, denial, None)
+        elif denial.code is not Reason.BAD_SIGNATURE:
+            # Its sender has our key and cannot be told by name. What anybody can write must not fill the DLQ.
+            self._letter(record, denial.code.value, denial.detail, work)
 
     def _keyed_elsewhere(self, record: Record) -> bool:
         """With SIGNAL_REQUIRE_ACCOUNT, a record whose key is a login, and not ours, is another bridge's."""
@@ -155,7 +172,9 @@ class Sorter:
             self._refuse(work, error.signal_id, Denial(code=Reason.INVALID, detail=str(error)), request_id, always=True)
             return
         denial = self._forged(signal, bytes(envelope.data), envelope.signature)
-        if denial is None and self._foreign(signal.account):
+        if denial is not None:
+            self._tell(denial, "over the WebSocket")
+        elif self._foreign(signal.account):
             self.stats.foreign += 1
             denial = Denial(code=Reason.ACCOUNT_MISMATCH, detail=f"this bridge trades account {self._login()}")
         if denial is not None:
@@ -166,23 +185,34 @@ class Sorter:
         kept = msgspec.structs.replace(signal, created_at=created)
         work.entries.append(Entry(Job(key, kept, received, created, WEBSOCKET, request_id)))
 
+    def unreadable(self, frame: Unreadable, work: Sorted) -> None:
+        """Sort a frame that does not decode into `work`: it is answered all the same."""
+        self._refuse(
+            work, frame.signal_id, Denial(code=Reason.INVALID, detail=frame.why), frame.request_id, always=True
+        )
+
     def _bury(self, record: Record, error: WireError, work: Sorted) -> None:
-        self.stats.dead_letters += 1
-        assert record.value is not None
-        place = f"{record.topic}/{record.partition}/{record.offset}"
-        logger.bind(event="dead_letter", place=place, reason=error.reason).warning(
-            "Signal at {place} cannot be read and goes to the DLQ: {error}", place=place, error=error
+        logger.bind(event="dead_letter", place=_place(record), reason=error.reason).warning(
+            "Signal at {place} cannot be read and goes to the DLQ: {error}", place=_place(record), error=error
         )
-        work.beside.append(
-            self._outbox.dead_letter(
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-                why={"reason": error.reason, "detail": str(error)[:500], "source": place},
-            )
-        )
+        self._letter(record, error.reason, str(error), work)
         if error.signal_id:
             self._refuse(work, error.signal_id, Denial(code=Reason.INVALID, detail=str(error)), None)
+
+    def _letter(self, record: Record, reason: str, detail: str, work: Sorted) -> None:
+        assert record.value is not None
+        self.stats.dead_letters += 1
+        why = {"reason": reason, "detail": detail[:_DETAIL_MOST], "source": _place(record)}
+        letter = self._outbox.dead_letter(key=record.key, value=record.value, headers=record.headers, why=why)
+        work.beside.append(letter)
+
+    def _tell(self, denial: Denial, where: str) -> None:
+        """Log a signal refused for its signature; of a flood, one line a minute says how many there were."""
+        if self._reminder.due(denial.detail, self._clock.monotonic()):
+            refused = self.stats.bad_signatures + self.stats.incomplete
+            logger.bind(event="signal_refused", reason=denial.code.value, refused=refused).warning(
+                "Signal {where} refused: {why} ({refused} so far)", where=where, why=denial.detail, refused=refused
+            )
 
     def _forged(self, signal: TradingSignal, value: bytes, signature: str | None) -> Denial | None:
         if self._hmac_key is None:
@@ -193,6 +223,7 @@ class Sorter:
             return Denial(code=Reason.BAD_SIGNATURE, detail=why)
         missing = [n for n in ("signal_id", "created_at", "account") if getattr(signal, n) in (None, "")]
         if missing:
+            self.stats.incomplete += 1
             return Denial(code=Reason.INVALID, detail=f"a signed signal needs {', '.join(missing)} inside its value")
         return None
 
@@ -228,6 +259,10 @@ class Sorter:
             received_at=stamp,
             done_at=stamp,
         )
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 def _signal_in(value: bytes) -> TradingSignal:

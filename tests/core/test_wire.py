@@ -49,6 +49,15 @@ def test_incoming_needs_only_type_and_data() -> None:
         (b'{"data":{"signal_id":""}}', None),
         (b'{"data":{"signal_id":5}}', None),
         (b'{"data":[1]}', None),
+        (b'{"signal_id":"f","symbol":"EURUSD","action":"BUY","volume":0.1}', "f"),
+        (b'{"signal_id":"f","symbol":"EURUSD","volume":NaN}', "f"),
+        (b'{"signal_id":"f","data":{"signal_id":"d"}}', "d"),
+        (b'{"type":"x","volume":NaN}', None),
+        (b'{"type":"x","data":{"signal_id":"s1"}', None),
+        (b'{"signal_id":"\\ud800","volume":NaN}', None),
+        (b'{"signal_id":"' + b"s" * 70_000 + b'","volume":NaN}', None),
+        (b"[NaN]", None),
+        (b"[" * 30_000, None),
         (DEEP, None),
     ],
 )
@@ -60,6 +69,13 @@ def test_no_envelope(frame: bytes, signal_id: str | None) -> None:
     assert (caught.value.reason, caught.value.signal_id) == ("no_envelope", signal_id)
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_an_envelope_around_what_is_no_number_is_invalid(number: str) -> None:
+    with pytest.raises(WireError, match=f"trading_signal: {number} is no number") as caught:
+        wire.decode(b'{"type":"trading_signal","data":{"signal_id":"s1","volume":' + number.encode() + b"}}")
+    assert (caught.value.reason, caught.value.signal_id) == ("invalid", "s1")
+
+
 @pytest.mark.parametrize(
     ("frame", "found"),
     [
@@ -67,11 +83,26 @@ def test_no_envelope(frame: bytes, signal_id: str | None) -> None:
         (b'{"data":{"signal_id":null,"account":""}}', (None, None)),
         (b'{"data":{"account":"1001"}}', (None, "1001")),
         (b'{"data":7}', (None, None)),
+        (b'{"data":{"signal_id":"s1","volume":NaN,"price":1e999}}', ("s1", None)),
+        (b'{"signal_id":"s1","account":1001}', ("s1", "1001")),
         (b"nonsense", (None, None)),
     ],
 )
 def test_peeking_into_what_may_not_decode(frame: bytes, found: tuple[str | None, str | None]) -> None:
-    assert wire.peek(frame) == found
+    assert wire.peek(frame)[:2] == found
+
+
+@pytest.mark.parametrize(
+    ("frame", "found"),
+    [
+        (b'{"type":"x","request_id":7,"data":NaN}', ("x", 7)),
+        (b'{"type":"x","request_id":"r"}', ("x", "r")),
+        (b'{"type":"","request_id":true}', (None, None)),
+        (b'{"type":1,"request_id":1.5}', (None, None)),
+    ],
+)
+def test_peeking_at_what_it_is_and_who_asks(frame: bytes, found: tuple[str | None, str | int | None]) -> None:
+    assert wire.peek(frame)[2:] == found
 
 
 def test_a_signal_with_everything() -> None:
@@ -118,6 +149,7 @@ def test_signals_that_decode(fields: dict[str, Any]) -> None:
         ({"action": "buy"}, "action"),
         ({"symbol": None}, "symbol"),
         ({"symbol": " "}, "symbol is empty"),
+        ({"symbol": "X" * 65}, "symbol is longer than 64"),
         ({"volume": 0}, "volume must be a positive"),
         ({"volume": -1}, "volume must be a positive"),
         ({"volume": "0.1"}, "volume"),
@@ -133,6 +165,8 @@ def test_signals_that_decode(fields: dict[str, Any]) -> None:
         ({"created_at": "soon"}, "created_at is not a time"),
         ({"expiration": 1e300}, "expiration is not a time"),
         ({"action": "BUY_LIMIT"}, "BUY_LIMIT needs price"),
+        ({"action": "CLOSE", "position": 0}, "CLOSE names position 0 or an empty target_signal_id"),
+        ({"action": "CLOSE", "target_signal_id": ""}, "CLOSE names position 0 or an empty target_signal_id"),
         ({"action": "SELL_STOP_LIMIT", "price": 1.1}, "needs stop_limit_price"),
         ({"action": "CLOSE_BY", "position": 1}, "CLOSE_BY needs"),
         ({"action": "MODIFY"}, "MODIFY needs"),
@@ -149,8 +183,9 @@ def test_signals_that_do_not(fields: dict[str, Any], words: str) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_none(number: str) -> None:
-    with pytest.raises(WireError):
-        wire.decode_signal(b'{"symbol":"EURUSD","action":"BUY","volume":' + number.encode() + b"}")
+    with pytest.raises(WireError) as caught:
+        wire.decode_signal(b'{"signal_id":"s1","symbol":"EURUSD","action":"BUY","volume":' + number.encode() + b"}")
+    assert (caught.value.reason, caught.value.signal_id) == ("invalid", "s1")
 
 
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))

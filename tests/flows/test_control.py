@@ -30,6 +30,58 @@ async def answer(kit: FlowKit, request_id: str | int | None, count: int = 1) -> 
     return await eventually(found, 60, f"answer to {request_id}")
 
 
+# --- what does not decode
+
+
+@pytest.mark.parametrize(
+    ("content", "signal_id", "request_id"),
+    [
+        (b'{"type":"trading_signal","request_id":7,"data":{"signal_id":"s","volume":NaN}}', "s", 7),
+        (b'{"type":"trading_signal","request_id":"r","data":{"symbol":"X","volume":-Infinity}}', None, "r"),
+        (b'{"type":"trading_signal","data":{"signal_id":"s","symbol":"X","action":"BUY","volume":1e400}}', "s", None),
+        (b'{"signal_id":"s","symbol":"EURUSD","action":"BUY","volume":0.1,"stop_loss":1.09}', "s", None),
+        (b'{"type":"trading_signal","signal_id":"s","symbol":"EURUSD","action":"BUY"}', "s", None),
+    ],
+)
+def test_a_signal_that_does_not_decode_is_denied(
+    tmp_path: Path, content: bytes, signal_id: str | None, request_id: str | int | None
+) -> None:
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            kit.run("frame-signals", "outbox-websocket")
+            kit.control.on_frame(content)
+            await eventually(lambda: kit.channel.of("order_result"), 5)
+            (told,) = kit.channel.of("order_result")
+            assert told.get("request_id") == request_id
+            data = told["data"]
+            assert (data["signal_id"], data["status"], data["reason"]) == (signal_id, "denied", "invalid")
+            assert not kit.channel.of("error")
+            assert not kit.terminal.sent
+
+    run()
+
+
+@simulated
+async def test_a_command_that_does_not_decode_is_answered_and_an_answer_never_is(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.control.on_frame(b'{"type":"close_position","request_id":"c","data":{"ticket":NaN}}')
+        assert (await answer(kit, "c"))["error"]["code"] == "invalid_params"
+        kit.control.on_frame(b'{"type":"tick_data_processed","data":{"signal_id":"s","price":NaN}}')
+        assert not kit.channel.of("error")
+        kit.control.on_frame(b'{"type":"gossip","data":{"signal_id":"s","price":NaN}}')
+        assert [error["data"]["code"] for error in kit.channel.of("error")] == ["invalid"]
+
+
+@simulated
+async def test_signals_that_do_not_decode_wait_in_a_queue_with_an_end(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        for _ in range(MAX_SIGNALS + 1):
+            kit.control.on_frame(b'{"type":"trading_signal","request_id":7,"data":{"signal_id":"s","volume":NaN}}')
+        (told,) = kit.channel.of("order_result")
+        assert (told["request_id"], told["data"]["signal_id"], told["data"]["reason"]) == (7, "s", "throttled")
+
+
 # --- the stop
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loguru import logger
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
 from support.flow_kit import DLQ, FakeRecord, FlowKit
@@ -79,8 +80,9 @@ def broken(fields: bytes) -> bytes:
         (broken(b'"signal_id": "s", "symbol": 5, "action": "BUY"'), True),
         (broken(b'"signal_id": "s", "symbol": "X", "action": "HOLD"'), True),
         (broken(b'"signal_id": "s", "symbol": "X", "action": "BUY", "volume": 0'), True),
-        (broken(b'"signal_id": "s", "symbol": "X", "action": "BUY", "volume": NaN'), False),
-        (broken(b'"signal_id": "s", "symbol": "X", "action": "BUY", "volume": 1e999'), False),
+        (broken(b'"signal_id": "s", "symbol": "X", "action": "BUY", "volume": NaN'), True),
+        (broken(b'"signal_id": "s", "symbol": "X", "action": "BUY", "volume": 1e999'), True),
+        (b'{"signal_id": "s", "symbol": "EURUSD", "action": "BUY", "volume": 0.1, "stop_loss": 1.09}', True),
         (broken(b'"signal_id": "s", "symbol": "' + b"X" * 65 + b'", "action": "BUY"'), True),
         (broken(b'"signal_id": "' + b"s" * 300 + b'", "symbol": "X", "action": "BUY"'), False),
         (broken(b'"signal_id": "s", "symbol": "X", "action": "' + b"H" * 9000 + b'"'), True),
@@ -112,6 +114,17 @@ async def test_the_dlq_gets_reason_place_and_the_original(tmp_path: Path) -> Non
         assert (letter.key, letter.value) == (b"K", b'{"type":"dance","data":{}}')
         headers = dict(letter.headers)
         assert (headers["reason"], headers["source"], headers["h"]) == (b"unknown_type", b"trading_signals/0/0", b"1")
+
+
+@simulated
+async def test_a_number_that_is_none_is_the_reason_in_the_dlq(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("outbox-redpanda")
+        for number in (b"NaN", b"1e400"):
+            await kit.intake.take([kit.record(broken(b'"symbol": "X", "action": "BUY", "volume": ' + number))])
+        await eventually(lambda: len(kit.producer.of(DLQ)) == 2, 5)
+        letters = [record for record in kit.producer.records if record.topic == DLQ]
+        assert [dict(letter.headers)["reason"] for letter in letters] == [b"invalid", b"invalid"]
 
 
 @simulated
@@ -212,8 +225,32 @@ def test_a_signed_signal_must_say_who_when_and_for_whom(tmp_path: Path, missing:
             assert await inbox(kit, "s") == []
             if missing != "signal_id":
                 assert [(r["reason"], missing in r["detail"]) for r in await kit.results("s")] == [("invalid", True)]
+            assert kit.intake.stats.incomplete == 1
+            assert await buried(kit) == (missing == "signal_id"), "what cannot be answered by name is kept"
 
     run()
+
+
+@simulated
+async def test_what_anybody_can_write_does_not_fill_the_dlq_and_leaves_a_trace(tmp_path: Path) -> None:
+    told: list[int] = []
+    sink = logger.add(lambda line: told.append(line.record["extra"]["refused"]), filter=_about_refusals)
+    try:
+        async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+            for _ in range(50):
+                await kit.intake.take([kit.record(kit.value(**hmac_fields(kit, signal_id=None)))])
+            assert kit.intake.stats.bad_signatures == 50
+            assert (await buried(kit), await kit.results()) == (0, [])
+            assert told == [1], "a flood of them is no flood of lines"
+            leap(61)
+            await kit.send_frame(**hmac_fields(kit))
+            assert told == [1, 51]
+    finally:
+        logger.remove(sink)
+
+
+def _about_refusals(record: Any) -> bool:
+    return bool(record["extra"].get("event") == "signal_refused")
 
 
 @simulated
