@@ -28,8 +28,8 @@ CHUNK = 1000
 """Ticks encoded in one go: a few ms, so that the loop never stalls behind a catch-up."""
 CATCH_UP_BEHIND_MS = 30_000
 """A symbol further behind than this is read by the history host, away from the live one."""
-CATCH_UP_PAGE = 2_000
-"""Ticks of one page: over half a MiB once framed, two pages of a symbol in hand at a time."""
+CATCH_UP_PAGE = 1600
+"""Ticks of one page: half a MiB once framed, two batches; two pages of a symbol are in hand at a time."""
 CATCH_UP_AT_ONCE = 3
 """Symbols that catch up side by side: enough to keep host, bridge and broker busy, few enough for the memory."""
 CURSOR_S = 0.9
