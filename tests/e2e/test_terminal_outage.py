@@ -30,7 +30,7 @@ async def test_a_hung_host_does_not_delay_the_stop(new_world: MakeWorld) -> None
         await world.topics.signal(unique(), "AUDUSD", "BUY", volume=0.01, stop_loss=opened["stop_loss"])
         began = time.monotonic()
         answer = await world.command("emergency_stop", {"reason": "hung"})
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 0.5  # less than the grace: nobody waited for the host
         assert answer["data"]["state"] == "halted"
         done = await world.halted("done", 25.0)
         assert opened["position"] in done["closed"]
@@ -55,7 +55,7 @@ async def test_an_order_hangs_at_the_latch(new_world: MakeWorld, tmp_path: Path)
         await eventually(lambda: sending(world.daemon.data), 5.0, "the order on its way")
         began = time.monotonic()
         answer = await world.command("emergency_stop")
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 0.5  # less than the grace
         assert answer["data"]["durable"] is True
         done = await world.halted("done", 20.0)
         assert done["survivors"] == []

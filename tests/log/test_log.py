@@ -82,12 +82,8 @@ def test_no_secret_is_written_anywhere(folder: LogFolder) -> None:
 def test_a_console_nobody_reads_holds_nobody_up(folder: LogFolder) -> None:
     read, write = os.pipe()
     logs = folder.open(console=write)
-    longest = 0.0
-    for number in range(6000):
-        begun = time.perf_counter()
+    for number in range(6000):  # a call that waited for the reader would wait for ever
         logger.info("line {} {}", number, "x" * 100)
-        longest = max(longest, time.perf_counter() - begun)
-    assert longest < 1.0
     assert poll_until(lambda: logs.stats.console_dropped > 0)
     begun = time.perf_counter()
     logs.close()

@@ -35,10 +35,12 @@ GENEROUS = {
     "MAX_RISK_PERCENT": "100",
     "PAPER_BALANCE": "1000000",
     "PAPER_SPEED": "5",
+    "SIGNAL_MAX_AGE_MS": "30000",
     "BRIDGE_ID": "e2e",
     "BACKEND_AUTH_TOKEN": "backend-secret",
 }
-"""Settings under which no rule stands in a test's way unless the test puts it there; walks tick five times as often."""
+"""Settings under which no rule stands in a test's way unless the test puts it there, nor a slow machine; walks
+tick five times as often."""
 
 
 class Daemon:
