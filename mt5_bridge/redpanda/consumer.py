@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
 from loguru import logger
 
 from mt5_bridge.core.backoff import Backoff
@@ -186,6 +186,8 @@ class SignalConsumer:
             self.stats.sessions += 1
             self.ready.set()
             self._set_state(LinkState.CONNECTED, self._config.bootstrap)
+        else:
+            self._log.tell(LinkState.CONNECTED, self._config.bootstrap)
 
     async def _place(self, partition: int, bounds: Bounds, stored: int | None) -> None:
         start = choose(stored, bounds)
@@ -239,6 +241,8 @@ class SignalConsumer:
         partition = fetched.partition
         if partition not in self._placed or fetched.position != self._next[partition]:
             return False  # asked before the partition was placed anew, or moved to another node
+        if fetched.error == TopicAuthorizationFailedError.errno:
+            raise TopicAuthorizationFailedError(self._topic)  # nothing is heard until a person grants the right: told
         if fetched.error:
             # Out of range: placed anew like a partition never seen, by what the broker says of it then.
             del self._placed[partition]

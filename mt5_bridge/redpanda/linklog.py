@@ -28,9 +28,15 @@ class LinkLog:
         self._reminder = Reminder()
         self._told: LinkState | None = None
         self._up_since: float | None = None
+        self._unsteady = False
 
     def tell(self, state: LinkState, detail: str) -> None:
-        """Tells a state if it is news; `detail` says where, or why not."""
+        """Tells a state if it is news; to be repeated now and then while there is a connection.
+
+        Args:
+            state: where the connection stands.
+            detail: with whom, or why not.
+        """
         if self._news(state):
             self._told = state
             logger.bind(event=self._event, state=state.value, detail=detail).info(
@@ -40,8 +46,10 @@ class LinkLog:
     def trouble(self, state: LinkState, cause: str) -> None:
         """Tells what is wrong, if it is news."""
         now = self._monotonic()
-        if self._up_since is not None and now - self._up_since >= _STEADY_S:
-            self._reminder.settled()
+        if self._up_since is not None:
+            self._unsteady = now - self._up_since < _STEADY_S
+            if not self._unsteady:
+                self._reminder.settled()
         self._up_since = None
         if self._reminder.due(cause, now):
             self._told = state
@@ -50,8 +58,12 @@ class LinkLog:
             )
 
     def _news(self, state: LinkState) -> bool:
-        if state is LinkState.CONNECTED and self._up_since is None:
-            self._up_since = self._monotonic()
         if state is LinkState.CONNECTING:
             return self._told is None  # the later attempts are the reminders' business
+        if state is LinkState.CONNECTED:
+            now = self._monotonic()
+            if self._up_since is None:
+                self._up_since = now
+            if self._unsteady and now - self._up_since < _STEADY_S:
+                return False  # the last one did not last: wait and see
         return state is not self._told

@@ -314,6 +314,7 @@ class Producer:
                 asked = time.monotonic()
             else:
                 self._set_state(LinkState.CONNECTED, self._config.bootstrap)
+                self._log.tell(LinkState.CONNECTED, self._config.bootstrap)
 
     async def _end(self, session: ProducerSession) -> None:
         self._session = None

@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
-from aiokafka.errors import CorruptRecordException, KafkaError, LeaderNotAvailableError, NoError, for_code
+from aiokafka.errors import (
+    CorruptRecordException,
+    KafkaError,
+    LeaderNotAvailableError,
+    NoError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -87,6 +94,8 @@ class Reader:
         """The topic's partitions as the broker tells them now; empty when there is no such topic."""
         if not await self._client.force_metadata_update():
             raise LeaderNotAvailableError("no broker tells the topic's partitions")
+        if self.topic in self._client.cluster.unauthorized_topics:
+            raise TopicAuthorizationFailedError(self.topic)
         return frozenset(self._client.cluster.partitions_for_topic(self.topic) or ())
 
     def leader(self, partition: int) -> int | None:

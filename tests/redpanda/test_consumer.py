@@ -329,6 +329,27 @@ async def test_a_topic_that_comes_later_is_waited_for(mock_broker: MockBroker) -
         await eventually(lambda: listener.heard)
 
 
+NOT_AUTHORIZED = 29
+
+
+async def test_a_topic_we_may_not_read_is_told_and_heard_when_we_may(mock_broker: MockBroker) -> None:
+    mock_broker.create_topic("s", 1)
+    mock_broker.topic_error("s", NOT_AUTHORIZED)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await eventually(lambda: "may not" in listener.consumer.detail)
+        assert not listener.consumer.ready.is_set()
+        mock_broker.topic_error("s", 0)
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        await send(mock_broker.bootstrap, "s", b"0")
+        await eventually(lambda: listener.heard)
+        sessions = listener.consumer.stats.sessions
+        mock_broker.fail_next(FETCH, NOT_AUTHORIZED)
+        await send(mock_broker.bootstrap, "s", b"1")
+        await eventually(lambda: listener.consumer.stats.sessions > sessions)
+        await eventually(lambda: len(listener.heard) == 2)
+        assert listener.values == [b"0", b"1"]
+
+
 async def test_a_topic_that_vanishes_is_noticed(mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mt5_bridge.redpanda.consumer._REFRESH_SECONDS", 0.05)
     mock_broker.create_topic("s", 1)
