@@ -11,6 +11,8 @@ from mt5_bridge.core.wire import decode, decode_signal
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+PROMISES = [f"P{number}" for number in range(1, 14)]
+TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -61,3 +63,22 @@ def test_decisions_are_numbered_without_gaps_and_say_what_an_adr_says() -> None:
         text = record.read_text(encoding="utf-8")
         for heading in ("## Context", "## Decision", "## Consequences"):
             assert heading in text, f"{record.name} lacks {heading!r}"
+
+
+def test_tests_named_in_the_documents_exist() -> None:
+    named = {name for page in PAGES for name in TEST.findall(page.read_text(encoding="utf-8"))}
+    assert named
+    missing = [
+        f"{path}::{name}"
+        for path, name in sorted(named)
+        if not (ROOT / path).exists() or f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]
+    assert not missing
+
+
+def test_every_promise_names_the_tests_that_prove_it() -> None:
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (P\d+) \| (`tests/.*) \|$", text, re.MULTILINE))
+    assert list(rows) == PROMISES
+    for promise, tests in rows.items():
+        assert TEST.findall(tests), promise
