@@ -95,6 +95,8 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
         balance: balance and credit that the figures above were last found to agree with; None: they do not yet. While
             the account shows another one, deals are still to be read and its equity must not be judged
             (`risk.settled`).
+        accepted: how often a person has resumed after the day's loss or the drawdown had reached its limit: the
+            reference figure begins anew with each (`risk.accept`).
     """
 
     date: str
@@ -105,6 +107,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     deposits: float = 0.0
     start_balance: float | None = None
     balance: float | None = None
+    accepted: int = 0
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):

@@ -158,6 +158,20 @@ def deposit(day: Day, amount: float) -> Day:
     )
 
 
+def accept(day: Day, equity: float, limits: Limits) -> Day:
+    """A person resumes trading: what is lost beyond a limit is accepted, and the limit counts anew from here."""
+    loss = daily_loss_breached(day, equity, limits)
+    fall = drawdown_breached(day, equity, limits)
+    if loss is None and fall is None:
+        return day
+    return msgspec.structs.replace(
+        day,
+        start_equity=equity if loss else day.start_equity,
+        peak_equity=equity if fall else day.peak_equity,
+        accepted=day.accepted + 1,
+    )
+
+
 def count_trade(day: Day) -> Day:
     """A fill is known before history shows its deal; the next `observe` counts the same trade, not one more."""
     return msgspec.structs.replace(day, trades=day.trades + 1)

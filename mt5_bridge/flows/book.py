@@ -289,7 +289,7 @@ class Book:
         self.symbols.clear()
 
     def restore_day(self, day: Day | None) -> None:
-        """The day as a former run of the bridge knew it."""
+        """The day as a former run of the bridge knew it, or with what a person accepted."""
         self.day = day
 
     # --- inside

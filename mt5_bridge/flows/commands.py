@@ -11,7 +11,8 @@ from mt5_bridge.control import commands as table
 from mt5_bridge.control import params as p
 from mt5_bridge.control.commands import Command
 from mt5_bridge.core import halt as machine
-from mt5_bridge.core import wire
+from mt5_bridge.core import risk, wire
+from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import JournalError, MT5Error, MT5ValidationError
 from mt5_bridge.core.halt import Halt, Origin, ResumeRefusal
 from mt5_bridge.core.messages import (
@@ -35,6 +36,7 @@ from mt5_bridge.flows.ownership import Ownership
 from mt5_bridge.flows.shapes import bar_data, deal_data, halt_data, order_data, symbol_data, tick_data
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
+from mt5_bridge.flows.watch import DAY_MEMO
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Terminal
@@ -52,6 +54,7 @@ class Commands:
     """The table's rows as functions. Each returns the answer's `data` or raises `Refusal`.
 
     Args:
+        limits: the settings now.
         status: the health report, for `get_status` and `heartbeat`.
         remote_resume: RESUME_REMOTE.
     """
@@ -68,6 +71,7 @@ class Commands:
         ticks: TickFlow,
         clock: Clock,
         *,
+        limits: Callable[[], Limits],
         status: Callable[[], dict[str, Any]],
         remote_resume: bool,
         magic_base: int,
@@ -81,6 +85,7 @@ class Commands:
         self._intake = intake
         self._ticks = ticks
         self._clock = clock
+        self._limits = limits
         self._status = status
         self._remote_resume = remote_resume
         self._ownership = Ownership(terminal, journal, magic_base=magic_base)
@@ -297,13 +302,23 @@ class Commands:
         if isinstance(new, ResumeRefusal):
             raise Refusal(new.value, _REFUSALS[new])
         try:
-            resumed = await self._latch.loosen(new, *_resume_story(new, request_id))
+            resumed = await self._latch.loosen(new, *_resume_story(new, request_id), *self._accepted())
         except JournalError as error:
             raise Refusal("journal_unavailable", f"trading stays halted: {error}") from error
         if not resumed:
             raise Refusal("halted", "a stop came in between: trading stays halted")
         self._emergency.resumed()
+        self._book.restore_day(self._day_accepted())
         return halt_data(new)
+
+    def _day_accepted(self) -> Day | None:
+        """The day with the losses beyond a limit accepted: the guards would go on denying otherwise."""
+        day, account = self._book.day, self._book.account
+        return day if day is None or account is None else risk.accept(day, account.equity, self._limits())
+
+    def _accepted(self) -> list[changes.Change]:
+        day = self._day_accepted()
+        return [] if day is self._book.day else [changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(day))]
 
     # --- what reads
 

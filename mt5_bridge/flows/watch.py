@@ -294,7 +294,7 @@ class Watch:
         if not risk.settled(day, account.balance, account.credit):
             return
         loss = risk.daily_loss_breached(day, account.equity, limits)
-        if loss is not None and self._first("daily_loss", day.date):
+        if loss is not None and self._first("daily_loss", f"{day.date} {day.accepted}"):
             self._latch.tighten(
                 machine.reduce(
                     self._latch.halt,
@@ -306,7 +306,7 @@ class Watch:
                 )
             )
         fallen = risk.drawdown_breached(day, account.equity, limits)
-        if fallen is not None and self._first("drawdown", f"{day.peak_equity}"):
+        if fallen is not None and self._first("drawdown", f"{day.peak_equity} {day.accepted}"):
             self._stop("drawdown", fallen.detail, flatten=self._config.drawdown_flattens)
 
     def _judge_backend(self) -> None:

@@ -205,3 +205,14 @@ def test_money_moved_in_or_out_never_changes_the_days_result(
     again = rebuilt(deals, balance=funds, equity=funds)
     assert again.start_equity == pytest.approx(day.start_equity, abs=0.01)
     assert msgspec.json.decode(msgspec.json.encode(day), type=Day) == day
+
+
+def test_what_a_person_accepts_is_no_breach_any_more() -> None:
+    day = a_day(start_equity=10_000.0, peak_equity=11_000.0)
+    rules = limits(max_daily_loss_pct=5.0, max_drawdown_pct=10.0)
+    assert risk.accept(day, 9_950.0, rules) is day
+    accepted = risk.accept(day, 9_400.0, rules)
+    assert (accepted.start_equity, accepted.peak_equity, accepted.accepted) == (9_400.0, 9_400.0, 1)
+    assert risk.accept(accepted, 9_400.0, rules) is accepted
+    fallen = risk.accept(day, 9_800.0, rules)
+    assert (fallen.start_equity, fallen.peak_equity) == (10_000.0, 9_800.0)

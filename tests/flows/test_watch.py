@@ -102,6 +102,25 @@ async def test_a_person_is_not_overruled_by_the_same_breach_nor_by_a_restart(tmp
 
 
 @simulated
+async def test_after_a_persons_word_the_limit_counts_anew(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0}) as kit:
+        kit.run("rules", "account-poll")
+        await equity(kit, 9_400.0)
+        assert state(kit) == "reducing"
+        await kit.commands.resume("I know", "ann", force=False, origin=Origin.LOCAL)
+        await kit.send(signal_id="s1", volume=0.1, stop_loss=1.095)
+        assert (await kit.result("s1"))["status"] == "filled"
+        terminal = kit.terminal
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal, limits={"max_daily_loss_pct": 5.0}) as kit:
+        kit.run("rules", "account-poll")
+        await kit.send(signal_id="s2", volume=0.1, stop_loss=1.095)
+        assert (await kit.result("s2"))["status"] == "filled"
+        await equity(kit, 8_900.0)
+        assert state(kit) == "reducing"
+
+
+@simulated
 async def test_breaches_that_cannot_be_remembered_or_read_harm_nothing(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0}) as kit:
         await kit.journal.commit(changes.Memo(name=TOLD_MEMO, value=b"?"))

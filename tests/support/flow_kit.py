@@ -561,6 +561,7 @@ class FlowKit:
             self.intake,
             self.ticks,
             clock,
+            limits=lambda: self.limits,
             status=self.watch.health,
             remote_resume=settings.remote_resume,
             magic_base=settings.magic,

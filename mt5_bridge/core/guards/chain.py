@@ -23,6 +23,7 @@ from mt5_bridge.core.guards.risk import open_risk, risk
 from mt5_bridge.core.guards.spread import spread
 from mt5_bridge.core.guards.staleness import staleness
 from mt5_bridge.core.guards.stops import stop_required, stops
+from mt5_bridge.core.guards.supported import supported
 from mt5_bridge.core.guards.symbol import quoted, symbol
 from mt5_bridge.core.guards.target import target
 from mt5_bridge.core.guards.throttle import throttle
@@ -38,6 +39,7 @@ OPENING_GUARDS: tuple[Guard, ...] = (
     account,
     halt,
     staleness,
+    supported,
     readiness,
     symbol,
     blocked,
@@ -58,6 +60,7 @@ MODIFY_GUARDS: tuple[Guard, ...] = (
     account,
     halt,
     staleness,
+    supported,
     readiness,
     target,
     symbol,
@@ -72,7 +75,7 @@ MODIFY_GUARDS: tuple[Guard, ...] = (
 SIZED_GUARDS: tuple[SizedGuard, ...] = (volume, risk, open_risk, margin, margin_level)
 RESIZED_GUARDS: tuple[SizedGuard, ...] = (risk, open_risk)
 LAST_GUARDS: tuple[Guard, ...] = (throttle, halt)
-EXIT_GUARDS: tuple[Guard, ...] = (trading_enabled, account, halt, staleness, readiness, target, halt)
+EXIT_GUARDS: tuple[Guard, ...] = (trading_enabled, account, halt, staleness, supported, readiness, target, halt)
 EARLY_GUARDS: tuple[Guard, ...] = (trading_enabled, account, halt, staleness)
 """With what every request begins: they need nothing but the signal, the settings, the latch and the account."""
 

@@ -131,6 +131,15 @@ FULL = {
 }
 
 
+@pytest.mark.parametrize("field", ["trailing_stop_points", "break_even_points"])
+def test_what_is_not_done_is_not_ignored(field: str) -> None:
+    assert code(evaluate(a_context(signal={field: 50}))) is Reason.UNSUPPORTED
+    moved = a_context(Action.MODIFY, signal={"position": 1, "stop_loss": 1.0950, field: 50}, target=a_position())
+    assert code(evaluate(moved)) is Reason.UNSUPPORTED
+    closed = a_context(Action.CLOSE, signal={field: 50}, target=a_position())
+    assert isinstance(evaluate(closed), Approval)
+
+
 @pytest.mark.parametrize(("action", "asked", "facts"), EXITS)
 def test_what_reduces_risk_meets_no_limit(action: Action, asked: dict[str, Any], facts: dict[str, Any]) -> None:
     assert isinstance(evaluate(a_context(action, signal=asked, **facts, **FULL)), Approval)
