@@ -1,17 +1,15 @@
 """The command line: `mt5-bridge`, `python -m mt5_bridge`, and the two entry scripts.
 
 What starts a process of its own takes a short way, so that the daemon never loads what the other commands need.
+Nothing is loaded before somebody listens to Ctrl+C.
 """
 
 import sys
-from collections.abc import Sequence
 
-from mt5_bridge.cli.daemon import run_daemon
-
-__all__ = ["main", "run_daemon"]
+__all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: list[str] | tuple[str, ...] | None = None) -> int:
     """Runs a command.
 
     Args:
@@ -45,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The `mt5-bridge` program."""
+    from mt5_bridge.cli import interrupts
+
+    interrupts.arm_for(sys.argv[1:])
     from mt5_bridge.cli.daemon import leave
 
     leave(main())

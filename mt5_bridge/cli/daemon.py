@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from mt5_bridge.cli import interrupts
 from mt5_bridge.core.errors import SettingsError
 
 OK, FAILED, CONFIGURATION = 0, 1, 2
@@ -33,7 +34,7 @@ def run_daemon(mode: str | None = None, overrides: Mapping[str, str] | None = No
         return run_bridge(loaded)
     except SettingsError as error:
         return misconfigured(error)
-    except KeyboardInterrupt:  # before the bridge took Ctrl+C over, or after it gave it back
+    except KeyboardInterrupt:  # called from a program that does not listen to Ctrl+C before the bridge does
         return OK
 
 
@@ -103,6 +104,7 @@ def entry(mode: str, arguments: Sequence[str]) -> NoReturn:
 
 def leave(code: int) -> NoReturn:
     """Ends the process: in the usual way, but in two seconds at most, whatever thread hangs in whatever call."""
+    interrupts.ignore()
     guard = threading.Timer(LEAVE_S, os._exit, (code,))
     guard.daemon = True
     guard.start()
