@@ -510,6 +510,7 @@ class Bridge:
     def _backend_state(self, state: Any, detail: str) -> None:
         self._channel("backend", state.value, detail)
         if state.value == "connected":
+            self.watch.beat()
             self.account.greet()
             self.outbox.wake()
 

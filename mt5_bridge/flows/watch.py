@@ -155,12 +155,16 @@ class Watch:
     async def run_heartbeat(self) -> None:
         """Send the health every HEARTBEAT_INTERVAL."""
         while True:
-            health = self.health()
-            self._stall_ms = 0.0
-            if self._control is not None:
-                frame = wire.encode("heartbeat", health, now_msc=self._clock.now_ms())
-                self._control.send_latest("heartbeat", frame)
+            self.beat()
             await asyncio.sleep(self._config.heartbeat_s)
+
+    def beat(self) -> None:
+        """Send the health now: a backend that has just connected must not get the one made before that."""
+        health = self.health()
+        self._stall_ms = 0.0
+        if self._control is not None:
+            frame = wire.encode("heartbeat", health, now_msc=self._clock.now_ms())
+            self._control.send_latest("heartbeat", frame)
 
     async def run_stalls(self) -> None:
         """Notice when the event loop stands still."""

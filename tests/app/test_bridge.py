@@ -70,6 +70,18 @@ async def noted(folder: Path, *items: changes.Change) -> None:
 # --- a life
 
 
+async def test_the_first_heartbeat_of_a_connection_is_made_for_it(tmp_path: Path, backend: Backend) -> None:
+    async with running(standard(tmp_path, backend, HEARTBEAT_INTERVAL="600")):
+        for life in range(2):
+            mark = len(backend.frames)
+            if life:
+                backend.cut()
+            hello = await backend.frame("hello", after=mark if life else 0)
+            beat = await backend.frame("heartbeat", after=backend.frames.index(hello))
+            assert beat["timestamp"] >= hello["timestamp"]
+            assert beat["data"]["channels"]["backend"] == "connected"
+
+
 async def test_a_life_on_the_socket(tmp_path: Path, backend: Backend) -> None:
     async with running(standard(tmp_path, backend)) as bridge:
         hello = await backend.frame("hello")
