@@ -47,6 +47,7 @@ class Host:
     def __init__(self, module: Any) -> None:
         self.sending = False
         self._mt5 = module
+        self._whose: tuple[int, str] | None = None
         self._ticks = TickReader(module, self._pick, self._need)
         self._fillings = host_orders.FillingCache()
         self._operations: dict[str, Callable[..., Any]] = {
@@ -115,11 +116,27 @@ class Host:
             rest = {name: value for name, value in wish.items() if value is not None}
             self._need(self._mt5.login(args.login, timeout=args.timeout_ms, **rest), "login")
             account = self._need(self._mt5.account_info(), "account_info")
+        self._whose = (account.login, account.server)
         return _account(account)
+
+    def _own(self, wanted: tuple[int | None, str | None] | None = None) -> Any:
+        """`account_info`, of the account that `connect` found: what another one shows says nothing of ours.
+
+        A second terminal can answer the pipe, and a person can log in to another account at any time.
+
+        Args:
+            wanted: login and server that it must be as well; None: any.
+        """
+        account = self._need(self._mt5.account_info(), "account_info")
+        for login, server in filter(None, (wanted, self._whose)):
+            if account.login != (login or account.login) or account.server != (server or account.server):
+                text = f"the terminal is logged in to {account.login} at {account.server}, not to {login} at {server}"
+                raise HostError(Failure("mismatch", None, text))
+        return account
 
     def account(self) -> Any:
         """`account_info`."""
-        return _account(self._need(self._mt5.account_info(), "account_info"))
+        return _account(self._own())
 
     def terminal(self) -> Any:
         """`terminal_info`."""
@@ -201,14 +218,8 @@ class Host:
         return _result(self._need(self._mt5.order_check(order), "order_check"))
 
     def send(self, login: int | None, server: str | None, request: dict[str, Any], expiration_s: int) -> Any:
-        """`order_send`, after a look at whose terminal this is.
-
-        A second terminal can answer the pipe, so account and server are compared in the same breath.
-        """
-        account = self._need(self._mt5.account_info(), "account_info")
-        if (login is not None and account.login != login) or (server is not None and account.server != server):
-            text = f"the terminal is logged in to {account.login} at {account.server}, not to {login} at {server}"
-            raise HostError(Failure("mismatch", None, text))
+        """`order_send`, after a look, in the same breath, at whose terminal this is."""
+        self._own((login, server))
         wanted = msgspec.convert(request, OrderRequest)
         order = self._prepare(wanted, expiration_s)
         self.sending = True

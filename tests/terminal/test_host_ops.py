@@ -153,6 +153,18 @@ def test_nothing_is_sent_to_another_account(login: int, server: str | None) -> N
     assert not module._sent
 
 
+@pytest.mark.parametrize("op", [("account",), ("snapshot",), ("facts", "EURUSD", 0, None, None)])
+def test_what_another_account_shows_is_not_believed(op: tuple[Any, ...]) -> None:
+    module = fresh_fake()
+    host = Host(module)
+    ask(host, "connect", connect())
+    ask(host, *op)
+    assert module.login(2002)  # a person, in the terminal's window
+    failure = refused(host, *op).failure
+    assert failure.kind == "mismatch"
+    assert "2002" in failure.text
+
+
 @pytest.mark.parametrize(
     ("fault", "sent"),
     [
