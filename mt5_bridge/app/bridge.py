@@ -75,11 +75,15 @@ class Bridge:
     Args:
         settings: what the bridge was told.
         clock: time.
+        terminal: a session not connected yet, its host perhaps on its way; None: one of its own.
     """
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock | None = None, terminal: MT5SessionManager | None = None
+    ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
+        self._session = terminal
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
@@ -133,7 +137,7 @@ class Bridge:
         self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
         self._stack.push_async_callback(self.journal.close, _STOP_JOURNAL_S)
         file = LatchFile(settings.data_dir / LATCH_FILE)
-        self.terminal = MT5SessionManager(rooms.terminal_config(settings))
+        self.terminal = self._session or MT5SessionManager(rooms.terminal_config(settings))
         self._stack.push_async_callback(self._end_terminal)
         headers = rooms.Headers(settings.bridge_id, self.login_text)
         backend = rooms.control_config(settings)

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from mt5_bridge.app.early import reveal as reveal
+from mt5_bridge.app.early import terminal_config as terminal_config
 from mt5_bridge.control.config import ControlConfig
 from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.model import PAPER_LOGIN, AssetClass
@@ -11,8 +13,7 @@ from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.flows.watch import WatchConfig
 from mt5_bridge.redpanda.config import RedpandaConfig
-from mt5_bridge.settings import SecretStr, Settings
-from mt5_bridge.terminal.config import TerminalConfig
+from mt5_bridge.settings import Settings
 
 if TYPE_CHECKING:
     from mt5_bridge.redpanda.topics import TopicSpec
@@ -20,27 +21,6 @@ if TYPE_CHECKING:
 TICK_PARTITIONS = 6
 TICK_RETENTION_MS = 7 * DAY
 EVENT_RETENTION_MS = 30 * DAY
-
-
-def reveal(secret: SecretStr | None) -> str | None:
-    """A secret's text, for the room that must have it."""
-    return None if secret is None else secret.get_secret_value()
-
-
-def terminal_config(settings: Settings) -> TerminalConfig:
-    """How the terminal is reached. The paper terminal takes its account from its own settings."""
-    paper = settings.terminal == "paper"
-    return TerminalConfig(
-        backend=settings.terminal,
-        login=settings.mt5_login,
-        password=reveal(settings.mt5_password),
-        server=settings.mt5_server,
-        path=None if settings.mt5_path is None else str(settings.mt5_path),
-        init_timeout_ms=settings.mt5_timeout,
-        settings=settings.paper() if paper else {},
-        server_timezone=settings.mt5_server_timezone,
-        history_host=settings.mt5_history_host,
-    )
 
 
 def redpanda_config(settings: Settings) -> RedpandaConfig:

@@ -5,13 +5,18 @@ import gc
 import signal
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from mt5_bridge import __version__, log
-from mt5_bridge.app.bridge import Bridge
+from mt5_bridge.app.early import terminal_config
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
 from mt5_bridge.settings import Loaded, Settings
+from mt5_bridge.terminal.session import MT5SessionManager
+
+if TYPE_CHECKING:
+    from mt5_bridge.app.bridge import Bridge
 
 OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 """Exit codes."""
@@ -31,9 +36,6 @@ def run_bridge(loaded: Loaded) -> int:
     with logs:
         for warning in loaded.warnings:
             logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
-        # Everything alive by now stays: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
         return asyncio.run(_run(settings))
 
 
@@ -45,7 +47,22 @@ async def _run(settings: Settings) -> int:
         terminal=settings.terminal,
         folder=settings.data_dir,
     )
-    bridge = Bridge(settings)
+    terminal = MT5SessionManager(terminal_config(settings))
+    try:
+        # The host starts on another core, while this one loads the rest of the bridge.
+        await terminal.warm_up()
+        return await _run_bridge(settings, terminal)
+    finally:
+        await terminal.disconnect()
+
+
+async def _run_bridge(settings: Settings, terminal: MT5SessionManager) -> int:
+    from mt5_bridge.app.bridge import Bridge
+
+    # Everything alive by now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    bridge = Bridge(settings, terminal=terminal)
     _listen(bridge)
     try:
         await bridge.run()
@@ -76,7 +93,7 @@ def _exit_code(error: BaseException, *, opened: bool) -> int:
     return DEFECT
 
 
-def _listen(bridge: Bridge) -> None:
+def _listen(bridge: "Bridge") -> None:
     loop = asyncio.get_running_loop()
     if sys.platform != "win32":
         for number in (signal.SIGINT, signal.SIGTERM):

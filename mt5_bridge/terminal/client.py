@@ -52,6 +52,10 @@ class HostClient:
         on_death: called with why when the host is gone, killed or not, but not after `stop`.
         preempt_after: a CRITICAL request that waits so many seconds behind a read kills the host; None: never.
         python_path: more places for the host to import from.
+        backend: what hosts will be told to open.
+
+    Attributes:
+        opened: the host that runs has been given its terminal.
     """
 
     def __init__(
@@ -61,7 +65,10 @@ class HostClient:
         *,
         preempt_after: float | None = None,
         python_path: tuple[str, ...] = (),
+        backend: str | None = None,
     ) -> None:
+        self.opened = False
+        self._backend = backend
         self._stats = stats
         self._on_death = on_death
         self._preempt_after = preempt_after
@@ -101,6 +108,7 @@ class HostClient:
             MT5ConnectionError: the system cannot start a process now.
         """
         self.kill("a new host starts")
+        self.opened = False
         process: HostProcess | None = None
 
         def exited(reason: str) -> None:
@@ -108,7 +116,7 @@ class HostClient:
                 self._lost(reason)
 
         try:
-            process = await HostProcess.start(self._received, exited, self._python_path)
+            process = await HostProcess.start(self._received, exited, self._python_path, self._backend)
         except OSError as error:
             raise MT5ConnectionError(f"the terminal host cannot be started: {error}") from error
         self._process = process

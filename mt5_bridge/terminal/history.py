@@ -28,7 +28,7 @@ class HistoryHost:
         self._config = config
         self._stats = stats
         self._live = live
-        self._client = HostClient(stats, self._died, python_path=config.python_path)
+        self._client = HostClient(stats, self._died, python_path=config.python_path, backend=config.backend)
         self._opening = asyncio.Lock()
         self._open = False
         self._refused: MT5AuthError | None = None

@@ -5,6 +5,7 @@ stdin, replies leave on what was stdout; the real stdout is moved out of the way
 corrupt the stream. This process alone imports `MetaTrader5` (or the simulator) and with it numpy.
 """
 
+import contextlib
 import importlib
 import os
 import queue
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
@@ -140,14 +142,22 @@ class Whole:
         return len(data)
 
 
-def main() -> int:
-    """Run the host until its parent closes the pipe."""
+def main(backends: Sequence[str] = ()) -> int:
+    """Run the host until its parent closes the pipe.
+
+    Args:
+        backends: what will be opened, to be imported at once.
+    """
     # Ctrl+C in a shared console is the daemon's to order: the host stops when the pipe closes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = take_stdio()
     server = Server(replies)
     ended = threading.Event()
     threading.Thread(target=read_requests, args=(requests, server.inbox, ended), name="requests", daemon=True).start()
+    # Ahead of `open`, which meets the same error and tells it.
+    with contextlib.suppress(Exception):
+        for backend in backends:
+            importlib.import_module(BACKENDS.get(backend, backend))
     try:
         server.run()
     except BrokenPipeError:
@@ -158,4 +168,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

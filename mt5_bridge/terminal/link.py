@@ -1,6 +1,7 @@
 """The live session with a terminal: opened, watched, opened again. Nothing here is ever around `order_send`."""
 
 import asyncio
+import contextlib
 import random as _random
 import time
 from collections.abc import Callable
@@ -48,8 +49,10 @@ async def open_session(client: HostClient, config: TerminalConfig, role: str) ->
     """
     if not client.alive:
         await client.start()
+    if not client.opened:
         opening = OpenArgs(config.backend, role, config.settings)
         await client.call("open", opening, priority=Priority.CRITICAL, timeout=30.0)
+        client.opened = True
     args = ConnectArgs(
         config.path, config.login, config.password, config.server, config.init_timeout_ms, config.portable
     )
@@ -100,6 +103,7 @@ class Link:
             self._host_died,
             preempt_after=None if config.history_host else config.preempt_after,
             python_path=config.python_path,
+            backend=config.backend,
         )
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -126,6 +130,12 @@ class Link:
         bound.info("Terminal {state}{detail}", state=state.value, detail=f": {detail}" if detail else "")
         for callback in self._callbacks:
             callback(state, detail)
+
+    async def warm_up(self) -> None:
+        """Start the host, nothing more: it loads what it will need while the caller does other things."""
+        # What keeps it from starting will keep `connect` from it, too, and be told there.
+        with contextlib.suppress(MT5ConnectionError):
+            await self.client.start()
 
     async def connect(self, *, max_wait: float | None = None) -> None:
         """Connect, and stay connected until `disconnect`.

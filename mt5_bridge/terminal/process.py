@@ -55,9 +55,19 @@ class HostProcess(asyncio.SubprocessProtocol):
 
     @classmethod
     async def start(
-        cls, on_frame: Callable[[bytes], None], on_exit: Callable[[str], None], python_path: tuple[str, ...] = ()
+        cls,
+        on_frame: Callable[[bytes], None],
+        on_exit: Callable[[str], None],
+        python_path: tuple[str, ...] = (),
+        backend: str | None = None,
     ) -> "HostProcess":
         """Start a host.
+
+        Args:
+            on_frame: called with the payload of each frame.
+            on_exit: called once, with why, when the host is gone.
+            python_path: more places for the host to import from.
+            backend: what it will be told to open, for it to import that at once.
 
         Raises:
             OSError: the system cannot start a process now.
@@ -73,6 +83,7 @@ class HostProcess(asyncio.SubprocessProtocol):
             "-P",
             "-m",
             "mt5_bridge.terminal.host",
+            *([] if backend is None else [backend]),
             env=child_environment(python_path),
             creationflags=flags,
             start_new_session=sys.platform != "win32",

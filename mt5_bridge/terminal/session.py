@@ -178,6 +178,10 @@ class MT5SessionManager:
         """Kill the live host now: what is in flight becomes unknown, what waits was not sent."""
         self._link.kill_host(reason)
 
+    async def warm_up(self) -> None:
+        """Start the host ahead of `connect`; see `Link.warm_up`. `disconnect` ends it."""
+        await self._link.warm_up()
+
     async def connect(self, *, max_wait: float | None = None) -> None:
         """Connect and stay connected; see `Link.connect` for errors."""
         await self._link.connect(max_wait=max_wait)

@@ -55,6 +55,47 @@ async def mt5(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[M
         yield session
 
 
+async def test_a_host_started_ahead_is_the_one_that_is_opened(tmp_path: Path) -> None:
+    session = paper(tmp_path)
+    await session.warm_up()
+    pid = session.host_pid
+    assert session.state is TerminalState.DISCONNECTED
+    await session.connect(max_wait=30)
+    try:
+        assert session.host_pid == pid
+        assert session.stats.host_starts == 1
+    finally:
+        await session.disconnect()
+
+
+async def test_a_host_started_ahead_that_died_is_replaced() -> None:
+    session = fake()
+    await session.warm_up()
+    session.kill_host("test")
+    async with session:
+        assert session.stats.host_starts == 2
+    await session.warm_up()
+    await session.disconnect()
+    assert session.host_pid is None, "never connected, and gone all the same"
+
+
+async def test_what_cannot_be_imported_ahead_is_told_by_connect() -> None:
+    session = MT5SessionManager(TerminalConfig(backend="no_such_terminal"))
+    await session.warm_up()
+    with pytest.raises(MT5InitError, match="no_such_terminal"):
+        await session.connect(max_wait=30)
+    await session.disconnect()
+
+
+async def test_a_host_that_cannot_be_started_ahead_is_started_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = fake()
+    with monkeypatch.context() as full:
+        full.setattr("sys.executable", "/no/such/python")
+        await session.warm_up()
+    async with session:
+        assert session.stats.host_starts == 1
+
+
 async def test_account_and_terminal(mt5: MT5SessionManager) -> None:
     account = await mt5.get_account_info()
     assert account.currency == "USD"
