@@ -190,7 +190,7 @@ class Commands:
         """The positions a close_all is about, and how much of each; None: all of it."""
         try:
             await self._book.refresh()
-            symbol = None if name is None else await self._book.resolve(name)
+            symbol = await self._known(name)
             held = [x for x in self._book.positions.values() if symbol is None or x.symbol == symbol]
             if scope == "all":
                 return [(position, None) for position in held]
@@ -250,6 +250,29 @@ class Commands:
             await self._book.refresh()
         except MT5Error as error:
             raise _unavailable(error) from error
+
+    async def _listed(self, name: str | None) -> str | None:
+        """Read the account, and the terminal's name of the symbol asked for."""
+        await self._refresh()
+        try:
+            return await self._known(name)
+        except MT5Error as error:
+            raise _unavailable(error) from error
+
+    async def _known(self, name: str | None) -> str | None:
+        """The terminal's name of a symbol; a misspelt one must not read as "nothing held".
+
+        Raises:
+            Refusal: the terminal has no such symbol.
+            MT5Error: ambiguous, or the terminal cannot be asked.
+        """
+        if name is None:
+            return None
+        symbol = await self._book.resolve(name)
+        listed = (*self._book.positions.values(), *self._book.orders.values())
+        if all(one.symbol != symbol for one in listed) and await self._book.symbol(symbol) is None:
+            raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {name}")
+        return symbol
 
     # --- the halt
 
@@ -336,8 +359,7 @@ class Commands:
         return msgspec.to_builtins(account_message(account))
 
     async def _get_positions(self, command: Command) -> Any:
-        symbol = command.of(p.OfSymbol).symbol
-        await self._refresh()
+        symbol = await self._listed(command.of(p.OfSymbol).symbol)
         return [
             msgspec.to_builtins(position_message(position))
             for position in self._book.positions.values()
@@ -345,8 +367,7 @@ class Commands:
         ]
 
     async def _get_orders(self, command: Command) -> Any:
-        symbol = command.of(p.OfSymbol).symbol
-        await self._refresh()
+        symbol = await self._listed(command.of(p.OfSymbol).symbol)
         return [order_data(o) for o in self._book.orders.values() if symbol is None or o.symbol == symbol]
 
     async def _get_symbols(self, command: Command) -> Any:

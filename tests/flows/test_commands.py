@@ -56,9 +56,9 @@ def held(kit: FlowKit, magic: int = 0, volume: float = 0.1, symbol: str = "EURUS
     return next(reversed(kit.terminal.positions))
 
 
-def waits(kit: FlowKit) -> int:
+def waits(kit: FlowKit, symbol: str = "EURUSD") -> int:
     request = OrderRequest(
-        deed=Deed.PENDING, symbol="EURUSD", volume=0.1, price=1.05, stop_loss=1.03, type=OrderType.BUY_LIMIT
+        deed=Deed.PENDING, symbol=symbol, volume=0.1, price=1.05, stop_loss=1.03, type=OrderType.BUY_LIMIT
     )
     return kit.terminal.execute(request).order
 
@@ -396,6 +396,20 @@ async def test_a_terminal_that_is_away_is_said_to_be(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_a_symbol_is_found_by_the_name_a_backend_has_for_it(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.symbols["GBPUSD.m"] = symbol_info("GBPUSD.m")
+        kit.terminal.tick("GBPUSD.m", 1.3, 1.3001)
+        held(kit)
+        ticket, order = held(kit, symbol="GBPUSD.m"), waits(kit, symbol="GBPUSD.m")
+        assert [p["ticket"] for p in await told(kit, "get_positions", symbol="GBPUSD")] == [ticket]
+        assert [o["ticket"] for o in await told(kit, "get_orders", symbol="GBPUSD")] == [order]
+        assert await told(kit, "close_all", symbol="GBPUSD") == {"closed": [ticket]}
+        for name in ("get_positions", "get_orders", "close_all"):
+            assert await refused(kit, name, symbol="NONE") == "unknown_symbol", name
+
+
+@simulated
 async def test_names_that_mean_nothing_or_too_much(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.symbols |= {name: symbol_info(name) for name in ("GBPUSD.a", "GBPUSD.b")}
@@ -403,7 +417,8 @@ async def test_names_that_mean_nothing_or_too_much(tmp_path: Path) -> None:
         assert await refused(kit, "get_ticks", symbol="GBPUSD") == "ambiguous_symbol"
         assert await refused(kit, "subscribe", symbols=["NONE"]) == "unknown_symbol"
         kit.book._names["GONE"] = "GONE"
-        assert await refused(kit, "get_ticks", symbol="GONE") == "unknown_symbol"
+        for name in ("get_ticks", "get_positions", "get_orders", "close_all"):
+            assert await refused(kit, name, symbol="GONE") == "unknown_symbol", name
 
 
 @simulated
