@@ -1,8 +1,9 @@
-"""The truth that turns up after an order was given up: its result is corrected, once, naming the one it replaces.
+"""What becomes of an order after its result: found after it was given up, or filled after it was placed.
 
 An intent is abandoned when the settle window passed without a trace of it. It may be there all the same: history that
 lags by minutes, a server that answered late. Every change of the account, and a look now and then for a day, is held
-against what was abandoned.
+against what was abandoned; its result is corrected, once, naming the one it replaces. A pending order that has filled
+is a fill like any other: its position must carry the stop that was asked for.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.book import Book, Change
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.orders import OrderDesk, Sent
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.settle import Picture, judge
@@ -23,8 +25,9 @@ from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.stored import intent_of, part_of
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal.journal import Journal
-from mt5_bridge.journal.rows import StoredIntent, StoredSignal
+from mt5_bridge.journal.rows import SignalStory, StoredIntent, StoredSignal
 
+_FILLED = (IntentState.FILLED, IntentState.PARTIAL)
 LOOK_S = 15.0
 _RETRY_S = 1.0
 
@@ -83,7 +86,8 @@ class Corrections:
                 continue
 
     def _changed(self, change: Change) -> None:
-        magics = {p.magic for p in change.opened} | {o.magic for o in change.placed} | {d.magic for d in change.deals}
+        magics = {p.magic for p in change.opened} | {d.magic for d in change.deals}
+        magics |= {order.magic for order in (*change.placed, *change.gone)}
         self._seen |= magics - {0}
         self._wake.set()
 
@@ -94,15 +98,43 @@ class Corrections:
             return
         stored = await self._journal.intents_by_magic(asked)
         lost = [intent for intent in stored.values() if intent.state == IntentState.ABANDONED.value]
-        if lost:
-            picture = await self._desk.picture(min(intent.opened_msc for intent in lost))
+        standing = {order.magic for order in self._book.orders.values()}
+        ended = [i for i in stored.values() if i.state == IntentState.PLACED.value and i.magic not in standing]
+        unclear: set[int] = set()
+        if lost or ended:
+            picture = await self._desk.picture(min(intent.opened_msc for intent in (*lost, *ended)))
             for intent in lost:
                 await self._judge(intent, picture)
+            unclear = {intent.magic for intent in ended if not await self._end(intent, picture)}
         too_old = self._clock.now_ms() - DAY
-        self._seen -= asked
+        self._seen = (self._seen - asked) | unclear
         self._desk.abandoned -= asked - {intent.magic for intent in lost if intent.opened_msc >= too_old}
         self._desk.abandoned |= {i.magic for i in lost if i.opened_msc >= too_old} - self._done
         self._done.clear()
+
+    async def _end(self, stored: StoredIntent, picture: Picture) -> bool:
+        """Note what became of a pending order, and look after the stop of its fill. False: history lags."""
+        intent = intent_of(stored)
+        found = judge(self._desk.case(intent, stored.opened_msc), picture)
+        if found is None or found.state not in DONE or not found.whole:
+            return False
+        sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
+        moved = self._desk.moved(intent.magic, sent, self._clock.now_ms())
+        story = await self._journal.signal(stored.key)
+        if found.state not in _FILLED or story is None:
+            await self._desk.commit(moved)
+            return True
+        await self._desk.commit(moved, *self._guard.begin(intent))
+        self._desk.spawn(self._guard.watch(self._job(story, stored), intent, anew=True))
+        return True
+
+    def _job(self, story: SignalStory, stored: StoredIntent) -> Job:
+        """The signal as it stands now, for what is still to be said of it."""
+        job = self._intake.resume(story.signal)
+        job.symbol, job.attempts, job.sent_msc = stored.symbol, 1, stored.opened_msc
+        job.follow_ups = max(intent.leg for intent in story.intents)
+        job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
+        return job
 
     async def _judge(self, stored: StoredIntent, picture: Picture) -> None:
         intent = intent_of(stored)
@@ -122,15 +154,12 @@ class Corrections:
     async def _correct(self, row: StoredSignal, stored: StoredIntent, sent: Sent) -> None:
         story = await self._journal.signal(row.key)
         assert story is not None
-        job = self._intake.resume(row)
-        job.symbol, job.attempts, job.sent_msc = stored.symbol, 1, stored.opened_msc
-        job.follow_ups = max(intent.leg for intent in story.intents)
-        job.event_id = story.corrections[-1].event_id if story.corrections else row.event_id
+        job = self._job(story, stored)
         intent, now = intent_of(stored), self._clock.now_ms()
         moved = self._desk.moved(intent.magic, sent, now)
         if job.signal.action.opens:
             better = self._trader.result(job, sent, now, supersedes=job.event_id)
-            filled = sent.state in (IntentState.FILLED, IntentState.PARTIAL)
+            filled = sent.state in _FILLED
             more = self._guard.begin(intent) if filled else ()
             await self._desk.correct(job, better, moved, *more)
             if filled:

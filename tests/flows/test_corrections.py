@@ -213,3 +213,66 @@ async def test_a_manual_position_is_nobodys_signal(tmp_path: Path) -> None:
         await kit.book.refresh()
         await asyncio.sleep(30)
         assert len(await kit.results("s1")) == 2
+
+
+# --- pending orders that fill
+
+
+LIMIT: dict[str, Any] = {"action": "BUY_LIMIT", "volume": 0.1, "price": 1.098, "stop_loss": 1.095}
+
+
+async def placed(kit: FlowKit, key: str) -> int:
+    await kit.send(**LIMIT, signal_id=key)
+    assert (await kit.result(key))["status"] == "placed"
+    (ticket,) = kit.terminal.orders
+    return ticket
+
+
+def fills_bare(kit: FlowKit, ticket: int) -> None:
+    """The broker fills a pending order and forgets its stop."""
+    kit.terminal.orders[ticket] = msgspec.structs.replace(kit.terminal.orders[ticket], stop_loss=0.0)
+    kit.terminal.fill_pending(ticket)
+
+
+@simulated
+async def test_the_stop_of_a_pending_orders_fill_is_looked_after(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("corrections", "account-poll")
+        fills_bare(kit, await placed(kit, "p1"))
+        await eventually(lambda: [p.stop_loss for p in kit.terminal.positions.values()] == [1.095])
+        story = await kit.journal.signal("p1")
+        assert story is not None
+        assert [(i.leg, i.state) for i in story.intents] == [(0, "filled"), (1, "modified")]
+        assert [r["status"] for r in await kit.results("p1")] == ["placed"]
+
+
+@simulated
+async def test_a_pending_order_that_filled_while_the_bridge_was_off_is_looked_after(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = await placed(kit, "p1")
+        terminal = kit.terminal
+        await kit.crash()
+    fills_bare(kit, ticket)
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        kit.run("corrections", "account-poll")
+        await eventually(lambda: [p.stop_loss for p in terminal.positions.values()] == [1.095])
+
+
+@simulated
+async def test_a_pending_order_that_is_cancelled_or_whose_end_is_unclear_leaves_nothing_to_do(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("corrections", "account-poll")
+        kit.terminal.lag_ms = 5000
+        ticket = await placed(kit, "p1")
+        await kit.send("CANCEL", signal_id="c1", order=ticket)
+        await kit.result("c1")
+
+        async def state() -> str:
+            (intent,) = await kit.journal.intents("p1")
+            return intent.state
+
+        await asyncio.sleep(3)
+        assert await state() == "placed"
+        await asyncio.sleep(40)
+        assert await state() == "cancelled"
+        assert not kit.terminal.positions
