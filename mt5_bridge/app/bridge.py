@@ -302,6 +302,7 @@ class Bridge:
             self.intake,
             self.ticks,
             clock,
+            limits=self._limits,
             status=self.status,
             remote_resume=settings.resume_remote,
             magic_base=settings.mt5_magic,
