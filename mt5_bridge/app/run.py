@@ -22,6 +22,54 @@ OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 """Exit codes."""
 
 
+class Interrupts:
+    """What asks the bridge to end, heard from before there is one until its logs are closed; in the main thread.
+
+    Not by the loop's own handlers: Windows has none, and elsewhere they give way to the system's while the loop closes.
+
+    Args:
+        break_is_emergency: BREAK_IS_EMERGENCY.
+    """
+
+    def __init__(self, *, break_is_emergency: bool) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._break = getattr(signal, "SIGBREAK", None)
+        self._emergency = {self._break} if break_is_emergency else set()
+        self._bridge: Bridge | None = None
+        self._early: list[int] = []
+        for number in _numbers():
+            former = signal.signal(number, self._hear)
+            if number == self._break and getattr(former, "pressed", False):
+                self._early.append(number)  # while the program was still loading
+
+    @property
+    def ended(self) -> bool:
+        """Asked to end before there was a bridge, and nothing but that."""
+        return bool(self._early) and not self._emergency.intersection(self._early)
+
+    def pass_to(self, bridge: "Bridge") -> None:
+        """From now on this bridge is asked; it is told what was asked before."""
+        self._bridge = bridge
+        for number in self._early:
+            self._ask(bridge, number)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._bridge is None:
+            self._early.append(number)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ask, self._bridge, number)
+
+    def _ask(self, bridge: "Bridge", number: int) -> None:
+        if number in self._emergency:
+            bridge.emergency_break()
+        else:
+            bridge.request_stop()
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+
+
 def run_bridge(loaded: Loaded) -> int:
     """Run the bridge until it is told to stop; returns the exit code.
 
@@ -33,10 +81,15 @@ def run_bridge(loaded: Loaded) -> int:
     except SettingsError as error:
         sys.stderr.write(f"ERROR {error}\n")
         return CONFIGURATION
-    with logs:
-        for warning in loaded.warnings:
-            logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
-        return asyncio.run(_run(settings))
+    before = {number: handler for number in _numbers() if (handler := signal.getsignal(number)) is not None}
+    try:
+        with logs:
+            for warning in loaded.warnings:
+                logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
+            return asyncio.run(_run(settings))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _run(settings: Settings) -> int:
@@ -47,23 +100,26 @@ async def _run(settings: Settings) -> int:
         terminal=settings.terminal,
         folder=settings.data_dir,
     )
+    interrupts = Interrupts(break_is_emergency=settings.break_is_emergency)
     terminal = MT5SessionManager(terminal_config(settings))
     try:
         # The host starts on another core, while this one loads the rest of the bridge.
         await terminal.warm_up()
-        return await _run_bridge(settings, terminal)
+        return await _run_bridge(settings, terminal, interrupts)
     finally:
         await terminal.disconnect()
 
 
-async def _run_bridge(settings: Settings, terminal: MT5SessionManager) -> int:
+async def _run_bridge(settings: Settings, terminal: MT5SessionManager, interrupts: Interrupts) -> int:
     from mt5_bridge.app.bridge import Bridge
 
+    if interrupts.ended:
+        return OK
     # Everything alive by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
     bridge = Bridge(settings, terminal=terminal)
-    _listen(bridge)
+    interrupts.pass_to(bridge)
     try:
         await bridge.run()
     except BaseExceptionGroup as group:
@@ -91,19 +147,3 @@ def _exit_code(error: BaseException, *, opened: bool) -> int:
         return CONFIGURATION
     logger.bind(event="crashed").opt(exception=error).critical("ERROR the bridge ends on a defect: {e!r}", e=error)
     return DEFECT
-
-
-def _listen(bridge: "Bridge") -> None:
-    loop = asyncio.get_running_loop()
-    if sys.platform != "win32":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, bridge.request_stop)
-        return
-    emergency = bridge.settings.break_is_emergency
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        stop = bridge.emergency_break if emergency and number == signal.SIGBREAK else bridge.request_stop
-        loop.call_soon_threadsafe(stop)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK):
-        signal.signal(number, handle)

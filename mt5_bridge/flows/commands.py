@@ -269,8 +269,8 @@ class Commands:
         if name is None:
             return None
         symbol = await self._book.resolve(name)
-        listed = (*self._book.positions.values(), *self._book.orders.values())
-        if all(one.symbol != symbol for one in listed) and await self._book.symbol(symbol) is None:
+        listed = {x.symbol for x in self._book.positions.values()} | {x.symbol for x in self._book.orders.values()}
+        if symbol not in listed and await self._book.symbol(symbol) is None:
             raise Refusal(Reason.UNKNOWN_SYMBOL.value, f"the terminal has no symbol {name}")
         return symbol
 

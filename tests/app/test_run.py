@@ -15,9 +15,11 @@ from support.eventually import eventually
 
 from mt5_bridge.app import run as module
 from mt5_bridge.app import run_bridge
-from mt5_bridge.app.bridge import Bridge
+from mt5_bridge.app.bridge import JOURNAL_FILE, Bridge
+from mt5_bridge.cli.interrupts import Early
 from mt5_bridge.core.errors import InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
-from mt5_bridge.settings import Loaded, load
+from mt5_bridge.settings import Loaded, Settings, load
+from mt5_bridge.terminal.session import MT5SessionManager
 
 
 def loaded(folder: Path, **env: str) -> Loaded:
@@ -26,8 +28,11 @@ def loaded(folder: Path, **env: str) -> Loaded:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
+def process_as_before() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     gc.unfreeze()
     logger.remove()
     logger.add(sys.stderr)
@@ -94,6 +99,19 @@ def test_a_folder_that_cannot_be_written_is_a_matter_of_configuration(
     assert "DATA_DIR" in capsys.readouterr().err
 
 
+class Asked:
+    """A bridge that only hears what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def request_stop(self) -> None:
+        self.asked.append("stop")
+
+    def emergency_break(self) -> None:
+        self.asked.append("emergency")
+
+
 class WindowsSignals:
     """`signal` as Windows has it."""
 
@@ -102,24 +120,83 @@ class WindowsSignals:
     def __init__(self) -> None:
         self.handlers: dict[int, Any] = {}
 
-    def signal(self, number: int, handler: Any) -> None:
-        self.handlers[number] = handler
+    def signal(self, number: int, handler: Any) -> Any:
+        former, self.handlers[number] = self.handlers.get(number), handler
+        return former
+
+    def raised(self, *numbers: int) -> None:
+        for number in numbers:
+            self.handlers[number](number, None)
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> WindowsSignals:
+    signals = WindowsSignals()
+    monkeypatch.setattr(module, "signal", signals)
+    return signals
 
 
 @pytest.mark.parametrize("emergency", [False, True])
-async def test_on_windows_break_may_be_an_emergency(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emergency: bool
+async def test_on_windows_break_may_be_an_emergency(signals: WindowsSignals, emergency: bool) -> None:
+    interrupts = module.Interrupts(break_is_emergency=emergency)
+    bridge: Any = Asked()
+    interrupts.pass_to(bridge)
+    signals.raised(signals.SIGINT, signals.SIGTERM, signals.SIGBREAK)
+    await eventually(lambda: len(bridge.asked) == 3, 5)
+    assert bridge.asked == ["stop", "stop", "emergency" if emergency else "stop"]
+
+
+async def test_what_is_asked_before_there_is_a_bridge_is_not_lost(signals: WindowsSignals) -> None:
+    interrupts = module.Interrupts(break_is_emergency=True)
+    assert not interrupts.ended
+    signals.raised(signals.SIGTERM)
+    assert interrupts.ended
+    signals.raised(signals.SIGBREAK)
+    assert not interrupts.ended, "what was stopped for comes first"
+    bridge: Any = Asked()
+    interrupts.pass_to(bridge)
+    assert bridge.asked == ["stop", "emergency"]
+
+
+@pytest.mark.parametrize("emergency", [False, True])
+async def test_break_while_the_program_was_loading_is_not_lost(signals: WindowsSignals, emergency: bool) -> None:
+    early = Early(keep_break=True)
+    early.pressed = True
+    signals.handlers = {signals.SIGINT: early, signals.SIGBREAK: early}
+    interrupts = module.Interrupts(break_is_emergency=emergency)
+    assert interrupts.ended is not emergency
+    bridge: Any = Asked()
+    interrupts.pass_to(bridge)
+    assert bridge.asked == ["emergency" if emergency else "stop"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
+def test_asked_to_end_while_the_bridge_is_loaded_it_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signals = WindowsSignals()
-    monkeypatch.setattr(module, "signal", signals)
-    monkeypatch.setattr("sys.platform", "win32")
-    bridge = Bridge(loaded(tmp_path, BREAK_IS_EMERGENCY=str(emergency)).settings)
-    called: list[str] = []
-    bridge.request_stop = lambda: called.append("stop")  # type: ignore[method-assign]  # only heard here
-    bridge.emergency_break = lambda: called.append("emergency")  # type: ignore[method-assign]  # only heard here
-    module._listen(bridge)
-    for number in (signals.SIGINT, signals.SIGTERM, signals.SIGBREAK):
-        signals.handlers[number](number, None)
-    monkeypatch.undo()
-    await eventually(lambda: len(called) == 3, 5)
-    assert called == ["stop", "stop", "emergency" if emergency else "stop"]
+    async def asked(session: MT5SessionManager) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(MT5SessionManager, "warm_up", asked)
+    assert run_bridge(loaded(tmp_path)) == module.OK
+    assert not (tmp_path / JOURNAL_FILE).exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
+def test_asked_again_while_the_logs_are_closed_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def brief(settings: Settings) -> int:
+        module.Interrupts(break_is_emergency=False).pass_to(Asked())  # type: ignore[arg-type]  # only hears
+        return 3
+
+    class Logs:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error: object) -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr("mt5_bridge.log.open_log", lambda settings: Logs())
+    monkeypatch.setattr(module, "_run", brief)
+    assert run_bridge(loaded(tmp_path)) == 3
