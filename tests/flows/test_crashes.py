@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fake_terminal import Answer, Executed, FakeTerminal, Hangs, Late, Lost, Refused, Silent
 from support.flow_kit import FlowKit, clock_of_loop
+from support.properties import heavy
 from support.simulated import run_simulated, simulated
 
 from mt5_bridge.core.errors import MT5ConnectionError
@@ -202,7 +203,7 @@ life = st.tuples(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=heavy(40))
 @given(st.lists(life, min_size=1, max_size=3), st.integers(0, 3000))
 def test_no_mix_of_signals_answers_and_deaths_executes_twice(lives: list[Any], lag_ms: int) -> None:
     """Signal ids are reused across lives and channels: each may be sent once, and gets one final result."""

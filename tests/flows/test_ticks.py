@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from support.eventually import eventually
 from support.fake_terminal import OFFSET_MS, FakeTerminal, symbol_info
 from support.flow_kit import TICKS, FakeChannel, FakeProducer, FlowKit
+from support.properties import heavy
 from support.simulated import leap, run_simulated, simulated
 
 from mt5_bridge.core.errors import (
@@ -568,7 +569,7 @@ async def act(kit: FlowKit, what: str, how: Any) -> None:
             await (kit.ticks.subscribe("EURUSD") if subscribe else kit.ticks.unsubscribe("EURUSD"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=heavy(60))
 @given(st.lists(ACTIONS, max_size=25))
 def test_every_tick_at_least_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, Any]]

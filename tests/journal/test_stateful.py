@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.properties import heavy
 
 from mt5_bridge.journal import Journal, JournalConflict, JournalRejected
 from mt5_bridge.journal.changes import Announced, IntentMoved, IntentOpened, OutboxDone, SignalReceived, SignalSettled
@@ -105,4 +106,4 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 TestJournalAgainstADictionary = JournalMachine.TestCase
-TestJournalAgainstADictionary.settings = settings(max_examples=25, stateful_step_count=25)
+TestJournalAgainstADictionary.settings = settings(max_examples=heavy(25), stateful_step_count=25)

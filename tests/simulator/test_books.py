@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.properties import heavy
 
 import mt5_bridge.simulator as mt5
 
@@ -123,4 +124,4 @@ class Netting(Trading):
 
 TestHedging = Trading.TestCase
 TestNetting = Netting.TestCase
-TestHedging.settings = TestNetting.settings = settings(max_examples=12, stateful_step_count=25)
+TestHedging.settings = TestNetting.settings = settings(max_examples=heavy(12), stateful_step_count=25)
