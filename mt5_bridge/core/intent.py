@@ -103,6 +103,11 @@ def magic_base(magic: int) -> int:
     return magic >> MAGIC_LOW_BITS
 
 
+def low_half(magic: int) -> int:
+    """The half of a magic that tells the signal and its leg, whatever MT5_MAGIC is."""
+    return magic & MAGIC_LOW_MASK
+
+
 def comment_for(signal_id: str, wish: str | None = None) -> str:
     """The order comment: for people only, ASCII, at most 25 characters; brokers rewrite it."""
     text = wish or signal_id

@@ -106,8 +106,8 @@ class Exits:
         earlier = await self._desk.earlier(job.created_msc)
         picture, parts = earlier.picture, list[Part]()
         for leg in range(_LEGS_MOST):
-            magic = self._desk.natural_magic(job.key, leg)
-            if magic not in earlier.magics:
+            magic = earlier.magic_like(self._desk.natural_magic(job.key, leg))
+            if magic is None:
                 continue
             deals = [deal for deal in picture.deals if deal.is_trade and deal.magic == magic]
             if not deals:
@@ -181,6 +181,10 @@ class Exits:
         chosen = plan.choose(job.signal, symbol.name, positions, ours, targets.magics, targets.tickets)
         if isinstance(chosen, Denial):
             return chosen
+        if owned is not None:
+            chosen = [position for position in chosen if owned.get(position.ticket, 0.0) > 0]
+            if not chosen:
+                return Denial(code=Reason.NOT_FOUND, detail=f"nothing of it is open in {symbol.name} any more")
         legs = plan.share_out(chosen, job.signal.volume, symbol, owned)
         if isinstance(legs, Denial):
             return legs
@@ -425,6 +429,7 @@ class Exits:
         )
 
     async def _deny(self, job: Job, denial: Denial) -> None:
+        denial = self._judge.foremost(job, denial)
         if job.admitted is not None:
             await asyncio.shield(job.admitted)
         await self._desk.conclude(job, self._denied(job, denial))

@@ -185,6 +185,12 @@ class Judge:
             )
         return check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
 
+    def foremost(self, job: Job, denial: Denial) -> Denial:
+        """A stop's own doing, such as a killed host, is not why a signal is denied: the stop is."""
+        if denial.code is not Reason.NOT_READY or self._latch.halt.state is not machine.HaltState.HALTED:
+            return denial
+        return check_halt(job.signal, self._latch.halt, requester=_requester(job)) or denial
+
     def throttled(self, job: Job) -> Denial:
         """A risk-raising signal is denied for the rate: too many of them within a minute latch REDUCING."""
         limits, now = self._limits(), self._clock.now_ms()

@@ -12,7 +12,7 @@ import msgspec
 from loguru import logger
 
 from mt5_bridge.core.errors import MT5Error
-from mt5_bridge.core.intent import IntentState
+from mt5_bridge.core.intent import IntentState, low_half, magic_base
 from mt5_bridge.core.model import Deal, DealEntry, Deed, Order, OrderRequest, OrderState, Position
 from mt5_bridge.core.times import DAY, MINUTE
 from mt5_bridge.flows.clock import Clock
@@ -60,31 +60,25 @@ class Picture(msgspec.Struct, frozen=True):
     past_orders: Sequence[Order]
     deals: Sequence[Deal]
 
-    def magics(self) -> frozenset[int]:
-        """Of everything in it."""
-        lists: tuple[Sequence[Position | Order | Deal], ...] = (
-            self.positions,
-            self.orders,
-            self.past_orders,
-            self.deals,
-        )
-        return frozenset(each.magic for some in lists for each in some)
-
 
 class Earlier(msgspec.Struct, frozen=True):
     """What there was a moment ago, read once for many signals that an earlier life may have executed.
 
     Attributes:
         picture: everything an intent can have left a trace in.
-        magics: those in it; what has none of them left no trace.
+        marks: magics in it by their low half, which tells the signal and leg whatever MT5_MAGIC was.
         since_msc: as far back as was asked for, UTC ms.
         read_msc: when, UTC ms.
     """
 
     picture: Picture
-    magics: frozenset[int]
+    marks: dict[int, int]
     since_msc: int
     read_msc: int
+
+    def magic_like(self, magic: int) -> int | None:
+        """The magic under which an earlier life sent what would have this one now; None: it left no trace."""
+        return self.marks.get(low_half(magic))
 
 
 def judge(case: Case, picture: Picture) -> Found | None:
@@ -208,6 +202,17 @@ def _same(one: float, other: float) -> bool:
     return abs(one - other) <= _SAME_PRICE * max(1.0, abs(one))
 
 
+def _marks(picture: Picture) -> dict[int, int]:
+    lists: tuple[Sequence[Position | Order | Deal], ...] = (
+        picture.deals,
+        picture.past_orders,
+        picture.orders,
+        picture.positions,
+    )
+    # Without a high half it is somebody else's.
+    return {low_half(each.magic): each.magic for some in lists for each in some if magic_base(each.magic)}
+
+
 class Settler:
     """Looks unknown intents up until they are resolved.
 
@@ -263,7 +268,7 @@ class Settler:
             if last is None or since_msc < last.since_msc or not 0 <= now - last.read_msc < _SHARED_MS:
                 since = min(since_msc, now - MINUTE)
                 picture = await self.picture(since)
-                last = self._earlier = Earlier(picture, picture.magics(), since, now)
+                last = self._earlier = Earlier(picture, _marks(picture), since, now)
             return last
 
     async def fill(self, case: Case, order: int) -> Found | None:

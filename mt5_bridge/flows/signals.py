@@ -30,6 +30,8 @@ __all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unrea
 CHUNK = 100
 """Signals sorted and entered in one go: a few ms, so that a flood does not hold up a stop."""
 _RETRY_S = 0.5
+_REPEAT_LOOKS = 120
+_REPEAT_PAUSE_S = 0.25
 
 Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
@@ -260,7 +262,18 @@ class Intake:
             first = seen[key].result if key in seen else None
             if repeat and first is not None:
                 self._reply(first)
+            elif repeat:
+                self._trader.aside(self._repeat(key))
         return fresh
+
+    async def _repeat(self, key: str) -> None:
+        """Answer a signal that was sent again with its first result, once there is one."""
+        for _ in range(_REPEAT_LOOKS):
+            row = (await self._journal.seen([key])).get(key)
+            if row is not None and row.result is not None:
+                self._reply(row.result)
+                return
+            await asyncio.sleep(_REPEAT_PAUSE_S)
 
     def _entered(self, entry: Entry) -> list[changes.Change]:
         job, record = entry.job, entry.record

@@ -1,7 +1,8 @@
 """Works off one signal after another: opens, exits, and what follows from them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 from loguru import logger
@@ -69,8 +70,13 @@ class Trader:
         """Queue a job: by symbol, a person's commands apart so that they never wait behind signals."""
         self.lanes.submit((_PERSON_LANE if job.person else "") + job.signal.symbol.upper(), job)
 
+    def aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run work beside the lanes, until it ends or the bridge does."""
+        self._desk.spawn(work)
+
     async def deny(self, job: Job, denial: Denial) -> None:
         """Bring a job to its end with a denial."""
+        denial = self._judge.foremost(job, denial)
         await self._admitted(job)
         await self._desk.conclude(job, self._denied(job, denial))
 
@@ -343,15 +349,16 @@ class Trader:
     async def _found_of_before(self, job: Job) -> bool:
         """A signal that a former journal may have executed: look its magic up before the first send."""
         deed = Deed.PENDING if job.signal.action.is_pending else Deed.DEAL
-        probe = OrderRequest(deed=deed, symbol=job.symbol, magic=self._desk.natural_magic(job.key, 0))
-        intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
         try:
             earlier = await self._desk.earlier(job.created_msc)
         except MT5Error as error:
             await self._desk.protect(self.deny(job, Denial(code=Reason.NOT_READY, detail=str(error))))
             return True
-        if intent.magic not in earlier.magics:
+        magic = earlier.magic_like(self._desk.natural_magic(job.key, 0))
+        if magic is None:
             return False
+        probe = OrderRequest(deed=deed, symbol=job.symbol, magic=magic)
+        intent = Intent(key=job.key, leg=0, request=probe, action=job.signal.action.value)
         found = judge_case(self._desk.case(intent, job.created_msc), earlier.picture)
         if found is None:
             return False

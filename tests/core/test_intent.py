@@ -10,6 +10,7 @@ from mt5_bridge.core.intent import (
     MAGIC_LOW_MASK,
     IntentState,
     comment_for,
+    low_half,
     magic_base,
     magic_for,
     may_move,
@@ -104,3 +105,8 @@ def test_a_base_out_of_range_is_refused(base: int) -> None:
 )
 def test_comments_are_ascii_and_short(signal_id: str, wish: str | None, comment: str) -> None:
     assert comment_for(signal_id, wish) == comment
+
+
+@given(st.integers(1, MAGIC_BASE_MAX), st.integers(1, MAGIC_BASE_MAX), st.text(max_size=20), st.integers(0, 63))
+def test_the_low_half_tells_the_signal_whatever_the_base_was(one: int, other: int, signal: str, leg: int) -> None:
+    assert low_half(magic_for(one, signal, leg)) == low_half(magic_for(other, signal, leg))

@@ -12,6 +12,7 @@ from loguru import logger
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
 from support.flow_kit import DLQ, FakeRecord, FlowKit
+from support.properties import heavy
 from support.simulated import leap, run_simulated, simulated
 
 from mt5_bridge.core import wire
@@ -315,7 +316,7 @@ async def test_a_denial_spends_the_id(tmp_path: Path) -> None:
 
 
 @simulated
-async def test_a_frame_repeated_while_the_first_is_worked_on_is_answered_once(tmp_path: Path) -> None:
+async def test_a_frame_repeated_while_the_first_is_worked_on_gets_its_result_too(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.holds["quote_for_order"] = asyncio.Event()
         await kit.send_frame(signal_id="s", **BUY)
@@ -323,6 +324,9 @@ async def test_a_frame_repeated_while_the_first_is_worked_on_is_answered_once(tm
         assert not kit.channel.of("order_result")
         kit.terminal.holds.pop("quote_for_order").set()
         assert (await kit.result("s"))["status"] == "filled"
+        (again,) = await eventually(lambda: kit.channel.of("order_result"))
+        event = next(e for e in await kit.events() if e["type"] == "order_result")
+        assert (again["event_id"], again["data"]["status"]) == (event["event_id"], "filled")
         assert len(kit.terminal.sent) == 1
 
 
@@ -554,7 +558,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=heavy(25))
 @given(st.lists(VALUES, max_size=12), st.integers(1, 5))
 def test_whatever_comes_everything_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, values: Sequence[bytes | None], size: int

@@ -739,12 +739,26 @@ async def test_denials_that_cannot_be_read_or_written_leave_the_lane_free(tmp_pa
         assert (await kit.result("s3"))["status"] == "filled"
 
 
+@simulated
+async def test_a_signal_that_a_stop_takes_the_terminal_from_is_denied_for_the_stop(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.holds["quote_for_order"] = asyncio.Event()
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: "quote_for_order" in kit.terminal.calls)
+        kit.halt()
+        kit.terminal.failures["quote_for_order"] = MT5ConnectionError("the terminal host is gone")
+        kit.terminal.holds.pop("quote_for_order").set()
+        result = await kit.result("s1")
+        assert (result["status"], result["reason"]) == ("denied", "halted")
+
+
 # --- signals that a former journal may have executed
 
 
+@pytest.mark.parametrize("magic", [235, 500])
 @simulated
-async def test_a_suspect_signal_is_looked_up_before_it_is_sent(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path / "lost") as kit:
+async def test_a_suspect_signal_is_looked_up_before_it_is_sent(tmp_path: Path, magic: int) -> None:
+    async with FlowKit.open(tmp_path / "lost", magic=magic) as kit:
         record = await kit.send(**BUY, signal_id="s1")
         await kit.result("s1")
         await kit.idle()
