@@ -28,7 +28,7 @@ from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Terminal
 
-_TARGET_POLL_S = 0.1
+_TARGET_POLL_S = 0.02
 _LEGS_MOST = 64
 """Legs of a signal looked for after the journal was lost."""
 _BEFORE = "executed before this journal began"
@@ -287,7 +287,8 @@ class Exits:
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
         if written:
             last = [self._moved(part) for part in parts[-1:] if part.state is not IntentState.UNKNOWN]
-            await self._desk.conclude(job, self.result(job, parts), *last, interim=unknown)
+            # The lane goes on: what comes next on the symbol need not wait until this result is durable.
+            self._desk.spawn(self._desk.conclude(job, self.result(job, parts), *last, interim=unknown))
         else:
             moved = [self._moved(part) for part in parts]
             interim = unknown or not job.entered

@@ -246,7 +246,8 @@ class Trader:
             return
         if sent.state in _FILLED:
             sent = await self._confirm(intent, sent)
-        await self.finish(job, intent, sent)
+        # The lane goes on: what comes next on the symbol need not wait until this result is durable.
+        self._desk.spawn(self.finish(job, intent, sent))
 
     async def finish_unknown(self, job: Job, intent: Intent, sent_msc: int) -> None:
         """Look an unknown opening up and give its one final result."""
