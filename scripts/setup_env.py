@@ -149,7 +149,7 @@ def _with_pip(venv: Path, lock: Path) -> None:
         _remove(venv)
         _make_venv(venv)
     command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
-    done = _quietly([*command, "--require-hashes", "-r", str(lock)])
+    done = _quietly([*command, "--no-deps", "--require-hashes", "-r", str(lock)])  # the lock names them all
     if done.returncode != 0:
         raise SetupError(_why_pip_failed(done.stderr))
 
