@@ -28,7 +28,7 @@ from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
 
 KNOWN_MEMO = "book"
 REFRESH_S = 0.5
-_SPACING_S = 0.05
+_SPACING_S = 0.1
 """Between announcements: what many orders change in that time is looked up and written together."""
 _HISTORY_TRIES = 5
 _HISTORY_PAUSE_S = 0.2

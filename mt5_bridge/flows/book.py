@@ -39,7 +39,7 @@ _DEALS_LAG_MS = 5 * SECOND
 _SHOWN_WITHIN_MS = 5 * SECOND
 """An opening with a known outcome that no list shows after this long is gone again already."""
 _RISK_CACHE_MAX = 4096
-_SPACING_S = 0.02
+_SPACING_S = 0.05
 """Between reads that only follow a change: a burst of fills shares one, and the orders between them go first."""
 _DEALS_SPACING_MS = 250
 """The most between reads of the day's deals while they go on coming; 1 ms for every two read again."""

@@ -29,6 +29,7 @@ from mt5_bridge.journal.rows import SignalStory, StoredIntent, StoredSignal
 
 _FILLED = (IntentState.FILLED, IntentState.PARTIAL)
 LOOK_S = 15.0
+_SPACING_S = 0.1
 _RETRY_S = 1.0
 
 
@@ -84,6 +85,7 @@ class Corrections:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+            await asyncio.sleep(_SPACING_S)
 
     def _changed(self, change: Change) -> None:
         magics = {p.magic for p in change.opened} | {d.magic for d in change.deals}
