@@ -93,6 +93,7 @@ class Bridge:
         self._tasks: list[asyncio.Task[None]] = []
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
+        self._signals_trouble: str | None = None
         self._greeted_nameless = False
         self._limits_now: Limits | None = None
         self._limits_login: int | None = None
@@ -288,6 +289,7 @@ class Bridge:
             rooms.watch_config(settings),
             limits=self._limits,
             channels=lambda: dict(self._states),
+            troubles=self._troubles,
             backend_seen=lambda: self.control.last_seen_msc if self.control else None,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
             control=self.control,
@@ -473,7 +475,7 @@ class Bridge:
             settings.redpanda_group_id or f"mt5-bridge-{self.login_text()}",
             await self.journal.offsets(topic),
             settings.signal_max_age_ms,
-            on_state=lambda state, detail: None,
+            on_state=self._signals_state,
             on_reset=self.intake.position_lost,
         )
         consumer.start()
@@ -511,6 +513,16 @@ class Bridge:
     def _broker_state(self, state: Any, detail: str) -> None:
         self._channel("redpanda", state.value, detail)
         self.outbox.wake()
+
+    def _signals_state(self, state: Any, detail: str) -> None:
+        self._signals_trouble = None if state.value == "connected" else f"signals {state.value}: {detail}"
+
+    def _troubles(self) -> list[str]:
+        """What does not work though the broker is there."""
+        if self.producer is None or self._states["redpanda"] != "connected":
+            return []
+        found = [f"topic {topic} takes nothing" for topic in self.producer.refusing]
+        return found + ([self._signals_trouble] if self._signals_trouble else [])
 
     def _backend_state(self, state: Any, detail: str) -> None:
         self._channel("backend", state.value, detail)

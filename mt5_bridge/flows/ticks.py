@@ -306,7 +306,7 @@ class TickFlow:
 
     async def _poll(self) -> None:
         may_publish = self._producer is None or self._producer.connected
-        known = self._terminal.clock.offset_ms is not None
+        known = self._terminal.clock.settled
         asked = {
             symbol: feed.read
             for symbol, feed in self._feeds.items()
@@ -349,7 +349,7 @@ class TickFlow:
         if feed.read is None:
             first = convert.raw_time_at(blocks[0].data, 0)
             self._starts(feed, Cursor(first - 1, 0, cursor.epoch))
-        known = self._terminal.clock.offset_ms is not None
+        known = self._terminal.clock.settled
         if known and may_publish and not self._deliver_now(feed, blocks, cursor):
             self._begin(feed, self._deliver(feed, blocks, cursor))
 

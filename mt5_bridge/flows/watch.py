@@ -1,7 +1,7 @@
 """Watches over the bridge itself: health, loop stalls, memory, the rules that latch, what else must be noticed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -87,6 +87,7 @@ class Watch:
     Args:
         limits: the trading limits now.
         channels: state of each channel by name, for the heartbeat.
+        troubles: what does not work though its channel is up, in words.
         backend_seen: UTC ms of the last sign of life of the backend, None before the first.
         tick_age_ms: age of the last published tick when the broker had it.
     """
@@ -103,6 +104,7 @@ class Watch:
         *,
         limits: Callable[[], Limits],
         channels: Callable[[], dict[str, str]],
+        troubles: Callable[[], Iterable[str]] = tuple,
         backend_seen: Callable[[], int | None],
         tick_age_ms: Callable[[], int | None],
         control: Beating | None,
@@ -117,6 +119,7 @@ class Watch:
         self._config = config
         self._limits = limits
         self._channels = channels
+        self._troubles = troubles
         self._backend_seen = backend_seen
         self._tick_age_ms = tick_age_ms
         self._control = control
@@ -139,7 +142,13 @@ class Watch:
         self.stats.rss_mb = round(self._process.memory_info().rss / 1e6, 1)
         channels = self._channels()
         up = {name: state == "connected" for name, state in channels.items()}
-        verdict = judge(self._book.readiness, up | {"journal": self._journal.healthy}, loop_stall_ms=self._stall_ms)
+        verdict = judge(
+            self._book.readiness,
+            up | {"journal": self._journal.healthy},
+            troubles=self._troubles(),
+            clock_skew_ms=self._terminal.clock.skew_ms,
+            loop_stall_ms=self._stall_ms,
+        )
         return {
             "status": verdict.status.value,
             "detail": "; ".join(verdict.why) or None,

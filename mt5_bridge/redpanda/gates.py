@@ -40,6 +40,11 @@ class Gates:
         self._monotonic = monotonic
         self._shut: dict[str, _Shut] = {}
 
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """The topics that took nothing when they were last tried."""
+        return tuple(self._shut)
+
     def shut(self, topic: str) -> bool:
         """Whether the topic may not be tried now."""
         shut = self._shut.get(topic)

@@ -101,6 +101,11 @@ class Producer:
         """Whether there is a broker."""
         return self._connected.is_set()
 
+    @property
+    def refusing(self) -> tuple[str, ...]:
+        """Topics that take nothing from us though there is a broker: no right to write, or no such topic."""
+        return self._gates.refusing
+
     async def wait_connected(self) -> None:
         """Returns when there is a broker."""
         await self._connected.wait()

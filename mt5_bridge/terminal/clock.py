@@ -4,6 +4,9 @@ The offset is inferred from *advancing* ticks (a tick that came between two look
 leftovers advance nothing), rounded to 15 minutes, or taken from a time zone. Changes are kept as a timeline in raw
 broker time, so that a tick is converted with the offset valid at it. A step back of broker time makes raw times
 ambiguous: it begins a new epoch.
+
+A time zone that advancing ticks contradict is wrong, and given up: with it, ticks would leave an hour in the future. An
+earlier run's offset that differs from the zone's stands until ticks have decided between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +25,8 @@ MIN_OFFSET_MS = -12 * 3_600_000
 MAX_OFFSET_MS = 14 * 3_600_000
 FIRST_AGREEING = 2
 CHANGE_AGREEING = 3
+ZONE_WRONG_MS = 2_000
+"""How long ticks must contradict a time zone: right at its step, many symbols' last ticks are from before it."""
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +80,14 @@ class BrokerClock:
         self._candidate: _Candidate | None = None
         self._confirmed_now: int | None = None
         self._zone_cell = -1
+        self._undecided = 0
+        """How many ticks may still decide between the zone and what an earlier run knew."""
         self._cells: dict[int, int] = {}
+
+    @property
+    def settled(self) -> bool:
+        """The offset is known, and ticks do not contradict it just now: what it converts may leave."""
+        return bool(self._timeline) and self._candidate is None and not self._undecided
 
     @property
     def timeline(self) -> tuple[Segment, ...]:
@@ -107,6 +119,7 @@ class BrokerClock:
         if timeline and self._confirmed_now is None:
             self._timeline = tuple(timeline)
             self._zone_cell = -1
+            self._undecided = CHANGE_AGREEING if self._zone is not None else 0
 
     def on_change(self, callback: Callable[[tuple[Segment, ...]], None]) -> None:
         """Set who is told of a changed timeline."""
@@ -123,23 +136,22 @@ class BrokerClock:
         Returns:
             Whether the offset changed or became known.
         """
-        if self._zone is not None:
-            changed = self._follow_zone(now_msc)
-            if (offset := self.offset_ms) is not None and self._advanced(symbol, raw_msc, now_msc):
-                self.skew_ms = raw_msc - now_msc - offset
-            return changed
+        changed = self._follow_zone(now_msc)
         if not self._advanced(symbol, raw_msc, now_msc):
-            return False
+            return changed
         offset = round((raw_msc - now_msc) / GRAIN_MS) * GRAIN_MS
         residual = raw_msc - now_msc - offset
+        self.skew_ms = residual if self._zone is None else raw_msc - now_msc - (self.offset_ms or 0)
         if abs(residual) > MAX_RESIDUAL_MS or not MIN_OFFSET_MS <= offset <= MAX_OFFSET_MS:
-            return False
-        self.skew_ms = residual
+            self._candidate = None
+            return self._decide(None, now_msc) if self._undecided else changed
+        if self._undecided:
+            return self._decide(offset, now_msc)
         if offset == self.offset_ms:
             self._candidate = None
             self._confirmed_now = now_msc
-            return False
-        return self._contradicted(offset, raw_msc, now_msc)
+            return changed
+        return self._contradicted(offset, raw_msc, now_msc) or changed
 
     def _advanced(self, symbol: str, raw: int, now: int) -> bool:
         if raw <= 0:
@@ -159,9 +171,17 @@ class BrokerClock:
         candidate.count += 1
         if candidate.count < (CHANGE_AGREEING if self._timeline else FIRST_AGREEING):
             return False
+        if self._zone is not None and now - candidate.first_now < ZONE_WRONG_MS:
+            return False
         self._candidate = None
+        never_right = self._zone is not None and self._confirmed_now is None
+        self._give_up_zone(offset)
         if not self._timeline:
             self._append(Segment(0, 0, offset))
+        elif never_right:
+            last = self._timeline[-1]
+            self._timeline = self._timeline[:-1]
+            self._append(Segment(last.epoch, last.from_raw_msc, offset))
         else:
             # The step came between the last tick that fitted and the first that did not.
             slack = MAX_GAP_MS if self._confirmed_now is None else candidate.first_now - self._confirmed_now
@@ -181,12 +201,41 @@ class BrokerClock:
         if self._on_change is not None:
             self._on_change(self._timeline)
 
+    def _decide(self, offset: int | None, now: int) -> bool:
+        """A tick's word on whether the zone is right or what an earlier run knew; None: it cannot tell."""
+        self._undecided -= 1
+        if self._zone is not None and offset == _zone_at(now, self._zone):
+            self._undecided = 0
+        if self._undecided:
+            return False
+        if offset == self.offset_ms:
+            self._give_up_zone(offset)
+            self._confirmed_now = now
+            return False
+        return self._follow_zone(now)
+
+    def _give_up_zone(self, offset: int | None) -> None:
+        if self._zone is None:
+            return
+        from loguru import logger  # the history host converts with this clock and must stay small
+
+        logger.bind(event="broker_zone_wrong", zone=self._zone.key, offset_ms=offset).error(
+            "ERROR MT5_SERVER_TIMEZONE={zone} is wrong, mend it: ticks, which are believed, say UTC{hours:+g} h",
+            zone=self._zone.key,
+            hours=(offset or 0) / 3_600_000,
+        )
+        self._zone = None
+
     def _follow_zone(self, now: int) -> bool:
         cell = now // GRAIN_MS
         if cell == self._zone_cell or self._zone is None:
             return False
+        offset = _zone_at(now, self._zone)
+        if offset == self.offset_ms:
+            self._undecided = 0
+        if self._undecided:
+            return False
         self._zone_cell = cell
-        offset = _offset_ms(datetime.fromtimestamp(cell * GRAIN_MS / 1000, UTC).astimezone(self._zone))
         if offset == self.offset_ms:
             return False
         if not self._timeline:
@@ -233,6 +282,10 @@ class BrokerClock:
         """Raw broker ms of a UTC time, in the offset of now or, for the past, the one then valid."""
         offset = self.offset_ms or 0
         return utc_msc + self.offset_at(utc_msc + offset)
+
+
+def _zone_at(now: int, zone: ZoneInfo) -> int:
+    return _offset_ms(datetime.fromtimestamp(now // GRAIN_MS * GRAIN_MS / 1000, UTC).astimezone(zone))
 
 
 def _offset_ms(wall: datetime) -> int:

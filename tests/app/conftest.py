@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from support.backend import Backend
-from support.broker import bootstrap
+from support.broker import bootstrap, mock_broker
 
-__all__ = ["bootstrap"]
+__all__ = ["bootstrap", "mock_broker"]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.backend import Backend
+from support.broker import MockBroker
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
 
@@ -32,6 +33,7 @@ QUICK = {
     "BRIDGE_ID": "in-process",
     "MT5_HISTORY_HOST": "false",
 }
+UNKNOWN_TOPIC = 3
 NO_BROKER = {"REDPANDA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
 
 
@@ -99,6 +101,7 @@ async def test_a_life_on_the_socket(tmp_path: Path, backend: Backend) -> None:
         await backend.send("trading_signal", signal)
         again = await backend.frame("order_result", after=1 + backend.frames.index(await backend.frame("order_result")))
         assert again["data"] == result
+        await eventually(lambda: bridge.book.positions, 5, "a read of the account after the fill")
         status = (await backend.command("get_status", request_id="g"))["data"]["data"]
         assert (status["status"], status["positions"], status["account"]) == ("ok", 1, "5000001")
         assert status["counters"]["signals"]["frames"] == 2
@@ -142,6 +145,24 @@ async def test_runs_and_ends_without_any_broker(tmp_path: Path) -> None:
         await eventually(lambda: bridge.book.reconciled.is_set(), 10)
         assert bridge.status()["status"] == "degraded"
         assert bridge.login() == "5000001"
+
+
+async def test_topics_that_are_not_there_are_said(tmp_path: Path, mock_broker: MockBroker) -> None:
+    names = ("tick_data", "trading_signals")
+    for name in names:
+        mock_broker.topic_error(name, UNKNOWN_TOPIC)
+    settings = {"REDPANDA_CREATE_TOPICS": "false", "REDPANDA_BOOTSTRAP_SERVERS": mock_broker.bootstrap}
+    async with running(made(tmp_path, **settings)) as bridge:
+
+        def detail() -> str:
+            status = bridge.status()
+            return str(status["detail"]) if status["status"] == "degraded" else status["status"]
+
+        expected = "topic tick_data takes nothing; signals connecting: there is no topic trading_signals"
+        await eventually(lambda: detail() == expected, 20, "what is missing")
+        for name in names:
+            mock_broker.topic_error(name, 0)
+        await eventually(lambda: detail() == "ok", 20, "an end of it")
 
 
 async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import time
 from datetime import datetime
 
 import pytest
+from support.eventually import eventually
 from support.world import MakeWorld, World, price
 
 
@@ -21,6 +22,22 @@ async def test_times_are_utc_whatever_the_servers_clock(new_world: MakeWorld, of
         deals = await world.ask("get_history", kind="deals")
         made = datetime.fromisoformat(deals[-1]["time"]).timestamp()
         assert abs(time.time() - made) < 3
+        await world.daemon.stop()
+
+
+async def test_a_wrong_zone_is_noticed_and_not_believed(new_world: MakeWorld) -> None:
+    async with new_world(PAPER_SERVER_OFFSET="18000", MT5_SERVER_TIMEZONE="Europe/Athens") as world:
+        await world.start()
+        await world.flowing()
+        await eventually(lambda: "MT5_SERVER_TIMEZONE=Europe/Athens is wrong" in world.daemon.console, 10)
+        noticed = len(world.topics.ticks)
+        await eventually(lambda: len(world.topics.ticks) > noticed + 20, 10)
+        assert abs(time.time() * 1000 - world.topics.ticks[-1].data["time_msc"]) < 3000
+        opened = await world.open("AUDUSD")
+        held = (await world.ask("get_positions"))[0]
+        assert held["ticket"] == opened["position"]
+        assert abs(time.time() * 1000 - held["time_msc"]) < 3000
+        assert (await world.ask("get_status"))["status"] == "ok"
         await world.daemon.stop()
 
 

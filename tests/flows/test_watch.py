@@ -331,6 +331,9 @@ async def test_the_heartbeat_says_how_it_is(tmp_path: Path) -> None:
         kit.states["redpanda"] = "disconnected"
         assert status() == ("degraded", "redpanda is down")
         kit.states["redpanda"] = "connected"
+        kit.terminal.clock.skew_ms = 3_600_000
+        assert status() == ("degraded", "the terminal's ticks are +3600 s from this PC's clock")
+        kit.terminal.clock.skew_ms = 0
         kit.watch._stall_ms = 900.0
         assert status()[0] == "degraded"
         kit.watch._stall_ms = 0.0

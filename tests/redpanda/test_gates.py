@@ -45,8 +45,10 @@ def test_what_is_open_again_is_said_once(lines: list[str]) -> None:
     gates = Gates()
     gates.taken("events")
     gates.refused("events", "not allowed")
+    assert "events" in gates.refusing
     gates.taken("events")
     gates.taken("events")
+    assert not gates.refusing
     assert not gates.shut("events")
     assert lines == ["topic_refused", "topic_open"]
 

@@ -154,6 +154,87 @@ def test_a_time_zone_enters_summer_time_in_the_same_epoch() -> None:
     assert clock.epoch == 0
 
 
+def quiet(clock: BrokerClock, offset: int, now: int, seconds: int = 6) -> int:
+    """An advancing tick a second. Returns the time after them."""
+    for i in range(seconds):
+        clock.observe("EURUSD", now + offset + i * 1000, now + i * 1000)
+    return now + seconds * 1000
+
+
+WINTER = int(datetime(2024, 1, 15, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.mark.parametrize("offset", [3 * HOUR, 5 * HOUR, 0])
+def test_a_time_zone_that_ticks_contradict_from_the_start_was_never_right(offset: int) -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    clock.observe("EURUSD", WINTER + offset, WINTER)
+    assert clock.settled, "as far as anybody knows"
+    clock.observe("EURUSD", WINTER + offset + 100, WINTER + 100)
+    assert not clock.settled, "nothing leaves with an offset in doubt"
+    assert abs(clock.skew_ms or 0) == abs(offset - 2 * HOUR)
+    now = quiet(clock, offset, WINTER + 1000)
+    assert (clock.offset_ms, clock.timezone, clock.epoch, clock.settled) == (offset, None, 0, True)
+    assert clock.skew_ms == 0
+    assert clock.to_utc(WINTER + offset - 40 * HOUR) == WINTER - 40 * HOUR
+    live(clock, offset + HOUR, now)
+    assert clock.offset_ms == offset + HOUR, "from then on it is inferred"
+
+
+def test_a_broker_that_steps_on_other_days_than_its_zone_is_followed() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    now = quiet(clock, 2 * HOUR, WINTER)
+    quiet(clock, 3 * HOUR, now)
+    assert (clock.offset_ms, clock.epoch) == (3 * HOUR, 0)
+    assert clock.to_utc(now + 2 * HOUR - 60_001) == now - 60_001, "before it stepped the zone was right"
+
+
+def test_last_ticks_from_before_a_zones_step_do_not_prove_it_wrong() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    step = utc(2024, 10, 27, 1)
+    for i in range(50):
+        clock.observe(f"S{i}", step - 1000 + 3 * HOUR, step - 1000)
+    for i in range(50):
+        clock.observe(f"S{i}", step - 20 + 3 * HOUR, step + 30)
+    live(clock, 2 * HOUR, step + 100)
+    assert (clock.offset_ms, clock.timezone) == (2 * HOUR, "Europe/Athens")
+
+
+def test_a_strange_tick_does_not_hold_up_the_others() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    now = live(clock, 2 * HOUR, WINTER)
+    clock.observe("EURUSD", now + 3 * HOUR, now)
+    assert not clock.settled
+    clock.observe("EURUSD", now + 2 * HOUR + 7 * 60_000, now + 100)
+    assert clock.settled
+
+
+@pytest.mark.parametrize("real", [2 * HOUR, 3 * HOUR])
+def test_between_a_zone_and_an_earlier_run_ticks_decide(real: int) -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    clock.restore([Segment(4, 0, 3 * HOUR)])
+    clock.observe("EURUSD", WINTER + real, WINTER)
+    assert (clock.offset_ms, clock.settled) == (3 * HOUR, False)
+    live(clock, real, WINTER + 100)
+    assert (clock.offset_ms, clock.settled) == (real, True)
+    assert clock.epoch == (5 if real == 2 * HOUR else 4), "nothing is read again when nothing changed"
+    assert clock.timezone == ("Europe/Athens" if real == 2 * HOUR else None)
+
+
+def test_where_ticks_cannot_decide_the_zone_does() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    clock.restore([Segment(0, 0, 3 * HOUR)])
+    live(clock, 2 * HOUR + 7 * 60_000, WINTER)
+    assert (clock.offset_ms, clock.settled) == (2 * HOUR, True)
+    assert clock.skew_ms == pytest.approx(7 * 60_000, abs=50)
+
+
+def test_an_earlier_run_that_agrees_with_the_zone_leaves_nothing_to_decide() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    clock.restore([Segment(0, 0, 2 * HOUR)])
+    clock.observe("EURUSD", WINTER + 2 * HOUR, WINTER)
+    assert clock.settled
+
+
 def test_the_cache_of_the_zone_is_bounded() -> None:
     clock = BrokerClock(timezone="Europe/Athens")
     for i in range(10_000):
