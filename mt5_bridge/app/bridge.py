@@ -376,6 +376,8 @@ class Bridge:
         """The latch of an earlier life, and what latches at a start: all before any signal is taken up."""
         if self._only_in_file:
             self.latch.write_down()
+        elif await self.journal.memo(changes.HALT_UNTOLD):
+            await self.latch.announce(changes.Memo(name=changes.HALT_UNTOLD, value=b""))
         await self.emergency.take_up()
         await self.watch.look_for_stop_file()
         self._may_break = True

@@ -161,6 +161,7 @@ async def _journal(journal: Journal, halt: Halt) -> None:
             origin=halt.origin.value,
             until_day=halt.until_day,
         ),
+        changes.Memo(name=changes.HALT_UNTOLD, value=b"1"),
         changes.Audited(at_msc=_now_msc(), who=halt.by, what=f"local {halt.state.value}", detail=halt.reason),
     )
 

@@ -83,6 +83,14 @@ class HaltLatch:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def announce(self, *beside: changes.Change) -> None:
+        """Tell the state as it is to all; it was journalled by somebody else.
+
+        Raises:
+            JournalError: nobody will hear of it.
+        """
+        await self._outbox.commit(self._outbox.event("halt_changed", changed(self._halt, "latched")), *beside)
+
     async def durable_within(self, task: asyncio.Task[None] | None) -> bool:
         """Whether the latch is in the journal by the time an answer must be out; the write goes on either way."""
         waiting = set(self._tasks) if task is None else {task}

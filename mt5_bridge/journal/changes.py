@@ -125,6 +125,10 @@ class CursorMoved(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
+HALT_UNTOLD = "halt_untold"
+"""The memo, not empty, of a halt state that was changed on disk while no bridge ran: the next one announces it."""
+
+
 class HaltChanged(msgspec.Struct, frozen=True, kw_only=True):
     """The halt state changed. The last one is the current state, all of them the history.
 

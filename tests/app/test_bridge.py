@@ -15,6 +15,7 @@ from support.fake_terminal import FakeTerminal
 
 from mt5_bridge.app import bridge as module
 from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
+from mt5_bridge.cli import offline
 from mt5_bridge.core.errors import BrokerError, InstanceError, MT5AuthError, MT5ConnectionError
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE
@@ -198,6 +199,23 @@ async def test_the_latch_file_is_believed_where_it_is_stricter_and_journalled(tm
         assert (stored.state, stored.reason, stored.origin) == ("halted", "before the crash", "local")
         refused = await backend.command("resume_trading", {"reason": "x", "by": "y"}, request_id="r")
         assert refused["data"]["error"]["code"] == "local_only"
+
+
+async def test_what_was_latched_while_no_bridge_ran_is_told_once(tmp_path: Path, backend: Backend) -> None:
+    settings = load(env={"DATA_DIR": str(tmp_path), **QUICK, "BACKEND_WS_URL": backend.url}, cwd=tmp_path).settings
+    await offline.stop(settings, reason="fire", by="me")
+    async with running(standard(tmp_path, backend)):
+        told = (await backend.frame("halt_changed"))["data"]
+        assert (told["state"], told["phase"], told["reason"], told["by"]) == ("halted", "latched", "fire", "me")
+    await offline.resume(settings, reason="it is out", by="me", force=False)
+    mark = len(backend.frames)
+    async with running(standard(tmp_path, backend)):
+        told = (await backend.frame("halt_changed", after=mark))["data"]
+        assert (told["state"], told["reason"]) == ("active", "it is out")
+    mark = len(backend.frames)
+    async with running(standard(tmp_path, backend)):
+        await backend.frame("positions", after=mark, timeout=10)
+        assert all(frame["type"] != "halt_changed" for frame in backend.frames[mark:])
 
 
 async def test_a_journal_stricter_than_the_file_holds(tmp_path: Path, backend: Backend) -> None:
