@@ -284,11 +284,17 @@ class ControlFlow:
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
         frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
-        self._send(frame, urgent=urgent)
+        if self._send(frame, urgent=urgent) or urgent:
+            return
+        # There is always room for a few words: whoever asked must not wait for an answer that will not come.
+        why = f"the answer of {len(frame)} bytes finds no room beside what waits already: ask for less, or later"
+        short = table.failed(data["command"], "overloaded", why)
+        self._send(
+            wire.encode("command_result", short, now_msc=self._clock.now_ms(), request_id=request_id), urgent=True
+        )
 
-    def _send(self, frame: bytes, *, urgent: bool = False) -> None:
-        if self._channel is not None:
-            self._channel.send(frame, urgent=urgent)
+    def _send(self, frame: bytes, *, urgent: bool = False) -> bool:
+        return self._channel is not None and self._channel.send(frame, urgent=urgent)
 
     def _error(self, code: str, message: str) -> None:
         """At most one a second: an endless stream of nonsense must not become two."""

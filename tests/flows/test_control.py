@@ -419,3 +419,16 @@ async def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
         frame(kit, {"type": "get_account", "data": {}, "request_id": "a"})
         await asyncio.sleep(1)
     assert not kit.control._tasks
+
+
+@simulated
+async def test_an_answer_that_finds_no_room_is_told_in_a_few_words(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.channel.room = 400
+        frame(kit, {"type": "get_symbols", "request_id": "r", "data": {}})
+        told = await answer(kit, "r")
+        assert (told["command"], told["success"], told["error"]["code"]) == ("get_symbols", False, "overloaded")
+        kit.channel.accepting = False
+        frame(kit, {"type": "get_symbols", "request_id": "s", "data": {}})
+        await kit.idle()
+        assert len(kit.channel.of("command_result")) == 1

@@ -198,6 +198,7 @@ class FakeChannel:
         frames: frames sent, in order, conflated ones included.
         latest: the newest frame per slot.
         accepting: False: `send` is refused, as with a full queue.
+        room: bytes of the largest frame that is taken.
         confirming: False: no pong comes, `send_confirmed` fails.
         last_seen_msc: what the watch reads.
     """
@@ -207,6 +208,7 @@ class FakeChannel:
         self.urgent: list[bytes] = []
         self.latest: dict[str, bytes] = {}
         self.accepting = True
+        self.room = 1 << 30
         self.confirming = True
         self.last_seen_msc: int | None = None
         self._up = asyncio.Event()
@@ -227,7 +229,7 @@ class FakeChannel:
         await self._up.wait()
 
     def send(self, frame: bytes, *, urgent: bool = False) -> bool:
-        if not (self.accepting and self.connected):
+        if not (self.accepting and self.connected) or len(frame) > self.room:
             return False
         self.frames.append(frame)
         if urgent:
