@@ -14,6 +14,9 @@ COMMON = frozenset(_WORDS.split())
 
 _WHO = re.compile(r"((?:\w+:)?//)\S*@|(?<!\S)[^\s/@:]+:[^\s@]*@")
 
+_ASKED = re.compile(r"(//[^\s?#]*[?#]|\?(?=[^\s=]+=))\S+")
+"""Tokens travel in queries, under any name."""
+
 
 class SecretStr:
     """Holds a password, token or key; `get_secret_value()` is the only way to it."""
@@ -48,5 +51,5 @@ def is_guessable(value: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """An address without user and password; however it is malformed, nothing before its last @ remains."""
-    return _WHO.sub(lambda found: f"{found[1] or ''}***@", text)
+    """An address without user, password and query; however malformed, nothing before its last @ or behind ? remains."""
+    return _ASKED.sub(r"\1***", _WHO.sub(lambda found: f"{found[1] or ''}***@", text))

@@ -94,13 +94,13 @@ def test_config_check(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_config_show_masks_secrets_and_names_sources(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MT5_PASSWORD", "hunter2")
-    monkeypatch.setenv("BACKEND_WS_URL", "ws://me:hunter3@h:1/x")
+    monkeypatch.setenv("BACKEND_WS_URL", "ws://me:hunter3@h:1/x?token=hunter4")
     Path(".env").write_text("TICK_HZ=5\nSYMBOLS=A,B\n")
     assert shell("config", "show", "--set", "max_daily_trades=off") == 0
     rows = {line.split()[0]: " ".join(line.split()[1:]) for line in shell.out.splitlines()}
     assert "hunter" not in shell.out + shell.err
     assert rows["MT5_PASSWORD"] == "********** environment"
-    assert rows["BACKEND_WS_URL"] == "ws://***@h:1/x environment"
+    assert rows["BACKEND_WS_URL"] == "ws://***@h:1/x?*** environment"
     assert rows["TICK_HZ"] == "5 .env line 1"
     assert rows["SYMBOLS"] == "A,B .env line 2"
     assert rows["MAX_DAILY_TRADES"] == "off command line"
@@ -110,7 +110,7 @@ def test_config_show_masks_secrets_and_names_sources(shell: Shell, monkeypatch: 
 def test_config_show_shows_what_there_is_whatever_is_wrong(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MT5_MAGIC", "abc")
     monkeypatch.setenv("MT5_PASSWORD", "hunter2")
-    monkeypatch.setenv("BACKEND_WS_URL", "http://me:hunter3@h:1/x")
+    monkeypatch.setenv("BACKEND_WS_URL", "http://me:hunter3@h:1/x?token=hunter4")
     monkeypatch.setenv("MAX_VOLUM", "1")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert shell("config", "show", "--set", "TERMINAL=mt5") == 2
@@ -119,7 +119,7 @@ def test_config_show_shows_what_there_is_whatever_is_wrong(shell: Shell, monkeyp
     assert rows["TERMINAL"] == "mt5 command line"
     assert rows["MT5_PASSWORD"] == "********** environment"
     assert rows["MT5_MAGIC"] == "abc (!) environment"
-    assert rows["BACKEND_WS_URL"] == "http://***@h:1/x (!) environment"
+    assert rows["BACKEND_WS_URL"] == "http://***@h:1/x?*** (!) environment"
     assert rows["TRADING_ENABLED"] == "false default"
     starts = [line.split(":")[0] for line in shell.err.splitlines()]
     assert starts[0] == "WARNING MAX_VOLUM"
