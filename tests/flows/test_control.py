@@ -424,6 +424,7 @@ async def test_the_end_waits_for_nobody(tmp_path: Path) -> None:
 @simulated
 async def test_an_answer_that_finds_no_room_is_told_in_a_few_words(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
         kit.channel.room = 400
         frame(kit, {"type": "get_symbols", "request_id": "r", "data": {}})
         told = await answer(kit, "r")
