@@ -41,6 +41,7 @@ _SHOWN_WITHIN_MS = 5 * SECOND
 _RISK_CACHE_MAX = 4096
 _SPACING_S = 0.05
 """Between reads that only follow a change: a burst of fills shares one, and the orders between them go first."""
+_DEALS_WHOLE_MS = 1 * SECOND
 _DEALS_SPACING_MS = 250
 """The most between reads of the day's deals while they go on coming; 1 ms for every two read again."""
 
@@ -103,6 +104,7 @@ class Book:
         self._ended = float("-inf")
         self._deals_until_msc = 0
         self._deals_due_msc = 0
+        self._deals_whole_msc = 0
         self._earlier: tuple[Deal, ...] | None = None
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[Change], None]] = []
@@ -238,6 +240,10 @@ class Book:
         more = sum(not self._ledger.has(magic) for magic in held) - len(self._ledger.orders_of(flying))
         return msgspec.structs.replace(self.day, trades=max(0, self.day.trades + more))
 
+    def over(self, magic: int) -> bool:
+        """Whether history tells that what an opening with this magic opened is closed again, in part at least."""
+        return self._ledger.closed(self._ledger.opened(magic))
+
     def block(self, symbol: str, why: str) -> None:
         """Nothing opens on the symbol until the terminal connects anew or the next trading day begins."""
         self._blocked[symbol] = why
@@ -345,7 +351,10 @@ class Book:
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         now = self._clock.now_ms()
         start = risk.day_start_msc(now, self._zone)
-        since = max(start, self._ledger.latest_msc - _DEAL_OVERLAP_MS)
+        # History lags: now and then a look further back, and a shorter one in between.
+        whole = not 0 <= now - self._deals_whole_msc < _DEALS_WHOLE_MS
+        overlap = _DEAL_OVERLAP_MS if whole else _DEALS_WHOLE_MS
+        since = max(start, self._ledger.latest_msc - overlap)
         before = self.day
         # What was paid in or out while the bridge was off is no loss: read from where the last known day began.
         unseen = (
@@ -355,6 +364,7 @@ class Book:
             since = before.start_msc
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
         self._deals_due_msc = now + min(len(deals) // 2, _DEALS_SPACING_MS)
+        self._deals_whole_msc = now if whole else self._deals_whole_msc
         self._earlier = tuple(d for d in deals if d.time_msc < start) if unseen else None
         if start != self._ledger.start_msc:
             self._ledger = DayLedger(start)

@@ -92,8 +92,8 @@ class StopGuard:
             position = self._position(intent)
             late = self._clock.monotonic() - began > STOP_WITHIN_S
             if position is None:
-                if seen or late:
-                    return  # closed meanwhile, by its stop, its target or a person
+                if seen or late or (self._book.over(intent.magic) and not self._book.netting):
+                    return  # closed meanwhile, by its stop, its target, a signal or a person
                 await asyncio.sleep(_PAUSE_S)
                 await self._read()
                 continue

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Position(msgspec.Struct, kw_only=True, gc=False):
+class Position(msgspec.Struct, gc=False):
     """An open position. `margin_rate` converts its margin to account money, fixed when it was opened."""
 
     ticket: int
@@ -23,7 +23,7 @@ class Position(msgspec.Struct, kw_only=True, gc=False):
     swap: float = 0.0
 
 
-class Order(msgspec.Struct, kw_only=True, gc=False):
+class Order(msgspec.Struct, gc=False):
     """An order, waiting or done."""
 
     ticket: int
@@ -49,7 +49,7 @@ class Order(msgspec.Struct, kw_only=True, gc=False):
     position_by_id: int = 0
 
 
-class Deal(msgspec.Struct, kw_only=True, gc=False, frozen=True):
+class Deal(msgspec.Struct, gc=False, frozen=True):
     """An execution or a balance operation. Amounts are account money, already rounded."""
 
     ticket: int

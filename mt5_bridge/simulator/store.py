@@ -242,7 +242,7 @@ def _row(record: Position | Order | Deal) -> tuple[Any, ...]:
 
 
 def _record(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
-    record = kind(**dict(zip(kind.__struct_fields__, row, strict=True)))
+    record = kind(*row)
     if record.magic < 0:
         record = msgspec.structs.replace(record, magic=record.magic + _WORD)
     return record
