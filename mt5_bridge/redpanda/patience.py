@@ -8,21 +8,23 @@ _PATIENT_MS = 250
 
 
 class Patience:
-    """A twentieth of the time since the last record, until the broker shows that it answers a waiting fetch early.
+    """Long waits where the broker answers a waiting fetch when a record arrives, short ones where it does not.
 
-    Brokers answer a waiting fetch when a record arrives; librdkafka's mock cluster only when the wait is over. There a
-    record is late by 5 % of the silence before it, and an idle bridge still asks only ten times a second. Elsewhere a
-    long wait costs nothing, and spares hundreds of empty fetches a second.
+    Brokers do; librdkafka's mock cluster answers only when the wait is over. There a fetch waits a twentieth of the
+    time since the last record: a record is late by 5 % of the silence before it, and an idle bridge still asks only ten
+    times a second. Elsewhere a long wait costs nothing, and spares hundreds of empty fetches a second.
 
     Attributes:
-        answers_early: the broker has shown that it does.
+        answers_early: whether the broker does; None until a record has shown it.
     """
 
     def __init__(self) -> None:
-        self.answers_early = False
+        self.answers_early: bool | None = None
 
     def wait_ms(self, idle_ms: float) -> int:
         """How long the next fetch may wait, given the time since the last record."""
+        if self.answers_early is None:
+            return _TELLING_MS
         if self.answers_early:
             return _PATIENT_MS
         return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_MS), _LONGEST_MS))
@@ -31,7 +33,7 @@ class Patience:
         """Learn from a fetch that brought records, in so long a time. Records that were there already tell nothing."""
         if wait_ms < _TELLING_MS:
             return
-        if 0.1 < took_ms / wait_ms < 0.5:
+        if 0.1 < took_ms / wait_ms < 0.9:
             self.answers_early = True
-        elif took_ms / wait_ms > 0.9:
+        elif took_ms >= wait_ms:
             self.answers_early = False
