@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 """Exit codes."""
 
+_SWITCH_S = 0.001
+
 
 class Interrupts:
     """What asks the bridge to end, heard from before there is one until its logs are closed; in the main thread.
@@ -118,6 +120,9 @@ async def _run_bridge(settings: Settings, terminal: MT5SessionManager, interrupt
     # Everything alive by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    # The journal's thread asks for the interpreter after every statement; by default a busy loop gives it up only
+    # every 5 ms, and an order waits for several statements.
+    sys.setswitchinterval(_SWITCH_S)
     bridge = Bridge(settings, terminal=terminal)
     interrupts.pass_to(bridge)
     try:

@@ -232,8 +232,8 @@ class SignalConsumer:
         began = time.monotonic()
         async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
             fetched = await reader.fetch(node, positions, wait_ms)
-        if any(each.records for each in fetched):
-            self._patience.brought_records(wait_ms, (time.monotonic() - began) * 1000)
+        took_ms = (time.monotonic() - began) * 1000
+        self._patience.fetched(wait_ms, took_ms, records=any(each.records for each in fetched))
         return fetched
 
     async def _take_in(self, fetched: Fetched) -> bool:

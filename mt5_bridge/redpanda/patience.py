@@ -10,9 +10,10 @@ _PATIENT_MS = 250
 class Patience:
     """Long waits where the broker answers a waiting fetch when a record arrives, short ones where it does not.
 
-    Brokers do; librdkafka's mock cluster answers only when the wait is over. There a fetch waits a twentieth of the
-    time since the last record: a record is late by 5 % of the silence before it, and an idle bridge still asks only ten
-    times a second. Elsewhere a long wait costs nothing, and spares hundreds of empty fetches a second.
+    Brokers do; librdkafka's mock cluster answers with nothing when the wait is over, and has the record for the next
+    fetch. There a fetch waits a twentieth of the time since the last record: a record is late by 5 % of the silence
+    before it, and an idle bridge still asks only ten times a second. Elsewhere a long wait costs nothing, and spares
+    hundreds of empty fetches a second.
 
     Attributes:
         answers_early: whether the broker does; None until a record has shown it.
@@ -20,6 +21,7 @@ class Patience:
 
     def __init__(self) -> None:
         self.answers_early: bool | None = None
+        self._in_vain = False
 
     def wait_ms(self, idle_ms: float) -> int:
         """How long the next fetch may wait, given the time since the last record."""
@@ -29,11 +31,11 @@ class Patience:
             return _PATIENT_MS
         return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_MS), _LONGEST_MS))
 
-    def brought_records(self, wait_ms: int, took_ms: float) -> None:
-        """Learn from a fetch that brought records, in so long a time. Records that were there already tell nothing."""
-        if wait_ms < _TELLING_MS:
-            return
-        if 0.1 < took_ms / wait_ms < 0.9:
+    def fetched(self, wait_ms: int, took_ms: float, *, records: bool) -> None:
+        """Learn from a fetch: what it might have waited, what it took, and whether it brought any records."""
+        share = took_ms / wait_ms
+        if records and wait_ms >= _TELLING_MS and 0.1 < share < 0.9:
             self.answers_early = True
-        elif took_ms >= wait_ms:
+        elif records and share <= 0.1 and self._in_vain:
             self.answers_early = False
+        self._in_vain = not records and wait_ms >= _TELLING_MS and share >= 0.9

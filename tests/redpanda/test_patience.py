@@ -4,12 +4,14 @@ from mt5_bridge.redpanda.patience import Patience
 
 
 def impatient() -> Patience:
+    """On a broker whose waits end empty, with the record there for the next fetch."""
     patience = Patience()
-    patience.brought_records(patience.wait_ms(0), 51.0)
+    patience.fetched(50, 50.4, records=False)
+    patience.fetched(50, 0.8, records=True)
     return patience
 
 
-def test_until_a_record_has_come_the_wait_is_just_long_enough_to_tell() -> None:
+def test_until_a_record_has_shown_it_the_wait_is_just_long_enough_to_tell() -> None:
     assert [Patience().wait_ms(idle) for idle in (0, 1e9)] == [50, 50]
 
 
@@ -19,20 +21,27 @@ def test_where_no_wait_ends_early_it_is_a_twentieth_of_the_silence_within_bounds
 
 def test_a_broker_that_answers_a_wait_early_is_given_longer_ones() -> None:
     for patience in (Patience(), impatient()):
-        patience.brought_records(100, 30.0)
+        patience.fetched(100, 30.0, records=True)
         assert patience.answers_early
         assert patience.wait_ms(0) == 250
 
 
 def test_records_that_were_there_already_and_short_waits_tell_nothing() -> None:
     patience = Patience()
-    for wait, took in ((100, 2.0), (49, 20.0), (100, 95.0)):
-        patience.brought_records(wait, took)
+    for wait, took, records in (
+        (50, 1.0, True),
+        (49, 20.0, True),
+        (20, 20.0, False),
+        (20, 1.0, True),
+        (50, 48.0, True),
+    ):
+        patience.fetched(wait, took, records=records)
     assert patience.answers_early is None
 
 
-def test_a_broker_that_waits_to_the_end_is_polled_again() -> None:
+def test_a_broker_that_waits_to_the_end_in_vain_is_polled_again() -> None:
     patience = Patience()
-    patience.brought_records(100, 30.0)
-    patience.brought_records(250, 251.0)
+    patience.fetched(100, 30.0, records=True)
+    patience.fetched(250, 250.5, records=False)
+    patience.fetched(250, 0.7, records=True)
     assert patience.wait_ms(0) == 1
