@@ -94,6 +94,7 @@ class Book:
         self._names: dict[str, str] = {}
         self._exposures: dict[int, Exposure] = {}
         self._settled: dict[int, tuple[int, int]] = {}
+        self._stops: dict[int, tuple[float, int | None]] = {}
         self._held: frozenset[int] = frozenset()
         self._listed: frozenset[int] = frozenset()
         self._blocked: dict[str, str] = {}
@@ -183,18 +184,20 @@ class Book:
         """
         found: dict[int, float | None] = {}
         for position in tuple(self.positions.values()):
-            found[position.ticket] = await self._risk(
-                position.side, position.symbol, position.volume, position.price_open, position.stop_loss
-            )
+            at = (position.side, position.symbol, position.volume, position.price_open)
+            found[position.ticket] = await self._risk(*at, self._loosest(position))
         for order in tuple(self.orders.values()):
-            found[order.ticket] = await self._risk(
-                order.type.side,
-                order.symbol,
-                order.volume_current,
-                order.stop_limit_price or order.price,
-                order.stop_loss,
-            )
+            at = (order.type.side, order.symbol, order.volume_current, order.stop_limit_price or order.price)
+            found[order.ticket] = await self._risk(*at, self._loosest(order))
         return found
+
+    def _loosest(self, target: Position | Order) -> float:
+        """Its stop, or the one it is about to have when that risks more; 0: none."""
+        asked, _ = self._stops.get(target.ticket, (target.stop_loss, None))
+        if not (asked and target.stop_loss):
+            return 0.0
+        side = target.side if isinstance(target, Position) else target.type.side
+        return min(asked, target.stop_loss) if side is Side.BUY else max(asked, target.stop_loss)
 
     # --- what is in flight
 
@@ -218,6 +221,15 @@ class Book:
         """It never left: it stops counting now."""
         self._exposures.pop(magic, None)
         self._settled.pop(magic, None)
+
+    def loosen(self, ticket: int, stop: float) -> None:
+        """A stop is about to be loosened: its risk counts from before it is sent."""
+        self._stops[ticket] = (stop, None)
+
+    def loosened(self, ticket: int) -> None:
+        """What came of it is known: a snapshot asked for from now on shows it."""
+        if ticket in self._stops:
+            self._stops[ticket] = (self._stops[ticket][0], self._reads)
 
     def in_flight(self, *, but: int = 0) -> tuple[Exposure, ...]:
         """What counts though no list shows it yet, except the magic `but`. An unknown counts until it is resolved."""
@@ -334,6 +346,7 @@ class Book:
             if read > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
                 self.release(magic)
                 self._count_before_history(magic)
+        self._stops = {t: (stop, after) for t, (stop, after) in self._stops.items() if after is None or read <= after}
         self._roll_day(snapshot.account)
 
     def _count_before_history(self, magic: int) -> None:
@@ -351,6 +364,8 @@ class Book:
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         now = self._clock.now_ms()
         start = risk.day_start_msc(now, self._zone)
+        if start != self._ledger.start_msc:
+            self._ledger = DayLedger(start)
         # History lags: now and then a look further back, and a shorter one in between.
         whole = not 0 <= now - self._deals_whole_msc < _DEALS_WHOLE_MS
         overlap = _DEAL_OVERLAP_MS if whole else _DEALS_WHOLE_MS
@@ -366,8 +381,6 @@ class Book:
         self._deals_due_msc = now + min(len(deals) // 2, _DEALS_SPACING_MS)
         self._deals_whole_msc = now if whole else self._deals_whole_msc
         self._earlier = tuple(d for d in deals if d.time_msc < start) if unseen else None
-        if start != self._ledger.start_msc:
-            self._ledger = DayLedger(start)
         return self._ledger.add(deals)
 
     def _roll_day(self, account: AccountInfo) -> None:

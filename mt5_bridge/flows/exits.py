@@ -224,7 +224,11 @@ class Exits:
             self._judge.rate.leave(job)
         if isinstance(target, Denial):
             return target
-        magic = await self._desk.magic(job.key, 0, job.free_magic)
+        try:
+            magic = await self._desk.magic(job.key, 0, job.free_magic)
+        except JournalError:
+            self._book.loosened(target.ticket)
+            raise
         if job.signal.action is Action.CANCEL:
             assert isinstance(target, Order)
             return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
@@ -250,6 +254,7 @@ class Exits:
             if not isinstance(decision, Denial):
                 if job.signal.action is Action.MODIFY and not reduces_risk(job.signal, target):
                     self._judge.rate.take(job)
+                    self._book.loosen(target.ticket, _stop_asked(job, target))
                 return target
             if decision.code is not Reason.THROTTLED:
                 return decision
@@ -279,9 +284,15 @@ class Exits:
 
     async def _execute(self, job: Job, parts: list[Part]) -> None:
         opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
-        written = await self._written(job, opened)
+        try:
+            written = await self._written(job, opened)
+        except JournalError:
+            for part in parts:
+                self._known(part)
+            raise
         for part in parts:
             part.sent = await self._send(job, part)
+            self._known(part)
             if written and part is not parts[-1] and part.state is not IntentState.UNKNOWN:
                 await self._record(part)
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
@@ -333,9 +344,15 @@ class Exits:
                 part.sent = Sent(
                     state=found.state, request=part.intent.request, found=found, detail=found.detail, sent_msc=sent_msc
                 )
+                self._known(part)
                 await self._record(part)
         await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
         self._desk.spawn(self._refresh())
+
+    def _known(self, part: Part) -> None:
+        """A stop that was loosened counts as such until its outcome is known, and read."""
+        if part.state is not IntentState.UNKNOWN:
+            self._book.loosened(part.intent.request.position or part.intent.request.order)
 
     async def _send(self, job: Job, part: Part) -> Sent:
         closing = job.signal.action is Action.CLOSE
@@ -443,6 +460,10 @@ class Exits:
             await self._book.refresh(spaced=True)
         except MT5Error as error:
             logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+
+
+def _stop_asked(job: Job, target: Position | Order) -> float:
+    return target.stop_loss if job.signal.stop_loss is None else job.signal.stop_loss
 
 
 def _reason(status: Status, refused: Sent | None) -> Reason | None:

@@ -131,6 +131,7 @@ class Judge:
         facts = await self._terminal.quote_for_order(symbol.name, side, entry, stop or None)
         self._book.quotes[symbol.name] = facts.quote
         limits = self._limits()
+        risks = await self._book.risks() if limits.max_open_risk_pct is not None else {}
         context = self._context(
             job,
             limits,
@@ -141,7 +142,7 @@ class Judge:
             target=target,
             loss_per_lot=facts.loss_per_lot,
             margin_per_lot=facts.margin_per_lot,
-            risk_by_position=await self._book.risks() if limits.max_open_risk_pct is not None else {},
+            risk_by_position=risks,
             throttle_wait_ms=0 if self.rate.may_go(job) else max(1, self.rate.wait_ms()),
         )
         return self._count(evaluate(context))

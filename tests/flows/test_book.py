@@ -11,6 +11,7 @@ from support.simulated import leap, simulated
 from mt5_bridge.core.decision import Day
 from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError
 from mt5_bridge.core.model import AssetClass, Deed, MarginMode, OrderRequest
+from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.book import Book, Change, read_retrying
 from mt5_bridge.terminal.port import Priority
 
@@ -228,6 +229,47 @@ async def test_marks_of_unknown_magics_change_nothing() -> None:
     book.release(1)
     assert not book.in_flight()
     assert book.day_so_far is None
+
+
+@simulated
+async def test_a_stop_about_to_be_loosened_counts_with_the_larger_risk() -> None:
+    book, terminal = a_book()
+    ticket = opens(terminal, 7)
+    terminal.positions[ticket] = msgspec.structs.replace(terminal.positions[ticket], stop_loss=1.095)
+    await book.refresh()
+    (before,) = (await book.risks()).values()
+    book.loosen(ticket, 1.09)
+    (during,) = (await book.risks()).values()
+    assert before is not None
+    assert during is not None
+    assert during > before
+    await book.refresh()
+    assert (await book.risks())[ticket] == during, "its outcome is not known yet"
+    book.loosened(ticket)
+    await book.refresh()
+    assert (await book.risks())[ticket] == before
+    book.loosen(ticket, 0.0)
+    assert (await book.risks())[ticket] is None
+    book.loosened(ticket)
+    book.loosened(99)
+    await book.refresh()
+    assert (await book.risks())[ticket] == before
+
+
+@simulated
+async def test_a_day_that_comes_back_with_the_clock_is_read_whole() -> None:
+    book, terminal = a_book()
+    opens(terminal, 7)
+    await book.refresh()
+    assert book.day is not None
+    assert book.day.trades == 1
+    leap(DAY / 1000)
+    opens(terminal, 8)
+    await book.refresh()
+    assert book.day.trades == 1
+    leap(-DAY / 1000)
+    await book.refresh()
+    assert book.day.trades == 1
 
 
 # --- readiness
