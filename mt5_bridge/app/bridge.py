@@ -187,6 +187,7 @@ class Bridge:
             clock,
             magic_base=settings.mt5_magic,
             simulate=settings.simulation_mode,
+            on_defect=self._on_defect,
         )
         self.judge = Judge(terminal, self.book, self.latch, clock, self._limits)
         self.exits = Exits(

@@ -127,7 +127,7 @@ class Corrections:
             await self._desk.commit(moved)
             return True
         await self._desk.commit(moved, *self._guard.begin(intent))
-        self._desk.spawn(self._guard.watch(self._job(story, stored), intent, anew=True))
+        self._desk.spawn(self._guard.watch(self._job(story, stored), intent, sent.volume, anew=True))
         return True
 
     def _job(self, story: SignalStory, stored: StoredIntent) -> Job:
@@ -165,7 +165,7 @@ class Corrections:
             more = self._guard.begin(intent) if filled else ()
             await self._desk.correct(job, better, moved, *more)
             if filled:
-                self._desk.spawn(self._guard.watch(job, intent))
+                self._desk.spawn(self._guard.watch(job, intent, sent.volume))
             return
         parts = [part_of(each) for each in story.intents]
         for part in parts:

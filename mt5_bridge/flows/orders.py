@@ -13,7 +13,7 @@ import msgspec
 from loguru import logger
 
 from mt5_bridge.core.decision import Denial
-from mt5_bridge.core.errors import JournalError, MT5Error
+from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.halt import stop as halt_stop
 from mt5_bridge.core.intent import IntentState, Verdict, magic_for
@@ -84,6 +84,11 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     sent_msc: int = 0
 
     @property
+    def volume(self) -> float | None:
+        """Lots that were dealt, as far as deals or the answer tell."""
+        return (self.found.volume if self.found else None) or (self.answer.volume if self.answer else None) or None
+
+    @property
     def retcode_text(self) -> str | None:
         if self.answer is None or self.answer.retcode is None:
             return None
@@ -135,6 +140,7 @@ class OrderDesk:
         clock: time.
         magic_base: MT5_MAGIC.
         simulate: SIMULATION_MODE: all but the send.
+        on_defect: told of what must never happen in work that nobody awaits.
         send_timeout_s: deadline of one `order_send`.
     """
 
@@ -150,6 +156,7 @@ class OrderDesk:
         *,
         magic_base: int,
         simulate: bool,
+        on_defect: Callable[[BaseException], None],
         send_timeout_s: float = 30.0,
     ) -> None:
         self.stats = OrderStats()
@@ -168,6 +175,7 @@ class OrderDesk:
         self._clock = clock
         self._magic_base = magic_base
         self._simulate = simulate
+        self._on_defect = on_defect
         self._send_timeout_s = send_timeout_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reserved: set[int] = set()
@@ -225,8 +233,11 @@ class OrderDesk:
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not self._closing:
-            logger.bind(event="order_task_failed").opt(exception=error).error("ERROR in an order's task: {e}", e=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.bind(event="order_task_failed").opt(exception=error).error("ERROR in an order's task: {e}", e=error)
+        if not isinstance(error, BridgeError):
+            self._on_defect(error)
 
     @staticmethod
     def opened(intent: Intent, now_msc: int) -> changes.IntentOpened:
@@ -280,7 +291,7 @@ class OrderDesk:
             sent = await self._once(job, intent, request, check, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
             anew = look if verdict is Verdict.REQUERY else again if verdict in _TRY_AGAIN else None
-            if anew is None or attempt >= MAX_ATTEMPTS:
+            if anew is None or attempt >= MAX_ATTEMPTS or self._closing:
                 return sent
             if verdict is Verdict.BACK_OFF:
                 await asyncio.sleep(_BACK_OFF_S * 2**attempt)
@@ -494,15 +505,23 @@ class OrderDesk:
         self._closing = True
         try:
             async with asyncio.timeout(SHIELD_S):
-                await self._landed.wait()
+                await self._at_rest()
         except TimeoutError:
             self._terminal.kill_host("shutdown with an order in flight")
-        # What still runs now is journalling (short) or looking up (goes on at the next start).
-        deadline = self._clock.monotonic() + _LAST_WRITES_S
-        while self._tasks and (left := deadline - self._clock.monotonic()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_LAST_WRITES_S)
+        # What still runs now is a look-up, which goes on at the next start, or cannot be journalled.
         while self._tasks:
             late = tuple(self._tasks)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _at_rest(self) -> None:
+        """Until nothing is in flight, nor comes to be: what is decided already is sent, and its outcome written."""
+        while True:
+            await self._landed.wait()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_LAST_WRITES_S)
+            if self._landed.is_set():
+                return

@@ -56,19 +56,20 @@ class StopGuard:
         self._open.add(intent.magic)
         return (self._memo(),)
 
-    async def watch(self, job: Job, intent: Intent, *, anew: bool = False) -> None:
+    async def watch(self, job: Job, intent: Intent, filled: float | None, *, anew: bool = False) -> None:
         """Bring the position of a fill to what was asked for.
 
         Args:
             job: the signal.
             intent: its opening.
+            filled: how many lots of it; None: all that was asked for.
             anew: taken up from an earlier life: a stop that somebody moved meanwhile is left alone.
         """
         if not (intent.request.stop_loss or intent.request.take_profit):
             await self._read()
             return
         self._open.add(intent.magic)
-        await self._watch(job, intent, anew=anew)
+        await self._watch(job, intent, filled or intent.request.volume, anew=anew)
         self._open.discard(intent.magic)
         await self._tidy()
 
@@ -84,7 +85,7 @@ class StopGuard:
     def _memo(self) -> changes.Memo:
         return changes.Memo(name=GUARDED_MEMO, value=msgspec.json.encode(sorted(self._open)))
 
-    async def _watch(self, job: Job, intent: Intent, *, anew: bool) -> None:
+    async def _watch(self, job: Job, intent: Intent, filled: float, *, anew: bool) -> None:
         request, tries, seen = intent.request, 0, False
         await self._read()
         began = self._clock.monotonic()
@@ -102,7 +103,7 @@ class StopGuard:
             if _protected(position, request, self._half_tick(position.symbol), anew=anew):
                 return
             if tries >= STOP_TRIES or late:
-                await self._close(job, intent, position, anew=anew)
+                await self._close(job, intent, position, filled, anew=anew)
                 return
             tries += 1
             await self._set(job, position, request, began)
@@ -153,18 +154,22 @@ class StopGuard:
         if sent.state is not IntentState.MODIFIED:
             await asyncio.sleep(_PAUSE_S)
 
-    async def _close(self, job: Job, intent: Intent, position: Position, *, anew: bool) -> None:
-        """Close it, however long that takes, and say so once it is done; say at once when it does not work."""
+    async def _close(self, job: Job, intent: Intent, position: Position, filled: float, *, anew: bool) -> None:
+        """Close it, however long that takes, and say so once it is done; say at once when it does not work.
+
+        On netting the position may hold more than this order's part of it, `filled` lots: no more is closed.
+        """
         logger.bind(event="stop_not_set", ticket=position.ticket).error(
             "ERROR the stop of position {t} cannot be set: closing it", t=position.ticket
         )
         left: Position | None = position
-        told, pause = False, _SETTLE_S
-        while left is not None:
+        told, pause, mine = False, _SETTLE_S, filled
+        while left is not None and mine > _ROUNDING:
             if _protected(left, intent.request, self._half_tick(left.symbol), anew=anew):
                 self._report(job, Status.FILLED, "it is set now", None)
                 return
-            sent = await self._close_once(job, left, intent.request)
+            sent = await self._close_once(job, left, min(left.volume, mine) if self._book.netting else left.volume)
+            mine = round(mine - _volume(sent), 8) if self._book.netting else mine
             if sent.state is IntentState.CLOSED:
                 self._report(job, Status.CLOSED, "the position was closed", sent)
                 return
@@ -177,10 +182,8 @@ class StopGuard:
             left = self._position(intent)
         self._report(job, Status.CLOSED, "the position is closed", None)
 
-    async def _close_once(self, job: Job, position: Position, opening: OrderRequest) -> Sent:
+    async def _close_once(self, job: Job, position: Position, volume: float) -> Sent:
         quote = await self._quote(position)
-        # On netting the position may hold more than this order's part of it.
-        volume = min(position.volume, opening.volume) if self._book.netting else position.volume
         request = plan.close_request(
             plan.Close(position, volume),
             quote,
@@ -257,6 +260,13 @@ class StopGuard:
             supersedes=job.event_id,
         )
         self._desk.spawn(self._desk.correct(job, report))
+
+
+def _volume(sent: Sent) -> float:
+    """Lots that a close has closed for certain."""
+    if sent.state not in (IntentState.CLOSED, IntentState.PARTIAL):
+        return 0.0
+    return sent.volume or (sent.request.volume if sent.state is IntentState.CLOSED else 0.0)
 
 
 def _grown_by(position: Position, opening: OrderRequest) -> bool:

@@ -153,11 +153,11 @@ class Reconciler:
             job.symbol = stored.symbol
             job.follow_ups = max(intent.leg for intent in story.intents)
             job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
-            self._desk.spawn(self._watch_again(job, intent_of(stored)))
+            self._desk.spawn(self._watch_again(job, intent_of(stored), stored.filled_volume))
 
-    async def _watch_again(self, job: Job, intent: Intent) -> None:
+    async def _watch_again(self, job: Job, intent: Intent, filled: float | None) -> None:
         await self._book.reconciled.wait()
-        await self._guard.watch(job, intent, anew=True)
+        await self._guard.watch(job, intent, filled, anew=True)
 
     async def _take_up(self, job: Job, key: str, open_intents: list[StoredIntent]) -> None:
         for stored in open_intents:

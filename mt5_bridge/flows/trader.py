@@ -266,7 +266,7 @@ class Trader:
         if sent.state in _FILLED:
             # Before the result is durable, which a full disk can hold up: a stop that is missing is set at once.
             more += self._guard.begin(intent)
-            self._desk.spawn(self._guard.watch(job, intent))
+            self._desk.spawn(self._guard.watch(job, intent, sent.volume))
         await self._desk.conclude(job, self.result(job, sent, now), *more)
 
     def result(self, job: Job, sent: Sent, now: int, supersedes: str | None = None) -> OrderResult:
@@ -275,7 +275,7 @@ class Trader:
             return self._denied(job, sent.denial, sent)
         found, answer = sent.found, sent.answer
         filled = sent.state in _FILLED
-        volume = (found.volume if found else None) or (answer.volume if answer else 0.0)
+        volume = sent.volume or 0.0
         if filled and not volume:
             volume = sent.request.volume
         return result(

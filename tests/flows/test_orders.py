@@ -233,3 +233,57 @@ async def test_a_signal_waiting_at_the_end_waits_for_the_next_start(tmp_path: Pa
 def test_a_magic_is_given_back_when_its_intent_is_journalled() -> None:
     opened = changes.IntentOpened(magic=1, key="k", symbol="S", action="BUY", request=b"", opened_msc=1, volume=1.0)
     assert opened.leg == 0
+
+
+@simulated
+async def test_an_order_that_leaves_while_the_end_has_begun_gets_its_time(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        held, go = asyncio.Event(), asyncio.Event()
+
+        async def hold(name: str) -> None:
+            if name == "commit IntentOpened":
+                await held.wait()
+
+        kit.journal.step = hold
+        kit.terminal.script(Executed(after=go))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: "quote_for_order" in kit.terminal.calls)
+        await kit.trader.lanes.close()
+        closing = asyncio.create_task(kit.desk.close())
+        await asyncio.sleep(0.5)
+        held.set()
+        await eventually(lambda: kit.terminal.sent)
+        await asyncio.sleep(2)
+        assert not closing.done()
+        go.set()
+        await closing
+        assert (await kit.result("s1"))["status"] == "filled"
+        assert not kit.terminal.killed
+
+
+@simulated
+async def test_nothing_is_tried_again_at_the_end(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        go = asyncio.Event()
+        kit.terminal.script(Refused(10004, after=go))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        await kit.trader.lanes.close()
+        closing = asyncio.create_task(kit.desk.close())
+        await asyncio.sleep(0.1)
+        go.set()
+        await closing
+        assert (await kit.result("s1"))["reason"] == "requotes"
+        assert len(kit.terminal.sent) == 1
+
+
+@simulated
+async def test_a_defect_in_work_nobody_awaits_is_told(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def breaks() -> None:
+            raise ZeroDivisionError
+
+        kit.desk.spawn(breaks())
+        await eventually(lambda: kit.defects)
+        assert isinstance(kit.defects.pop(), ZeroDivisionError)

@@ -293,6 +293,22 @@ async def test_on_netting_no_more_is_closed_than_was_opened(tmp_path: Path) -> N
         assert [r["status"] for r in await kit.results("s1")] == ["filled", "closed"]
 
 
+@simulated
+async def test_on_netting_a_part_that_filled_and_was_closed_in_parts_takes_nothing_else_along(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.5))
+        drops_stops(kit)
+        kit.terminal.script(Executed(volume=0.1), *[Refused(10016)] * 3, Executed(volume=0.04))
+        await kit.send(**BUY | {"volume": 0.2}, signal_id="s1")
+        await eventually(lambda: len(kit.terminal.sent) == 6)
+        await kit.idle()
+        (position,) = kit.terminal.positions.values()
+        assert position.volume == 0.5
+        assert [request.volume for request in kit.terminal.sent[4:]] == [0.1, 0.06]
+
+
 @pytest.mark.parametrize("moved", [0.0, 1.08])
 @simulated
 async def test_a_crash_before_the_look_leaves_no_position_without_stop(tmp_path: Path, moved: float) -> None:

@@ -439,6 +439,7 @@ class FlowKit:
             clock,
             magic_base=settings.magic,
             simulate=settings.simulate,
+            on_defect=self.defects.append,
             send_timeout_s=settings.send_timeout_s,
         )
         self.judge = Judge(port, self.book, self.latch, clock, lambda: self.limits)
