@@ -24,20 +24,23 @@ def capacity(rate: float) -> tuple[int, float]:
     return room, room * SECOND / rate
 
 
-def wait_ms(throttle: Throttle, now_ms: int, rate: float | None) -> int:
-    """How long the next order has to wait, 0 when it may go now.
+def wait_ms(throttle: Throttle, now_ms: int, rate: float | None, ahead: int = 0) -> int:
+    """How long an order has to wait, 0 when it may go now.
 
     Args:
         throttle: what was sent.
         now_ms: the clock of `record`.
         rate: MAX_ORDERS_PER_SECOND, positive; None: no limit.
+        ahead: how many go before it, each as soon as it may.
     """
     if rate is None:
         return 0
     room, window = capacity(rate)
-    if len(throttle.sent) < room:
-        return 0
-    return math.ceil(min(max(0.0, throttle.sent[-room] + window - now_ms), window))
+    windows, place = divmod(ahead, room)
+    # Places free at the times when what was sent leaves the window; those who go ahead take the first of them.
+    place -= room - len(throttle.sent)
+    wait = 0.0 if place < 0 else min(max(0.0, throttle.sent[place] + window - now_ms), window)
+    return math.ceil(wait + windows * window)
 
 
 def record(throttle: Throttle, now_ms: int, rate: float | None) -> Throttle:

@@ -143,7 +143,7 @@ class Judge:
             loss_per_lot=facts.loss_per_lot,
             margin_per_lot=facts.margin_per_lot,
             risk_by_position=risks,
-            throttle_wait_ms=0 if self.rate.may_go(job) else max(1, self.rate.wait_ms()),
+            throttle_wait_ms=self.rate.wait_ms(job),
         )
         return self._count(evaluate(context))
 

@@ -31,13 +31,14 @@ class Rate:
         self._places: dict[str, _Place] = {}
         self._changed = asyncio.Event()
 
-    def wait_ms(self) -> int:
-        """How long until there is room for one more."""
-        return throttle.wait_ms(self._sent, self._clock.now_ms(), self._limits().max_orders_per_second)
+    def wait_ms(self, job: Job, behind: int = 0) -> int:
+        """How long until there is room for the job, for all who come before it and for as many behind it."""
+        rate, ahead = self._limits().max_orders_per_second, self._before(job) + behind
+        return throttle.wait_ms(self._sent, self._clock.now_ms(), rate, ahead)
 
     def may_go(self, job: Job) -> bool:
-        """There is room, and nobody who waits comes before this job."""
-        return self.wait_ms() <= 0 and not self._before(job)
+        """There is room for the job and for all who come before it."""
+        return self.wait_ms(job) <= 0
 
     def take(self, job: Job) -> None:
         """The job's order goes out now."""
@@ -60,14 +61,12 @@ class Rate:
             place = self._places[job.key] = (job.signal.urgency.rank, next(self._arrivals), job.key)
             bisect.insort(self._waiting, place)
             self._changed.set()
-        while not self.may_go(job):
-            limits = self._limits()
-            wait = self.wait_ms() + self._before(job) * SECOND / (limits.max_orders_per_second or SECOND)
-            if self._clock.now_ms() + wait > job.deadline_msc(limits.signal_max_age_ms):
+        while (wait := self.wait_ms(job)) > 0:
+            if self._clock.now_ms() + wait > job.deadline_msc(self._limits().signal_max_age_ms):
                 return False
             self._changed.clear()
             try:
-                async with asyncio.timeout(max(wait, 1) / SECOND):
+                async with asyncio.timeout(wait / SECOND):
                     await self._changed.wait()
             except TimeoutError:
                 continue

@@ -184,9 +184,7 @@ class Trader:
 
     def _shed(self, head: Job) -> None:
         """Deny now those behind that cannot be sent within their time at this rate."""
-        limits = self._judge.limits
-        max_age, per_second = limits.signal_max_age_ms, limits.max_orders_per_second or 1.0
-        first_msc = self._clock.now_ms() + self._judge.rate.wait_ms()
+        now, max_age = self._clock.now_ms(), self._judge.limits.signal_max_age_ms
         place = 0
 
         def hopeless(_: int, job: Job) -> bool:
@@ -194,7 +192,7 @@ class Trader:
             if not job.signal.action.opens:
                 return False
             place += 1
-            if first_msc + place * 1000 / per_second <= job.deadline_msc(max_age):
+            if now + self._judge.rate.wait_ms(head, behind=place) <= job.deadline_msc(max_age):
                 return False
             place -= 1
             return True

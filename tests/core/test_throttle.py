@@ -46,6 +46,24 @@ def test_no_window_ever_holds_more_than_the_rate(asked: list[int], rate: float) 
     assert all(later - earlier >= window for earlier, later in zip(sent, sent[room:], strict=False))
 
 
+@given(
+    st.lists(st.integers(0, 2000), max_size=12),
+    st.integers(0, 3000),
+    st.sampled_from([0.5, 1.0, 3.0, 5.0]),
+    st.integers(0, 12),
+)
+def test_who_has_others_ahead_waits_until_they_are_gone(asked: list[int], now: int, rate: float, ahead: int) -> None:
+    throttle = Throttle()
+    for at in sorted(at for at in asked if at <= now):
+        if wait_ms(throttle, at, rate) == 0:
+            throttle = record(throttle, at, rate)
+    foretold, at = wait_ms(throttle, now, rate, ahead), now
+    for _ in range(ahead):
+        at += wait_ms(throttle, at, rate)
+        throttle = record(throttle, at, rate)
+    assert foretold == at + wait_ms(throttle, at, rate) - now
+
+
 def test_the_latch_counts_distinct_signals_within_a_minute() -> None:
     latch, reached = ThrottleLatch(), False
     for number in (1, 2, 2, 2):

@@ -75,6 +75,39 @@ async def test_who_cannot_make_it_is_told_at_once_and_holds_up_nobody(tmp_path: 
 
 
 @simulated
+async def test_places_that_come_free_together_are_foreseen_together(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        rate = a_rate(kit.clock, 5.0)
+        began = kit.clock.now_ms()
+        for number in range(5):
+            rate.take(a_job(f"burst {number}", kit.clock))
+        jobs = [a_job(str(number), kit.clock, ttl_ms=1500) for number in range(5)]
+
+        async def wait(job: Job) -> int:
+            assert await rate.turn(job)
+            rate.take(job)
+            return kit.clock.now_ms() - began
+
+        assert await asyncio.gather(*map(wait, jobs)) == [1000] * 5
+        late = a_job("late", kit.clock, ttl_ms=999)
+        assert not await rate.turn(late)
+        rate.leave(late)
+
+
+@simulated
+async def test_who_is_judged_anew_holds_up_only_its_own_place(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        rate = a_rate(kit.clock, 2.0)
+        for number in range(2):
+            rate.take(a_job(f"burst {number}", kit.clock))
+        head, second, third = (a_job(key, kit.clock) for key in ("head", "second", "third"))
+        assert await rate.turn(head)
+        assert rate.may_go(second)
+        assert await rate.turn(second)
+        assert not rate.may_go(third)
+
+
+@simulated
 async def test_a_more_urgent_one_takes_the_turn_of_who_waits(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         rate = a_rate(kit.clock, 1.0)
@@ -109,8 +142,8 @@ def test_never_more_than_the_rate_and_everybody_in_turn(urgencies: list[Urgency]
         window = room * 1000 / per_second
         times = [at for at, _ in gone]
         assert all(later - earlier >= window - 2 for earlier, later in zip(times, times[room:], strict=False))
-        late = [job for _, job in gone[room:]]
-        assert late == sorted(late, key=lambda job: (job.signal.urgency.rank, int(job.key)))
+        in_turn = sorted(gone[room:], key=lambda entry: (entry[1].signal.urgency.rank, int(entry[1].key)))
+        assert [at for at, _ in in_turn] == times[room:]
 
     run_simulated(run())
 
