@@ -101,13 +101,14 @@ class Book:
         self._ledger = DayLedger()
         self._asks = 0
         self._reads = 0
-        self._last: tuple[int, Snapshot] | None = None
+        self._last: tuple[int, int, Snapshot] | None = None
+        """The picture: the number of its read, the last of those who asked before it, what it showed."""
         self._ended = float("-inf")
         self._deals_until_msc = 0
         self._deals_due_msc = 0
         self._deals_whole_msc = 0
         self._earlier: tuple[Deal, ...] | None = None
-        self._lock = asyncio.Lock()
+        self._locks = {urgent: asyncio.Lock() for urgent in (True, False)}
         self._listeners: list[Callable[[Change], None]] = []
         self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
 
@@ -117,6 +118,7 @@ class Book:
         """Read everything anew, in one round trip (two when the day's deals may have changed).
 
         Those who ask while a read is under way share the next one: what it shows is no older than any of them.
+        A CRITICAL read waits for no other: whichever was asked for later is the picture.
 
         Args:
             priority: among the terminal's calls.
@@ -129,17 +131,21 @@ class Book:
         asked = self._asks
         if spaced and (wait := self._ended + _SPACING_S - self._clock.monotonic()) > 0:
             await asyncio.sleep(wait)
-        async with self._lock:
-            if self._last is not None and self._last[0] >= asked:
-                return self._last[1]
+        async with self._locks[priority is Priority.CRITICAL]:
+            if self._last is not None and self._last[1] >= asked:
+                return self._last[2]
             self._reads += 1
             read, serves = self._reads, self._asks
             snapshot = await self._terminal.snapshot(priority=priority)
-            change = self._difference(snapshot)
-            if self._wants_deals(change):
-                change = msgspec.structs.replace(change, deals=await self._read_deals(priority))
-            self._apply(snapshot, read)
-            self._last = (serves, snapshot)
+            deals: tuple[Deal, ...] = ()
+            if self._wants_deals(self._difference(snapshot)):
+                deals = await self._read_deals(priority)
+            if self._last is not None and self._last[0] > read:
+                change, snapshot = Change(deals=deals), self._last[2]
+            else:
+                change = msgspec.structs.replace(self._difference(snapshot), deals=deals)
+                self._apply(snapshot, read)
+                self._last = (read, serves, snapshot)
             self._ended = self._clock.monotonic()
         if change != Change():
             for listener in self._listeners:

@@ -39,7 +39,7 @@ from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.watch import DAY_MEMO
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
-from mt5_bridge.terminal.port import Terminal
+from mt5_bridge.terminal.port import Priority, Terminal
 
 _DONE = frozenset(Status) - {Status.DENIED, Status.REJECTED, Status.UNKNOWN, Status.ABANDONED}
 _FIRST_ANSWER_LOOKS = 60
@@ -189,7 +189,7 @@ class Commands:
     async def _chosen(self, name: str | None, scope: str) -> list[tuple[Position, float | None]]:
         """The positions a close_all is about, and how much of each; None: all of it."""
         try:
-            await self._book.refresh()
+            await self._book.refresh(priority=Priority.CRITICAL)
             symbol = await self._known(name)
             held = [x for x in self._book.positions.values() if symbol is None or x.symbol == symbol]
             if scope == "all":
@@ -230,7 +230,7 @@ class Commands:
     async def _symbol_of_position(self, ticket: int) -> str:
         position = self._book.positions.get(ticket)
         if position is None:
-            await self._refresh()
+            await self._refresh(Priority.CRITICAL)
             position = self._book.positions.get(ticket)
         if position is None:
             raise Refusal(Reason.NOT_FOUND.value, f"there is no position {ticket}")
@@ -239,15 +239,15 @@ class Commands:
     async def _symbol_of_order(self, ticket: int) -> str:
         order = self._book.orders.get(ticket)
         if order is None:
-            await self._refresh()
+            await self._refresh(Priority.CRITICAL)
             order = self._book.orders.get(ticket)
         if order is None:
             raise Refusal(Reason.NOT_FOUND.value, f"there is no pending order {ticket}")
         return order.symbol
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, priority: Priority = Priority.HIGH) -> None:
         try:
-            await self._book.refresh()
+            await self._book.refresh(priority=priority)
         except MT5Error as error:
             raise _unavailable(error) from error
 

@@ -63,6 +63,27 @@ async def test_a_refresh_tells_what_changed() -> None:
 
 
 @simulated
+async def test_a_critical_read_waits_for_no_other_and_is_not_overwritten_by_an_older_one() -> None:
+    book, terminal = a_book()
+    told: list[Change] = []
+    book.on_change(told.append)
+    ticket = opens(terminal, 7)
+    lagging = terminal.holds["get_history_deals"] = asyncio.Event()
+    older = asyncio.create_task(book.refresh())
+    await asyncio.sleep(0.01)
+    del terminal.holds["get_history_deals"], terminal.positions[ticket]
+    later = opens(terminal, 8)
+    newer = await book.refresh(priority=Priority.CRITICAL)
+    assert not older.done()
+    assert list(book.positions) == [p.ticket for p in newer.positions] == [later]
+    lagging.set()
+    assert await older is newer, "whoever asked earlier is served by what was asked for later"
+    assert list(book.positions) == [later]
+    assert [[p.ticket for p in change.opened] for change in told] == [[later]]
+    assert sorted(deal.magic for change in told for deal in change.deals) == [7, 8]
+
+
+@simulated
 async def test_a_failed_read_leaves_the_picture() -> None:
     book, terminal = a_book()
     opens(terminal, 7)
