@@ -309,7 +309,8 @@ class Commands:
                 repeated after a crash cannot lift a later stop.
 
         Raises:
-            Refusal: survivors, unknown intents, stopped locally, or the journal cannot be written.
+            Refusal: survivors, unknown intents, losses that are not settled, stopped locally, or the journal cannot be
+                written.
         """
         new = machine.resume(
             self._latch.halt,
@@ -324,6 +325,12 @@ class Commands:
         )
         if isinstance(new, ResumeRefusal):
             raise Refusal(new.value, _REFUSALS[new])
+        if not force and self._accepted() and not self._settled():
+            raise Refusal(
+                "unsettled",
+                "a limit on losses is reached, and deals that explain the balance are still to be read: "
+                "resume in a moment, or with force",
+            )
         try:
             resumed = await self._latch.loosen(new, *_resume_story(new, request_id), *self._accepted())
         except JournalError as error:
@@ -338,6 +345,10 @@ class Commands:
         """The day with the losses beyond a limit accepted: the guards would go on denying otherwise."""
         day, account = self._book.day, self._book.account
         return day if day is None or account is None else risk.accept(day, account.equity, self._limits())
+
+    def _settled(self) -> bool:
+        day, account = self._book.day, self._book.account
+        return day is not None and account is not None and risk.settled(day, account.balance, account.credit)
 
     def _accepted(self) -> list[changes.Change]:
         day = self._day_accepted()

@@ -98,21 +98,31 @@ class Corrections:
         asked = self._seen | self._desk.abandoned
         if not asked:
             return
+        # What shows while this look is under way is for the next one.
+        self._seen = set()
+        try:
+            self._seen |= await self._judged(asked)
+        except BaseException:
+            self._seen |= asked
+            raise
+
+    async def _judged(self, asked: set[int]) -> set[int]:
+        """Judge what these magics have become; returns those to be asked about again."""
         stored = await self._journal.intents_by_magic(asked)
         lost = [intent for intent in stored.values() if intent.state == IntentState.ABANDONED.value]
         standing = {order.magic for order in self._book.orders.values()}
         ended = [i for i in stored.values() if i.state == IntentState.PLACED.value and i.magic not in standing]
-        unclear: set[int] = set()
+        unclear = {intent.magic for intent in stored.values() if IntentState(intent.state).open}
         if lost or ended:
             picture = await self._desk.picture(min(intent.opened_msc for intent in (*lost, *ended)))
             for intent in lost:
                 await self._judge(intent, picture)
-            unclear = {intent.magic for intent in ended if not await self._end(intent, picture)}
+            unclear |= {intent.magic for intent in ended if not await self._end(intent, picture)}
         too_old = self._clock.now_ms() - DAY
-        self._seen = (self._seen - asked) | unclear
         self._desk.abandoned -= asked - {intent.magic for intent in lost if intent.opened_msc >= too_old}
         self._desk.abandoned |= {i.magic for i in lost if i.opened_msc >= too_old} - self._done
         self._done.clear()
+        return unclear
 
     async def _end(self, stored: StoredIntent, picture: Picture) -> bool:
         """Note what became of a pending order, and look after the stop of its fill. False: history lags."""

@@ -297,16 +297,20 @@ class Exits:
                 await self._record(part)
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
         if written:
-            last = [self._moved(part) for part in parts[-1:] if part.state is not IntentState.UNKNOWN]
-            # The lane goes on: what comes next on the symbol need not wait until this result is durable.
-            self._desk.spawn(self._desk.conclude(job, self.result(job, parts), *last, interim=unknown))
+            more: list[changes.Change] = [self._moved(p) for p in parts[-1:] if p.state is not IntentState.UNKNOWN]
         else:
-            moved = [self._moved(part) for part in parts]
-            interim = unknown or not job.entered
-            self._desk.spawn(self._desk.conclude(job, self.result(job, parts), *opened, *moved, interim=interim))
-        if unknown:
-            self._desk.spawn(self.finish_unknown(job, parts))
+            more = [*opened, *(self._moved(part) for part in parts)]
+        # The lane goes on: what comes next on the symbol need not wait until this result is durable.
+        self._desk.spawn(self._tell(job, parts, self.result(job, parts), more, unknown=unknown))
         self._desk.spawn(self._refresh())
+
+    async def _tell(
+        self, job: Job, parts: list[Part], told: OrderResult, more: list[changes.Change], *, unknown: bool
+    ) -> None:
+        """Announce what is known, then, of what is unknown, what it turns out to be: never the other way round."""
+        await self._desk.conclude(job, told, *more, interim=unknown or not job.entered)
+        if unknown:
+            await self.finish_unknown(job, parts)
 
     async def _written(self, job: Job, opened: list[changes.IntentOpened]) -> bool:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.

@@ -74,6 +74,8 @@ class Intake:
         self._reply = reply
         self._magic_of = magic_of
         self._entering: set[str] = set()
+        self._owed: dict[str, int] = {}
+        """Key → how many times its result is still to be sent to who repeated the signal."""
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
@@ -263,17 +265,29 @@ class Intake:
             if repeat and first is not None:
                 self._reply(first)
             elif repeat:
-                self._trader.aside(self._repeat(key))
+                self._owed[key] = self._owed.get(key, 0) + 1
+                if self._owed[key] == 1:
+                    self._trader.aside(self._repeat(key))
         return fresh
 
     async def _repeat(self, key: str) -> None:
-        """Answer a signal that was sent again with its first result, once there is one."""
-        for _ in range(_REPEAT_LOOKS):
-            row = (await self._journal.seen([key])).get(key)
-            if row is not None and row.result is not None:
-                self._reply(row.result)
-                return
-            await asyncio.sleep(_REPEAT_PAUSE_S)
+        """Answer a signal that was sent again with its first result, once there is one: as often as it was sent."""
+        try:
+            for _ in range(_REPEAT_LOOKS):
+                try:
+                    row = (await self._journal.seen([key])).get(key)
+                except JournalError:
+                    row = None  # whoever writes says so
+                if row is not None and row.result is not None:
+                    for _ in range(self._owed[key]):
+                        self._reply(row.result)
+                    return
+                await asyncio.sleep(_REPEAT_PAUSE_S)
+            logger.bind(event="repeat_unanswered", key=key).info(
+                "Signal {key} was sent again and has no result yet: it comes as the first one's", key=key
+            )
+        finally:
+            del self._owed[key]
 
     def _entered(self, entry: Entry) -> list[changes.Change]:
         job, record = entry.job, entry.record

@@ -247,6 +247,21 @@ async def test_the_stop_of_a_pending_orders_fill_is_looked_after(tmp_path: Path)
 
 
 @simulated
+async def test_a_pending_order_that_fills_while_others_are_looked_at_is_not_forgotten(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = await placed(kit, "p1")
+        await abandoned(kit, "s1")
+        kit.run("corrections", "account-poll")
+        looking = kit.terminal.holds["get_history_orders"] = asyncio.Event()
+        await eventually(lambda: kit.terminal.calls[-1] == "get_history_orders" or None, 40.0)
+        fills_bare(kit, ticket)
+        await asyncio.sleep(6)
+        del kit.terminal.holds["get_history_orders"]
+        looking.set()
+        await eventually(lambda: [p.stop_loss for p in kit.terminal.positions.values()] == [1.095], 3.0)
+
+
+@simulated
 async def test_a_pending_order_that_filled_while_the_bridge_was_off_is_looked_after(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         ticket = await placed(kit, "p1")

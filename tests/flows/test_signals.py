@@ -16,6 +16,7 @@ from support.properties import heavy
 from support.simulated import leap, run_simulated, simulated
 
 from mt5_bridge.core import wire
+from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action
 from mt5_bridge.core.times import DAY, iso
@@ -320,14 +321,39 @@ async def test_a_frame_repeated_while_the_first_is_worked_on_gets_its_result_too
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.holds["quote_for_order"] = asyncio.Event()
         await kit.send_frame(signal_id="s", **BUY)
-        await kit.send_frame(signal_id="s", **BUY)
+        reads: list[str] = []
+
+        async def counting(name: str) -> None:
+            reads.extend([name] if "seen" in name else [])
+            if len(reads) == 2:
+                raise JournalError("busy")
+
+        kit.journal.step = counting
+        for _ in range(20):
+            await kit.send_frame(signal_id="s", **BUY)
+        await asyncio.sleep(2)
+        assert 2 < len(reads) < 10, "they wait together"
         assert not kit.channel.of("order_result")
         kit.terminal.holds.pop("quote_for_order").set()
         assert (await kit.result("s"))["status"] == "filled"
-        (again,) = await eventually(lambda: kit.channel.of("order_result"))
+        answers = await eventually(lambda: kit.channel.of("order_result"))
         event = next(e for e in await kit.events() if e["type"] == "order_result")
-        assert (again["event_id"], again["data"]["status"]) == (event["event_id"], "filled")
+        assert [(a["event_id"], a["data"]["status"]) for a in answers] == [(event["event_id"], "filled")] * 20
         assert len(kit.terminal.sent) == 1
+
+
+@simulated
+async def test_who_repeats_a_signal_is_not_answered_for_ever(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.holds["quote_for_order"] = asyncio.Event()
+        await kit.send_frame(signal_id="s", ttl_ms=120_000, **BUY)
+        await kit.send_frame(signal_id="s", ttl_ms=120_000, **BUY)
+        await asyncio.sleep(40)
+        await kit.send_frame(signal_id="s", ttl_ms=120_000, **BUY)
+        kit.terminal.holds.pop("quote_for_order").set()
+        await kit.result("s")
+        await kit.idle()
+        assert len(kit.channel.of("order_result")) == 1
 
 
 @simulated

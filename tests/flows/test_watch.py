@@ -14,6 +14,7 @@ from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.core.times import DAY, HOUR
 from mt5_bridge.flows import watch as module
+from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE, TOLD_MEMO
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import TerminalState
@@ -117,6 +118,29 @@ async def test_after_a_persons_word_the_limit_counts_anew(tmp_path: Path) -> Non
         await kit.send(signal_id="s2", volume=0.1, stop_loss=1.095)
         assert (await kit.result("s2"))["status"] == "filled"
         await equity(kit, 8_900.0)
+        assert state(kit) == "reducing"
+
+
+@simulated
+async def test_losses_are_accepted_on_figures_that_are_settled_only(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0}) as kit:
+        kit.run("rules", "account-poll")
+        await equity(kit, 9_000.0)
+        assert state(kit) == "reducing"
+        # A withdrawal that history does not show yet.
+        kit.terminal.account = msgspec.structs.replace(kit.terminal.account, equity=3_000.0, balance=4_000.0)
+        await kit.book.refresh()
+        with pytest.raises(Refusal, match="to be read") as refusal:
+            await kit.commands.resume("I know", "ann", force=False, origin=Origin.LOCAL)
+        assert refusal.value.code == "unsettled"
+        assert state(kit) == "reducing"
+        assert kit.book.day is not None
+        assert kit.book.day.accepted == 0
+        kit.terminal.deals.append(a_deal(99, type=2, time_msc=kit.clock.now_ms(), volume=0.0, profit=-6_000.0))
+        await equity(kit, 3_000.0)
+        await kit.commands.resume("I know", "ann", force=False, origin=Origin.LOCAL)
+        assert (kit.book.day.accepted, kit.book.day.start_equity) == (1, 3_000.0)
+        await equity(kit, 2_800.0)
         assert state(kit) == "reducing"
 
 
