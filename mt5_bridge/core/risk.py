@@ -172,6 +172,18 @@ def accept(day: Day, equity: float, limits: Limits) -> Day:
     )
 
 
+def carry_over(day: Day, seen: Day, accepted: Day) -> Day:
+    """The day with what a person accepted on the one `seen` a moment before."""
+    if day.date != seen.date:
+        return day
+    return msgspec.structs.replace(
+        day,
+        start_equity=day.start_equity + accepted.start_equity - seen.start_equity,
+        peak_equity=day.peak_equity + accepted.peak_equity - seen.peak_equity,
+        accepted=accepted.accepted,
+    )
+
+
 def count_trade(day: Day) -> Day:
     """A fill is known before history shows its deal; the next `observe` counts the same trade, not one more."""
     return msgspec.structs.replace(day, trades=day.trades + 1)

@@ -22,6 +22,7 @@ from mt5_bridge.core.model import (
     Deal,
     MarginMode,
     Order,
+    OrderRequest,
     Position,
     Quote,
     Side,
@@ -94,7 +95,8 @@ class Book:
         self._names: dict[str, str] = {}
         self._exposures: dict[int, Exposure] = {}
         self._settled: dict[int, tuple[int, int]] = {}
-        self._stops: dict[int, tuple[float, int | None]] = {}
+        self._changes: dict[int, tuple[OrderRequest, int | None]] = {}
+        """Magic → a change that raises risk, and the last read begun before its outcome was known; None: it is not."""
         self._held: frozenset[int] = frozenset()
         self._listed: frozenset[int] = frozenset()
         self._blocked: dict[str, str] = {}
@@ -142,6 +144,7 @@ class Book:
                 deals = await self._read_deals(priority)
             if self._last is not None and self._last[0] > read:
                 change, snapshot = Change(deals=deals), self._last[2]
+                self._roll_day(snapshot.account)  # by its deals, which are no older for that
             else:
                 change = msgspec.structs.replace(self._difference(snapshot), deals=deals)
                 self._apply(snapshot, read)
@@ -190,20 +193,24 @@ class Book:
         """
         found: dict[int, float | None] = {}
         for position in tuple(self.positions.values()):
-            at = (position.side, position.symbol, position.volume, position.price_open)
-            found[position.ticket] = await self._risk(*at, self._loosest(position))
+            stops = [position.stop_loss, *(r.stop_loss for r in self._changing(position.ticket))]
+            at = (position.side, position.symbol, position.volume)
+            found[position.ticket] = await self._worst(at, [(position.price_open, stop) for stop in stops])
         for order in tuple(self.orders.values()):
-            at = (order.type.side, order.symbol, order.volume_current, order.stop_limit_price or order.price)
-            found[order.ticket] = await self._risk(*at, self._loosest(order))
+            levels = [(order.stop_limit_price or order.price, order.stop_loss)]
+            levels += [(r.stop_limit_price or r.price, r.stop_loss) for r in self._changing(order.ticket)]
+            at = (order.type.side, order.symbol, order.volume_current)
+            found[order.ticket] = await self._worst(at, levels)
         return found
 
-    def _loosest(self, target: Position | Order) -> float:
-        """Its stop, or the one it is about to have when that risks more; 0: none."""
-        asked, _ = self._stops.get(target.ticket, (target.stop_loss, None))
-        if not (asked and target.stop_loss):
-            return 0.0
-        side = target.side if isinstance(target, Position) else target.type.side
-        return min(asked, target.stop_loss) if side is Side.BUY else max(asked, target.stop_loss)
+    def _changing(self, ticket: int) -> list[OrderRequest]:
+        return [r for r, _ in self._changes.values() if ticket == (r.position or r.order)]
+
+    async def _worst(self, at: tuple[Side, str, float], levels: list[tuple[float, float]]) -> float | None:
+        """The largest risk of what is, and of what it may be about to become."""
+        risks = [await self._risk(*at, opened, stop) for opened, stop in levels]
+        known = [risk for risk in risks if risk is not None]
+        return max(known) if len(known) == len(risks) else None
 
     # --- what is in flight
 
@@ -228,14 +235,14 @@ class Book:
         self._exposures.pop(magic, None)
         self._settled.pop(magic, None)
 
-    def loosen(self, ticket: int, stop: float) -> None:
-        """A stop is about to be loosened: its risk counts from before it is sent."""
-        self._stops[ticket] = (stop, None)
+    def change(self, request: OrderRequest) -> None:
+        """A stop or price is about to be changed: the risk of that counts from before it is sent."""
+        self._changes[request.magic] = (request, None)
 
-    def loosened(self, ticket: int) -> None:
+    def changed(self, magic: int) -> None:
         """What came of it is known: a snapshot asked for from now on shows it."""
-        if ticket in self._stops:
-            self._stops[ticket] = (self._stops[ticket][0], self._reads)
+        if magic in self._changes:
+            self._changes[magic] = (self._changes[magic][0], self._reads)
 
     def in_flight(self, *, but: int = 0) -> tuple[Exposure, ...]:
         """What counts though no list shows it yet, except the magic `but`. An unknown counts until it is resolved."""
@@ -352,7 +359,7 @@ class Book:
             if read > after and (self._shown(magic) or self._clock.now_ms() - since >= _SHOWN_WITHIN_MS):
                 self.release(magic)
                 self._count_before_history(magic)
-        self._stops = {t: (stop, after) for t, (stop, after) in self._stops.items() if after is None or read <= after}
+        self._changes = {m: (r, after) for m, (r, after) in self._changes.items() if after is None or read <= after}
         self._roll_day(snapshot.account)
 
     def _count_before_history(self, magic: int) -> None:
@@ -368,6 +375,13 @@ class Book:
         return bool(opened) if self.netting else self._ledger.closed(opened)
 
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
+        """Read the day's deals into the ledger, the next day's when it begins meanwhile; returns what is new."""
+        fresh = await self._read_deals_once(priority)
+        while self._ledger.start_msc != risk.day_start_msc(self._clock.now_ms(), self._zone):
+            fresh += await self._read_deals_once(priority)
+        return fresh
+
+    async def _read_deals_once(self, priority: Priority) -> tuple[Deal, ...]:
         now = self._clock.now_ms()
         start = risk.day_start_msc(now, self._zone)
         if start != self._ledger.start_msc:
@@ -394,6 +408,8 @@ class Book:
         date = risk.trading_day(now, self._zone)
         before = self.day
         if before is None or before.date != date:
+            if self._ledger.start_msc != risk.day_start_msc(now, self._zone):
+                return  # it began this moment: its deals are still to be read
             self._blocked.clear()
             self.day = risk.rebuild(
                 date=date,

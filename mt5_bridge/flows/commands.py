@@ -325,20 +325,24 @@ class Commands:
         )
         if isinstance(new, ResumeRefusal):
             raise Refusal(new.value, _REFUSALS[new])
-        if not force and self._accepted() and not self._settled():
+        seen = self._book.day
+        accepted = self._day_accepted()
+        if not force and accepted is not seen and not self._settled():
             raise Refusal(
                 "unsettled",
                 "a limit on losses is reached, and deals that explain the balance are still to be read: "
                 "resume in a moment, or with force",
             )
         try:
-            resumed = await self._latch.loosen(new, *_resume_story(new, request_id), *self._accepted())
+            resumed = await self._latch.loosen(new, *_resume_story(new, request_id), *self._noted(accepted))
         except JournalError as error:
             raise Refusal("journal_unavailable", f"trading stays halted: {error}") from error
         if not resumed:
             raise Refusal("halted", "a stop came in between: trading stays halted")
         self._emergency.resumed()
-        self._book.restore_day(self._day_accepted())
+        if seen is not None and accepted is not None and self._book.day is not None:
+            # What was lost while the resume was written is another loss.
+            self._book.restore_day(risk.carry_over(self._book.day, seen, accepted))
         return halt_data(new)
 
     def _day_accepted(self) -> Day | None:
@@ -350,8 +354,7 @@ class Commands:
         day, account = self._book.day, self._book.account
         return day is not None and account is not None and risk.settled(day, account.balance, account.credit)
 
-    def _accepted(self) -> list[changes.Change]:
-        day = self._day_accepted()
+    def _noted(self, day: Day | None) -> list[changes.Change]:
         return [] if day is self._book.day else [changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(day))]
 
     # --- what reads

@@ -189,20 +189,32 @@ class Exits:
         if isinstance(legs, Denial):
             return legs
         parts: list[Part] = []
-        for number, leg in enumerate(legs):
+        for leg in legs:
             decision = self._judge.exit(job, symbol, leg.position, volume=leg.volume)
             if isinstance(decision, Denial):
-                self._desk.give_back(*(part.intent.magic for part in parts))
                 return decision
+        magics = await self._magics(job, len(legs))
+        for number, leg in enumerate(legs):
             request = plan.close_request(
                 leg,
                 None,  # the terminal host puts in the price of the moment it is sent
-                magic=await self._desk.magic(job.key, number, 0 if number else job.free_magic),
+                magic=magics[number],
                 comment=comment_for(job.key, job.signal.comment),
                 deviation_points=self._points(job),
             )
             parts.append(self._part(job, number, on_the_grid(request, symbol), leg.position))
         return parts
+
+    async def _magics(self, job: Job, count: int) -> list[int]:
+        magics: list[int] = []
+        try:
+            for leg in range(count):
+                magic = await self._desk.magic(job.key, leg, 0 if leg else job.free_magic)
+                magics.append(magic)
+        except JournalError:
+            self._desk.give_back(*magics)
+            raise
+        return magics
 
     async def _close_by_part(self, job: Job, symbol: SymbolInfo) -> list[Part] | Denial:
         request = plan.close_by_request(job.signal, self._book.positions, magic=0, comment=comment_for(job.key))
@@ -218,25 +230,18 @@ class Exits:
         return [part]
 
     async def _change_part(self, job: Job, symbol: SymbolInfo, targets: Targets) -> list[Part] | Denial:
+        magic = await self._desk.magic(job.key, 0, job.free_magic)
+        part: Part | Denial | None = None
         try:
-            target = await self._approved(job, symbol, targets)
+            part = await self._approved(job, symbol, targets, magic)
         finally:
             self._judge.rate.leave(job)
-        if isinstance(target, Denial):
-            return target
-        try:
-            magic = await self._desk.magic(job.key, 0, job.free_magic)
-        except JournalError:
-            self._book.loosened(target.ticket)
-            raise
-        if job.signal.action is Action.CANCEL:
-            assert isinstance(target, Order)
-            return [self._part(job, 0, plan.cancel_request(target, magic=magic), target)]
-        request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
-        return [self._part(job, 0, request, target)]
+            if not isinstance(part, Part):
+                self._desk.give_back(magic)
+        return [part] if isinstance(part, Part) else part
 
-    async def _approved(self, job: Job, symbol: SymbolInfo, targets: Targets) -> Position | Order | Denial:
-        """What a MODIFY or CANCEL is about, once it may be sent. A MODIFY that raises risk waits for its turn."""
+    async def _approved(self, job: Job, symbol: SymbolInfo, targets: Targets, magic: int) -> Part | Denial:
+        """A MODIFY or CANCEL that may be sent. A MODIFY that raises risk waits for its turn and counts from then on."""
         while True:
             target = plan.find_target(
                 job.signal,
@@ -248,14 +253,18 @@ class Exits:
             if isinstance(target, Denial):
                 return target
             if job.signal.action is Action.CANCEL:
-                decision = self._judge.exit(job, symbol, target)
-            else:
-                decision = await self._judge.change(job, symbol, target)
+                assert isinstance(target, Order)
+                denial = self._judge.exit(job, symbol, target)
+                if isinstance(denial, Denial):
+                    return denial
+                return self._part(job, 0, plan.cancel_request(target, magic=magic), target)
+            decision = await self._judge.change(job, symbol, target)
             if not isinstance(decision, Denial):
-                if job.signal.action is Action.MODIFY and not reduces_risk(job.signal, target):
+                request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
+                if not reduces_risk(job.signal, target):
                     self._judge.rate.take(job)
-                    self._book.loosen(target.ticket, _stop_asked(job, target))
-                return target
+                    self._book.change(request)
+                return self._part(job, 0, request, target)
             if decision.code is not Reason.THROTTLED:
                 return decision
             if not await self._judge.rate.turn(job):
@@ -308,9 +317,9 @@ class Exits:
         self, job: Job, parts: list[Part], told: OrderResult, more: list[changes.Change], *, unknown: bool
     ) -> None:
         """Announce what is known, then, of what is unknown, what it turns out to be: never the other way round."""
-        await self._desk.conclude(job, told, *more, interim=unknown or not job.entered)
+        first = self._desk.spawn(self._desk.conclude(job, told, *more, interim=unknown or not job.entered))
         if unknown:
-            await self.finish_unknown(job, parts)
+            await self.finish_unknown(job, parts, after=first)
 
     async def _written(self, job: Job, opened: list[changes.IntentOpened]) -> bool:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
@@ -339,24 +348,27 @@ class Exits:
         opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
         await self._desk.conclude(job, self.result(job, parts), *opened, *(self._moved(part) for part in parts))
 
-    async def finish_unknown(self, job: Job, parts: list[Part]) -> None:
-        """Look the unknown legs up and give the one final result."""
-        for part in parts:
-            if part.state.open:
-                sent_msc = part.sent.sent_msc if part.sent else self._clock.now_ms()
-                found = await self._desk.resolve(self._desk.case(part.intent, sent_msc))
-                part.sent = Sent(
-                    state=found.state, request=part.intent.request, found=found, detail=found.detail, sent_msc=sent_msc
-                )
-                self._known(part)
-                await self._record(part)
+    async def finish_unknown(self, job: Job, parts: list[Part], after: "asyncio.Task[object] | None" = None) -> None:
+        """Look the unknown legs up and give the one final result, once what is told before it is told."""
+        resolved = [part for part in parts if part.state.open]
+        for part in resolved:
+            sent_msc = part.sent.sent_msc if part.sent else self._clock.now_ms()
+            found = await self._desk.resolve(self._desk.case(part.intent, sent_msc))
+            part.sent = Sent(
+                state=found.state, request=part.intent.request, found=found, detail=found.detail, sent_msc=sent_msc
+            )
+            self._known(part)
+        if after is not None:
+            await asyncio.wait([after])
+        for part in resolved:
+            await self._record(part)
         await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
         self._desk.spawn(self._refresh())
 
     def _known(self, part: Part) -> None:
-        """A stop that was loosened counts as such until its outcome is known, and read."""
+        """A change that raises risk counts until its outcome is known, and read."""
         if part.state is not IntentState.UNKNOWN:
-            self._book.loosened(part.intent.request.position or part.intent.request.order)
+            self._book.changed(part.intent.magic)
 
     async def _send(self, job: Job, part: Part) -> Sent:
         closing = job.signal.action is Action.CLOSE
@@ -464,10 +476,6 @@ class Exits:
             await self._book.refresh(spaced=True)
         except MT5Error as error:
             logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
-
-
-def _stop_asked(job: Job, target: Position | Order) -> float:
-    return target.stop_loss if job.signal.stop_loss is None else job.signal.stop_loss
 
 
 def _reason(status: Status, refused: Sent | None) -> Reason | None:

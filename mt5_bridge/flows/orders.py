@@ -179,7 +179,8 @@ class OrderDesk:
         self._send_timeout_s = send_timeout_s
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reserved: set[int] = set()
-        self._closing = False
+        self._closing = asyncio.Event()
+        self._killed = False
         self._landed = asyncio.Event()
         self._landed.set()
         self._on_alarm: Callable[[str], None] = lambda detail: None
@@ -284,6 +285,9 @@ class OrderDesk:
             denial = check()
             if denial is not None:
                 return Sent(state=IntentState.REJECTED, request=request, denial=denial)
+            if self._killed:
+                reason = Reason.TERMINAL_UNAVAILABLE
+                return Sent(state=IntentState.REJECTED, request=request, reason=reason, detail="the bridge is ending")
             if self._simulate:
                 return Sent(state=IntentState.SIMULATED, request=request, sent_msc=self._clock.now_ms())
             if job is not None:
@@ -291,16 +295,24 @@ class OrderDesk:
             sent = await self._once(job, intent, request, check, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
             anew = look if verdict is Verdict.REQUERY else again if verdict in _TRY_AGAIN else None
-            if anew is None or attempt >= MAX_ATTEMPTS or self._closing:
+            if anew is None or attempt >= MAX_ATTEMPTS:
                 return sent
             if verdict is Verdict.BACK_OFF:
-                await asyncio.sleep(_BACK_OFF_S * 2**attempt)
-            fresh = await anew()
-            if fresh is None:
+                await self._pause(_BACK_OFF_S * 2**attempt)
+            fresh = None if self._closing.is_set() else await anew()
+            if fresh is None or self._closing.is_set():
                 return sent
             if isinstance(fresh, Denial):
                 return Sent(state=IntentState.REJECTED, request=request, answer=sent.answer, denial=fresh)
             request = fresh
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the moment at which the bridge begins to end."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return
 
     async def _once(
         self,
@@ -502,14 +514,14 @@ class OrderDesk:
 
     async def close(self) -> None:
         """Orders in flight get their time; then the host is killed and they are journalled unknown."""
-        self._closing = True
+        self._closing.set()
         try:
             async with asyncio.timeout(SHIELD_S):
                 await self._at_rest()
         except TimeoutError:
+            self._killed = True
             self._terminal.kill_host("shutdown with an order in flight")
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_LAST_WRITES_S)
+            await self._idle(_LAST_WRITES_S)
         # What still runs now is a look-up, which goes on at the next start, or cannot be journalled.
         while self._tasks:
             late = tuple(self._tasks)
@@ -519,9 +531,18 @@ class OrderDesk:
 
     async def _at_rest(self) -> None:
         """Until nothing is in flight, nor comes to be: what is decided already is sent, and its outcome written."""
-        while True:
-            await self._landed.wait()
-            if self._tasks:
-                await asyncio.wait(self._tasks, timeout=_LAST_WRITES_S)
+        await self._landed.wait()
+        while not await self._idle(_LAST_WRITES_S):
             if self._landed.is_set():
                 return
+            await self._landed.wait()
+
+    async def _idle(self, seconds: float) -> bool:
+        """Whether all work ends within a time, also what comes of it."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            return False
+        return True

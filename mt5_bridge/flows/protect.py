@@ -169,7 +169,7 @@ class StopGuard:
                 self._report(job, Status.FILLED, "it is set now", None)
                 return
             sent = await self._close_once(job, left, min(left.volume, mine) if self._book.netting else left.volume)
-            mine = round(mine - _volume(sent), 8) if self._book.netting else mine
+            mine = round(mine - closed_volume(sent), 8) if self._book.netting else mine
             if sent.state is IntentState.CLOSED:
                 self._report(job, Status.CLOSED, "the position was closed", sent)
                 return
@@ -216,6 +216,7 @@ class StopGuard:
         )
         await self._note(self._desk.opened(intent, self._clock.now_ms()))
         sent = await self._desk.send(None, intent, check=lambda: None, priority=Priority.CRITICAL, timeout=timeout)
+        self._desk.give_back(magic)
         await self._note(self._desk.moved(magic, sent, self._clock.now_ms()))
         if sent.state is not IntentState.UNKNOWN:
             return sent
@@ -262,7 +263,7 @@ class StopGuard:
         self._desk.spawn(self._desk.correct(job, report))
 
 
-def _volume(sent: Sent) -> float:
+def closed_volume(sent: Sent) -> float:
     """Lots that a close has closed for certain."""
     if sent.state not in (IntentState.CLOSED, IntentState.PARTIAL):
         return 0.0

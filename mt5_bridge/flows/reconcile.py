@@ -11,15 +11,16 @@ import msgspec
 from loguru import logger
 
 from mt5_bridge.core.decision import Exposure
+from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.messages import TradingSignal
-from mt5_bridge.core.model import Action
+from mt5_bridge.core.model import Action, Deed
 from mt5_bridge.flows.book import Book, read_retrying
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
-from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
-from mt5_bridge.flows.protect import GUARDED_MEMO, StopGuard
+from mt5_bridge.flows.orders import OrderDesk, Sent
+from mt5_bridge.flows.protect import GUARDED_MEMO, StopGuard, closed_volume
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.stored import intent_of, part_of, sent_of
@@ -30,6 +31,8 @@ from mt5_bridge.journal.rows import StoredIntent
 from mt5_bridge.terminal.port import Priority, Terminal, TerminalState
 
 _RETRY_S = 0.5
+_LOOKED_UP_S = 15.0
+_ROUNDING = 1e-9
 
 
 class Reconciler:
@@ -153,11 +156,26 @@ class Reconciler:
             job.symbol = stored.symbol
             job.follow_ups = max(intent.leg for intent in story.intents)
             job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
-            self._desk.spawn(self._watch_again(job, intent_of(stored), stored.filled_volume))
+            self._desk.spawn(self._watch_again(job, stored))
 
-    async def _watch_again(self, job: Job, intent: Intent, filled: float | None) -> None:
+    async def _watch_again(self, job: Job, opening: StoredIntent) -> None:
         await self._book.reconciled.wait()
-        await self._guard.watch(job, intent, filled, anew=True)
+        left = (opening.filled_volume or opening.volume) - await self._closed_by_guard(job.key)
+        if left > _ROUNDING:
+            await self._guard.watch(job, intent_of(opening), left, anew=True)
+
+    async def _closed_by_guard(self, key: str) -> float:
+        """Lots of a fill that the stop's guard has closed; what is still being looked up is waited for, a while."""
+        until = self._clock.monotonic() + _LOOKED_UP_S
+        while True:
+            try:
+                closes = [i for i in await self._journal.intents(key) if i.leg and i.action == Action.CLOSE.value]
+            except JournalError as error:
+                logger.bind(event="guard_waits", key=key).warning("A stop is looked at later: {error}", error=error)
+            else:
+                if self._clock.monotonic() > until or not any(IntentState(i.state).open for i in closes):
+                    return sum(closed_volume(sent_of(i)) for i in closes)
+            await asyncio.sleep(_RETRY_S)
 
     async def _take_up(self, job: Job, key: str, open_intents: list[StoredIntent]) -> None:
         for stored in open_intents:
@@ -170,6 +188,9 @@ class Reconciler:
         job.symbol = open_intents[0].symbol
         if not job.signal.action.opens:
             parts = [part_of(stored) for stored in await self._journal.intents(key)]
+            for request in (part.intent.request for part in parts if part.state.open):
+                if request.deed in (Deed.SLTP, Deed.MODIFY):
+                    self._book.change(request)
             self._desk.spawn(self._exits.finish_unknown(job, parts))
             return
         for stored in open_intents:

@@ -216,3 +216,14 @@ def test_what_a_person_accepts_is_no_breach_any_more() -> None:
     assert risk.accept(accepted, 9_400.0, rules) is accepted
     fallen = risk.accept(day, 9_800.0, rules)
     assert (fallen.start_equity, fallen.peak_equity) == (10_000.0, 9_800.0)
+
+
+def test_what_a_person_accepted_is_carried_over_to_the_day_as_it_is_now() -> None:
+    seen = a_day(start_equity=10_000.0, peak_equity=11_000.0)
+    accepted = risk.accept(seen, 9_400.0, limits(max_daily_loss_pct=5.0))
+    now = risk.deposit(seen, 500.0)
+    carried = risk.carry_over(now, seen, accepted)
+    assert (carried.start_equity, carried.peak_equity, carried.accepted) == (9_900.0, 11_500.0, 1)
+    assert risk.carry_over(seen, seen, seen) == seen
+    another = msgspec.structs.replace(seen, date="2000-01-01")
+    assert risk.carry_over(another, seen, accepted) is another

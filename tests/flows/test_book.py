@@ -13,7 +13,7 @@ from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError
 from mt5_bridge.core.model import AssetClass, Deed, MarginMode, OrderRequest
 from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.book import Book, Change, read_retrying
-from mt5_bridge.terminal.port import Priority
+from mt5_bridge.terminal.port import Priority, Snapshot
 
 UTC = ZoneInfo("UTC")
 NOW = START_MS
@@ -252,6 +252,10 @@ async def test_marks_of_unknown_magics_change_nothing() -> None:
     assert book.day_so_far is None
 
 
+def a_change(ticket: int, stop: float, magic: int) -> OrderRequest:
+    return OrderRequest(deed=Deed.SLTP, symbol="EURUSD", position=ticket, stop_loss=stop, magic=magic)
+
+
 @simulated
 async def test_a_stop_about_to_be_loosened_counts_with_the_larger_risk() -> None:
     book, terminal = a_book()
@@ -259,22 +263,42 @@ async def test_a_stop_about_to_be_loosened_counts_with_the_larger_risk() -> None
     terminal.positions[ticket] = msgspec.structs.replace(terminal.positions[ticket], stop_loss=1.095)
     await book.refresh()
     (before,) = (await book.risks()).values()
-    book.loosen(ticket, 1.09)
+    book.change(a_change(ticket, 1.09, magic=70))
+    book.change(a_change(ticket, 1.0975, magic=71))
     (during,) = (await book.risks()).values()
     assert before is not None
     assert during is not None
     assert during > before
+    book.changed(71)
     await book.refresh()
-    assert (await book.risks())[ticket] == during, "its outcome is not known yet"
-    book.loosened(ticket)
+    assert (await book.risks())[ticket] == during, "the outcome of the looser one is not known yet"
+    book.changed(70)
+    assert (await book.risks())[ticket] == during, "nor read"
     await book.refresh()
     assert (await book.risks())[ticket] == before
-    book.loosen(ticket, 0.0)
+    book.change(a_change(ticket, 0.0, magic=72))
     assert (await book.risks())[ticket] is None
-    book.loosened(ticket)
-    book.loosened(99)
+    book.changed(72)
+    book.changed(99)
     await book.refresh()
     assert (await book.risks())[ticket] == before
+
+
+@simulated
+async def test_a_pending_order_about_to_move_counts_with_the_larger_risk() -> None:
+    book, terminal = a_book()
+    terminal.orders[11] = an_order(11)
+    await book.refresh()
+    (before,) = (await book.risks()).values()
+    order = terminal.orders[11]
+    request = OrderRequest(
+        deed=Deed.MODIFY, symbol="EURUSD", order=11, price=order.price + 0.01, stop_loss=order.stop_loss, magic=70
+    )
+    book.change(request)
+    (during,) = (await book.risks()).values()
+    assert before is not None
+    assert during is not None
+    assert during > before
 
 
 @simulated
@@ -294,6 +318,73 @@ async def test_a_day_that_comes_back_with_the_clock_is_read_whole() -> None:
 
 
 # --- readiness
+
+
+@simulated
+async def test_deals_of_a_read_that_was_overtaken_are_trades_all_the_same() -> None:
+    book, terminal = a_book()
+    opens(terminal, 5)
+    await book.refresh()
+    lagging = terminal.holds["get_history_deals"] = asyncio.Event()
+    opens(terminal, 6)
+    older = asyncio.create_task(book.refresh())
+    await asyncio.sleep(0.01)
+    del terminal.holds["get_history_deals"]
+    await book.refresh(priority=Priority.CRITICAL)
+    book.reserve(an_exposure(7))
+
+    def trades() -> int:
+        assert book.day_so_far is not None
+        return book.day_so_far.trades + len(book.in_flight())
+
+    assert trades() == 3
+    opens(terminal, 7)
+    lagging.set()
+    await older
+    assert trades() == 3
+
+
+@simulated
+async def test_deals_that_come_after_midnight_are_those_of_the_day_before() -> None:
+    book, terminal = a_book()
+    for magic in (5, 6, 7):
+        opens(terminal, magic)
+    await book.refresh()
+    leap((DAY - terminal.now_msc % DAY) / 1000 - 1)
+    opens(terminal, 8)
+    slow = terminal.holds["get_history_deals"] = asyncio.Event()
+    reading = asyncio.create_task(book.refresh())
+    await asyncio.sleep(1.5)
+    slow.set()
+    await reading
+    assert book.day is not None
+    assert (book.day.date, book.day.trades) == ("2023-11-15", 0)
+
+
+@simulated
+async def test_a_day_that_begins_after_its_read_is_not_built_from_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    book, terminal = a_book()
+    opens(terminal, 5)
+    await book.refresh()
+    await asyncio.sleep(6)
+    real = book._difference
+
+    def at_midnight(snapshot: Snapshot) -> Change:
+        found = real(snapshot)
+        reads.append(1)
+        if len(reads) == 2:
+            leap((DAY - terminal.now_msc % DAY) / 1000 + 0.001)
+        return found
+
+    reads: list[int] = []
+    monkeypatch.setattr(book, "_difference", at_midnight)
+    await book.refresh()
+    assert book.day is not None
+    assert book.day.date == "2023-11-14"
+    await book.refresh()
+    assert (book.day.date, book.day.trades) == ("2023-11-15", 0)
 
 
 @simulated

@@ -9,7 +9,7 @@ from support.fake_terminal import Executed, Hangs, Late, Lost, Refused, Silent
 from support.flow_kit import FlowKit
 from support.simulated import simulated
 
-from mt5_bridge.core.errors import JournalError, MT5ConnectionError, MT5DataError
+from mt5_bridge.core.errors import JournalError, MT5ConnectionError, MT5DataError, MT5TimeoutError
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.messages import OrderResult, TradingSignal
 from mt5_bridge.core.model import Action, Deed, MarginMode, OrderRequest, OrderType, Position
@@ -582,8 +582,63 @@ async def test_a_person_closes_though_the_disk_is_full(tmp_path: Path) -> None:
         await kit.idle()
         told = [r["status"] for r in await kit.results()]
         assert sorted(told) == ["closed", "closed", "filled", "filled", "unknown"]
-        assert told[-2:] == ["unknown", "closed"]
         assert not await kit.journal.open_intents()
+
+
+@simulated
+async def test_what_is_unknown_is_looked_up_though_the_disk_is_full(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (first,) = await opened(kit, "a")
+        kit.journal.break_down()
+        kit.terminal.script(Silent(-10005, executed=True))
+        assert (await person(kit, Action.CLOSE, position=first.ticket)).status == "unknown"
+        await eventually(lambda: not kit.desk.unresolved, 20.0)
+        kit.journal.mend()
+        await kit.idle()
+        assert [r["status"] for r in await kit.results()][-2:] == ["unknown", "closed"]
+
+
+@simulated
+async def test_magics_of_legs_that_cannot_be_made_are_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await opened(kit, "a", "b")
+
+        async def unreadable(magics: object) -> set[int]:
+            raise JournalError("unreadable")
+
+        monkeypatch.setattr(kit.journal, "our_magics_among", unreadable)
+        await kit.send("CLOSE", signal_id="c1")
+        assert (await kit.result("c1"))["reason"] == "journal_unavailable"
+        await kit.idle()
+        assert not kit.desk._reserved
+
+
+@simulated
+async def test_an_unknown_change_counts_whatever_else_is_done_to_its_target(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a")
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("MODIFY", signal_id="m1", position=position.ticket, stop_loss=1.0925)
+        await eventually(lambda: kit.desk.unresolved)
+        (during,) = (await kit.book.risks()).values()
+        await kit.send("MODIFY", signal_id="m2", position=position.ticket, stop_loss=1.094)
+        await kit.result("m2")
+        await kit.book.refresh()
+        assert kit.desk.unresolved
+        assert list((await kit.book.risks()).values()) == [during]
+        terminal = kit.terminal
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.desk.unresolved
+        assert list((await kit.book.risks()).values()) == [during]
+        await kit.result("m1", 20.0)
+        await kit.book.refresh()
+        (known,) = (await kit.book.risks()).values()
+        assert known is not None
+        assert during is not None
+        assert known < during
 
 
 @simulated

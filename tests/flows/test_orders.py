@@ -2,6 +2,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.eventually import eventually
 from support.fake_terminal import Executed, Hangs, Lost, Refused, Silent
@@ -12,7 +13,7 @@ from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.errors import JournalError, MT5ConnectionError
 from mt5_bridge.core.intent import IntentState, Verdict
 from mt5_bridge.core.messages import Reason, Status, TradingSignal
-from mt5_bridge.core.model import Action, Deed, OrderRequest
+from mt5_bridge.core.model import Action, Deed, OrderRequest, TradeResult
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.orders import Intent, Sent, state_of
 from mt5_bridge.journal import changes
@@ -275,6 +276,59 @@ async def test_nothing_is_tried_again_at_the_end(tmp_path: Path) -> None:
         await closing
         assert (await kit.result("s1"))["reason"] == "requotes"
         assert len(kit.terminal.sent) == 1
+
+
+@simulated
+async def test_a_pause_before_another_try_ends_with_the_bridge(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Refused(10024), Refused(10024))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: len(kit.terminal.sent) == 2)
+        began = kit.clock.now_ms()
+        await kit.trader.lanes.close()
+        await kit.desk.close()
+        assert kit.clock.now_ms() - began < 1000
+        assert len(kit.terminal.sent) == 2
+        assert (await kit.result("s1"))["status"] == "rejected"
+        assert not await kit.journal.open_intents()
+
+
+@simulated
+async def test_after_the_host_is_killed_no_other_leg_is_sent(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        for key in ("a", "b"):
+            await kit.send(**BUY, signal_id=key)
+            await kit.result(key)
+        kit.terminal.script(Hangs())
+        before = len(kit.terminal.sent)
+        await kit.send("CLOSE", signal_id="c")
+        await eventually(lambda: len(kit.terminal.sent) == before + 1)
+        await kit.trader.lanes.close()
+        await kit.desk.close()
+        assert kit.terminal.killed
+        assert len(kit.terminal.sent) == before + 1
+
+
+@simulated
+async def test_a_fill_at_the_end_still_gets_its_stop(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        execute = kit.terminal.execute
+
+        def without_stop(request: OrderRequest) -> TradeResult:
+            opens = request.deed is Deed.DEAL and not request.position
+            return execute(msgspec.structs.replace(request, stop_loss=0.0) if opens else request)
+
+        kit.terminal.execute = without_stop  # type: ignore[method-assign]  # a broker with this fault
+        go = asyncio.Event()
+        kit.terminal.script(Executed(after=go))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        await kit.trader.lanes.close()
+        closing = asyncio.create_task(kit.desk.close())
+        await asyncio.sleep(0.1)
+        go.set()
+        await closing
+        assert [position.stop_loss for position in kit.terminal.positions.values()] == [1.095]
 
 
 @simulated

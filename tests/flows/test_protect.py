@@ -309,6 +309,29 @@ async def test_on_netting_a_part_that_filled_and_was_closed_in_parts_takes_nothi
         assert [request.volume for request in kit.terminal.sent[4:]] == [0.1, 0.06]
 
 
+@simulated
+async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        terminal = kit.terminal
+        terminal.netting()
+        terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=1.0))
+        execute = terminal.execute
+
+        def sets_no_stops(request: OrderRequest) -> TradeResult:
+            return TradeResult(retcode=10016) if request.deed is Deed.SLTP else execute(request)
+
+        terminal.execute = sets_no_stops  # type: ignore[method-assign]  # a broker with this fault
+        terminal.script(*[Executed()] * 4, Executed(volume=0.2))
+        await kit.send("BUY", signal_id="s1", volume=0.3, stop_loss=1.095)
+        await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.1], 20.0)
+        await asyncio.sleep(0.1)
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.0], 20.0)
+        await asyncio.sleep(10)
+        assert [p.volume for p in terminal.positions.values()] == [1.0]
+
+
 @pytest.mark.parametrize("moved", [0.0, 1.08])
 @simulated
 async def test_a_crash_before_the_look_leaves_no_position_without_stop(tmp_path: Path, moved: float) -> None:

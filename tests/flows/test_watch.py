@@ -145,6 +145,26 @@ async def test_losses_are_accepted_on_figures_that_are_settled_only(tmp_path: Pa
 
 
 @simulated
+async def test_what_is_lost_while_a_resume_is_written_is_another_loss(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0}) as kit:
+        kit.run("rules", "account-poll")
+        await equity(kit, 9_400.0)
+
+        async def loses(name: str) -> None:
+            if name.startswith("commit") and "Halt" in name:
+                kit.terminal.account = msgspec.structs.replace(kit.terminal.account, equity=8_000.0)
+                await kit.book.refresh()
+
+        kit.journal.step = loses
+        await kit.commands.resume("I know", "ann", force=False, origin=Origin.LOCAL)
+        kit.journal.step = None
+        assert kit.book.day is not None
+        assert (kit.book.day.start_equity, kit.book.day.accepted) == (9_400.0, 1)
+        await asyncio.sleep(1)
+        assert state(kit) == "reducing"
+
+
+@simulated
 async def test_breaches_that_cannot_be_remembered_or_read_harm_nothing(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0}) as kit:
         await kit.journal.commit(changes.Memo(name=TOLD_MEMO, value=b"?"))
