@@ -11,8 +11,8 @@ from mt5_bridge.simulator import margin as formulas
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.ledger import Ledger
 from mt5_bridge.simulator.market import Market, Quote
+from mt5_bridge.simulator.memory import AnyStore
 from mt5_bridge.simulator.records import Position
-from mt5_bridge.simulator.store import Store
 
 
 class Exposure(msgspec.Struct, gc=False):
@@ -55,7 +55,7 @@ class Pricer(NamedTuple):
 class Account:
     """The money side: converts, values, commits."""
 
-    def __init__(self, market: Market, store: Store, mode: MarginMode, currency: str, leverage: int) -> None:
+    def __init__(self, market: Market, store: AnyStore, mode: MarginMode, currency: str, leverage: int) -> None:
         self.market = market
         self.store = store
         self.mode = mode
@@ -71,7 +71,6 @@ class Account:
         self._exposures: dict[str, Exposure] = {}
         self._shares: dict[int, tuple[int, float, float, float, float]] = {}
         """What each position adds to its symbol's sums: side, lots, value, margin, swap."""
-        self._writes = store.foreign_writes()
 
     # What the ledger asks for (`ledger.Money`).
 
@@ -192,7 +191,8 @@ class Account:
         """Writes what the ledger did, as of `msc` (UTC).
 
         Raises:
-            sqlite3.Error: nothing was written, and the books are again what the store holds.
+            sqlite3.Error: nothing was written, and the books are again what the store holds. One that says
+                `BooksChangedError` was too late: another process wrote first.
         """
         change = self.ledger.take_change()
         if change:
@@ -209,11 +209,10 @@ class Account:
         self._exposures.clear()
         self._shares.clear()
         self.processed_msc = self.store.load(self.ledger)
-        self._writes = self.store.foreign_writes()
 
     def follow(self) -> bool:
         """Takes in what another process wrote; True if there was something."""
-        if self.store.foreign_writes() == self._writes:
+        if self.store.foreign_writes() == self.store.seen:
             return False
         self.reload()
         return True

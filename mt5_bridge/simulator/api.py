@@ -10,6 +10,7 @@ from mt5_bridge.simulator.arguments import ArgumentError
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.clock import Clock, ManualClock
 from mt5_bridge.simulator.faults import Fault
+from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.functions import Functions
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.rules import COMMENTS
@@ -134,6 +135,9 @@ class Builtin:
                 return manner.bad_arguments
             except TerminalError as error:
                 _fail(name, error)
+                return manner.failure
+            except PaperStateError as error:
+                _fail(name, TerminalError(c.RES_E_FAIL, f"Terminal: Call failed ({error})"))
                 return manner.failure
 
     def _admit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

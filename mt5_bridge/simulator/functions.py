@@ -12,11 +12,12 @@ from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.arguments import ArgumentError
 from mt5_bridge.simulator.bars import Records
 from mt5_bridge.simulator.dealer import Outcome, UnknownSymbolError
+from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.groups import Group
 from mt5_bridge.simulator.market import Feed
 from mt5_bridge.simulator.records import Deal, Order
 from mt5_bridge.simulator.rules import Request
-from mt5_bridge.simulator.store import By
+from mt5_bridge.simulator.store import BooksChangedError, By
 from mt5_bridge.simulator.structs import (
     AccountInfo,
     BookInfo,
@@ -30,7 +31,7 @@ from mt5_bridge.simulator.structs import (
     TradePosition,
     TradeRequest,
 )
-from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, Session, Terminal, TerminalError
+from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, RACES, Session, Terminal, TerminalError
 
 _KEYWORD_INT = 'Invalid "{}" argument'
 _MAX_BARS = 1_000_000
@@ -240,15 +241,11 @@ class Functions:
 
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
-        session, now = self.terminal.synced()
         self._request_id += 1
         try:
-            outcome = self._send(session, request, now)
+            outcome = self._executed(request)
         except UnknownSymbolError:
             raise TerminalError(*NOT_FOUND) from None
-        except sqlite3.Error:
-            session.engine.reset()
-            outcome = Outcome(c.TRADE_RETCODE_REJECT)
         return views.sent(outcome, request, self._request_id)
 
     def positions_total(self) -> int:
@@ -312,6 +309,18 @@ class Functions:
     def read_request(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TradeRequest:
         """The request as the terminal understands it."""
         return views.request(a.request(args, kwargs))
+
+    def _executed(self, request: Request) -> Outcome:
+        for _ in range(RACES):
+            session, now = self.terminal.synced()
+            try:
+                return self._send(session, request, now)
+            except BooksChangedError:
+                session.engine.reset()
+            except (sqlite3.Error, PaperStateError):
+                session.engine.reset()
+                break
+        return Outcome(c.TRADE_RETCODE_REJECT)
 
     def _send(self, session: Session, request: Request, now: int) -> Outcome:
         terminal = self.terminal

@@ -14,14 +14,18 @@ from mt5_bridge.simulator.config import PaperConfig, parse
 from mt5_bridge.simulator.dealer import Dealer
 from mt5_bridge.simulator.engine import Engine
 from mt5_bridge.simulator.faults import FaultInjector
+from mt5_bridge.simulator.folder import PaperStateError, account_file, market_anchor
 from mt5_bridge.simulator.market import Market
-from mt5_bridge.simulator.store import PaperStateError, Store, account_file, market_anchor
+from mt5_bridge.simulator.memory import AnyStore, MemoryStore
+from mt5_bridge.simulator.store import BooksChangedError, Store
 
 NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
 AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
 NOT_FOUND = (c.RES_E_NOT_FOUND, "Terminal: Not found")
 BAD_PARAMS = (c.RES_E_INVALID_PARAMS, "Terminal: Invalid params")
 INIT_FAILED = "IPC initialize failed, "
+RACES = 5
+"""How often a step is judged anew because another process changed the account first."""
 
 
 class TerminalError(Exception):
@@ -63,7 +67,7 @@ class Terminal:
         """Set by a fault: another account answers the pipe."""
         self._market: Market | None = None
         self._session: Session | None = None
-        self._memory: dict[Path, Store] = {}
+        self._memory: dict[Path, MemoryStore] = {}
         self._faults_read = False
 
     @property
@@ -120,7 +124,7 @@ class Terminal:
             password = self.config.password if login == self.config.login else None
         try:
             session = self._open(login, password, server)
-        except (PaperStateError, OSError) as error:
+        except (SettingsError, PaperStateError, OSError) as error:
             raise TerminalError(c.RES_E_FAIL, str(error)) from error
         current.close()
         self._session = session
@@ -134,8 +138,6 @@ class Terminal:
     def close(self) -> None:
         """Ends the terminal: accounts without a folder are gone."""
         self.shutdown()
-        for store in self._memory.values():
-            store.close()
         self._memory.clear()
 
     def synced(self) -> tuple[Session, int]:
@@ -147,17 +149,22 @@ class Terminal:
         session = self.session
         now = self.clock.now()
         account = session.account
-        if account.follow():
-            session.engine.reset()
-        if self.read_only:
-            account.msc = now
-            return session, now
-        try:
-            session.engine.sync(now)
-        except sqlite3.Error as error:
-            session.engine.reset()
-            raise TerminalError(c.RES_E_FAIL, f"Terminal: Call failed ({error})") from error
-        return session, now
+        for _ in range(RACES):
+            try:
+                if account.follow():
+                    session.engine.reset()
+                if self.read_only:
+                    account.msc = now
+                else:
+                    session.engine.sync(now)
+            except BooksChangedError:
+                session.engine.reset()
+            except (sqlite3.Error, PaperStateError) as error:
+                session.engine.reset()
+                raise TerminalError(c.RES_E_FAIL, f"Terminal: Call failed ({error})") from error
+            else:
+                return session, now
+        raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed (another process keeps changing the account)")
 
     def is_selected(self, symbol: str) -> bool:
         """In the market watch: by choice, or because something of it is open."""
@@ -171,7 +178,7 @@ class Terminal:
     def _anchor(self) -> int:
         now = self.clock.now()
         folder = self._folder()
-        return now if folder is None else market_anchor(folder, now)
+        return now if folder is None else market_anchor(folder, now, read_only=self.read_only)
 
     def _folder(self) -> Path | None:
         return None if self.config.data_dir is None else self.config.data_dir / "paper"
@@ -183,17 +190,16 @@ class Terminal:
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
         store = self._store(path if folder else None, path)
         try:
-            if store.is_new:
-                self._found(store, login, password or "")
-            else:
+            if not store.is_new or not self._found(store, login, password or ""):
                 _admit(store, password)
             account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+            _recognise(account, market)
         except BaseException:
             store.release()
             raise
         return Session(login, server, market, account)
 
-    def _store(self, path: Path | None, name: Path) -> Store:
+    def _store(self, path: Path | None, name: Path) -> AnyStore:
         """The account's file; without one, a store that lives as long as the terminal.
 
         One who only reads gets such a store, too, while the account he is to show has not been opened.
@@ -201,20 +207,36 @@ class Terminal:
         if path is not None and not (self.read_only and not path.exists()):
             return Store(path, read_only=self.read_only)
         if name not in self._memory:
-            self._memory[name] = Store(None)
+            self._memory[name] = MemoryStore()
         return self._memory[name]
 
-    def _found(self, store: Store, login: int, password: str) -> None:
-        """Opens a new account: its first deal is the deposit."""
+    def _found(self, store: AnyStore, login: int, password: str) -> bool:
+        """Opens a new account, whole or not at all: its first deal is the deposit. False: another process was first."""
         config, market = self.config, self.market
         account = Account(market, store, config.margin_mode, config.currency, config.leverage)
         now = market.now()
         account.ledger.deposit(config.balance, market.server_time(now))
-        account.commit(now)
-        store.put((("password", secret.seal(password)), ("login", str(login))))
+        try:
+            store.commit(
+                account.ledger.take_change(), account.ledger, now,
+                (("password", secret.seal(password)), ("login", str(login))),
+            )  # fmt: skip
+        except BooksChangedError:
+            return False
+        return True
 
 
-def _admit(store: Store, password: str | None) -> None:
+def _recognise(account: Account, market: Market) -> None:
+    held = {*account.ledger.by_symbol, *(order.symbol for order in account.ledger.orders.values())}
+    strange = sorted(held - market.feeds.keys())
+    if strange:
+        raise SettingsError(
+            f"the account holds {', '.join(strange)}, which this market has not: "
+            "give PAPER_TICKS and PAPER_SYMBOL_SUFFIX as before, or take another DATA_DIR"
+        )
+
+
+def _admit(store: AnyStore, password: str | None) -> None:
     if password is not None and not secret.matches(password, store.get("password") or ""):
         raise TerminalError(*AUTH_FAILED)
 
