@@ -133,14 +133,13 @@ class Store:
             db.execute("BEGIN")
             try:
                 self.seen = self.foreign_writes()
-                balance, next_ticket, processed_msc = (self.get("books") or f"0 {FIRST_TICKET} 0").split()
+                books = self.get("books") or f"0 {FIRST_TICKET} 0"
                 positions = [_checked(Position, row) for row in db.execute(_SELECT["positions"] + " ORDER BY ticket")]
                 orders = [_checked(Order, row) for row in db.execute(_SELECT["orders"] + " ORDER BY ticket")]
             finally:
                 db.execute("COMMIT")
-            ledger.balance, ledger.next_ticket = _balance(balance), int(next_ticket)
-            moment = int(processed_msc)
-        except (ValueError, ArithmeticError, sqlite3.DatabaseError) as error:
+            ledger.balance, ledger.next_ticket, processed_msc = _read_books(books)
+        except (ValueError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.Error) and not _damaged(error):
                 raise
             raise self._refusal(_damage(str(error))) from error
@@ -148,7 +147,7 @@ class Store:
         for position in positions:
             ledger.adopt(position)
         ledger.orders = {order.ticket: order for order in orders}
-        return moment
+        return processed_msc
 
     def commit(
         self, change: Change, ledger: Ledger, processed_msc: int, values: Iterable[tuple[str, str]] = ()
@@ -268,16 +267,22 @@ def _furnish(db: sqlite3.Connection) -> None:
     """Brings a file to the present schema: new columns of records get their defaults."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA wal_autocheckpoint = {_LOG // db.execute('PRAGMA page_size').fetchone()[0]}")
+    if db.execute("PRAGMA user_version").fetchone()[0] == _VERSION and not any(_missing(db)):
+        return
     db.execute("BEGIN IMMEDIATE")
     for statement in _SCHEMA:
         db.execute(statement)
-    for table, fields in _TABLES.items():
-        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-        for name in fields:
-            if name not in there:
-                db.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" DEFAULT {_default(table, name)}')
+    for table, name in list(_missing(db)):
+        db.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" DEFAULT {_default(table, name)}')
     db.execute(f"PRAGMA user_version = {_VERSION}")
     db.execute("COMMIT")
+
+
+def _missing(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Tables and the columns they lack."""
+    for table, fields in _TABLES.items():
+        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        yield from ((table, name) for name in fields if name not in there)
 
 
 def _default(table: str, name: str) -> str:
@@ -300,11 +305,20 @@ def _damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
-def _balance(text: str) -> Decimal:
-    balance = Decimal(text)
-    if not balance.is_finite():
-        raise ValueError(f"a balance of {text}")
-    return balance
+def _read_books(text: str) -> tuple[Decimal, int, int]:
+    """Balance, next ticket, and up to when ticks are accounted for.
+
+    Raises:
+        ValueError: the text says something else.
+    """
+    try:
+        balance, ticket, processed_msc = text.split()
+        books = Decimal(balance), int(ticket), int(processed_msc)
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"books {text!r}") from error
+    if not books[0].is_finite():
+        raise ValueError(f"books {text!r}")
+    return books
 
 
 def _row(record: Position | Order | Deal) -> tuple[Any, ...]:
