@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import emergency, footprint, rig, signals, stalls, ticks
+from benchmarks import emergency, footprint, paper, rig, signals, stalls, ticks
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "signals": signals.run,
     "emergency": emergency.run,
     "stalls": stalls.run,
+    "paper": paper.run,
 }
 SMOKE = 0.05
 LIMIT_S = 600
