@@ -87,7 +87,7 @@ class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     swap_short: float = 0.0
     swap_rollover3days: int = c.DAY_OF_WEEK_WEDNESDAY
     swap_days: tuple[float, float, float, float, float, float, float] | None = None
-    """Multipliers of the swap for nights that begin on Sunday, Monday ...; None: 1, 3 on the triple day, 0 at weekends."""
+    """Multipliers of the swap for nights that begin on Sunday, Monday ...; None: 3 on the triple day, 0 at weekends."""
     swap_year_days: int = 360
     commission: float = 0.0
     commission_mode: Literal["lot", "deal", "percent"] = "lot"
