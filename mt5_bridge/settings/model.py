@@ -89,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     paper_server_offset: Annotated[int, Whole(-43_200, 50_400, "(seconds)")] = 7200
     paper_faults: Annotated[Path | None, PathText()] = None
+    paper_symbols: Annotated[Path | None, PathText()] = None
 
     # Redpanda
     redpanda_bootstrap_servers: Annotated[str, Servers()] = "127.0.0.1:19092"
@@ -234,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PAPER_SYMBOL_SUFFIX": self.paper_symbol_suffix,
             "PAPER_SERVER_OFFSET": str(self.paper_server_offset),
             "PAPER_FAULTS": str(self.paper_faults or ""),
+            "PAPER_SYMBOLS": str(self.paper_symbols or ""),
             "MT5_LOGIN": str(self.mt5_login or ""),
             "MT5_PASSWORD": self.mt5_password.get_secret_value() if self.mt5_password else "",
             "MT5_SERVER": self.mt5_server or "",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from mt5_bridge.simulator import bars, tickfile
+from mt5_bridge.simulator import bars, broker, tickfile
 from mt5_bridge.simulator.bars import TICKS_DTYPE, Records
 from mt5_bridge.simulator.catalogue import SymbolSpec, catalogue, unlisted
 from mt5_bridge.simulator.clock import Clock
@@ -239,7 +239,7 @@ def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Sou
             specs[name] = unlisted(
                 name.removesuffix(config.suffix), config.suffix, int(bids[0]) / scale, recording.digits, spread
             )
-    for spec in specs.values():
+    for spec in broker.apply(specs.values(), config.broker, config.suffix).values():
         retiming = _retiming(config, anchor, config.speed, weekend=spec.weekend)
         found = recordings.get(spec.name)
         if found is not None:

@@ -57,7 +57,7 @@ class MemoryStore:
         self._orders: dict[int, Order] = {}
         self._history: _History[Order] = _History()
         self._deals: _History[Deal] = _History()
-        self._books = (Decimal(0), FIRST_TICKET, 0)
+        self._books = (Decimal(0), Decimal(0), FIRST_TICKET, 0)
         self.seen = 0
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class MemoryStore:
 
     def load(self, ledger: Ledger) -> int:
         """Fills the ledger; returns up to when the market's ticks are accounted for (UTC, ms)."""
-        ledger.balance, ledger.next_ticket, processed_msc = self._books
+        ledger.balance, ledger.credit, ledger.next_ticket, processed_msc = self._books
         ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for _, position in sorted(self._positions.items()):
             ledger.adopt(copy(position))
@@ -105,7 +105,7 @@ class MemoryStore:
             self._history.add(finished.time_done_msc, finished.ticket, finished.ticket, copy(finished))
         for deal in change.deals:
             self._deals.add(deal.time_msc, deal.ticket, deal.order, deal)
-        self._books = (ledger.balance, ledger.next_ticket, processed_msc)
+        self._books = (ledger.balance, ledger.credit, ledger.next_ticket, processed_msc)
         self._values.update(values)
 
     def deals(self, by: By, values: Sequence[int]) -> list[Deal]:

@@ -138,7 +138,7 @@ class Store:
                 orders = [_checked(Order, row) for row in db.execute(_SELECT["orders"] + " ORDER BY ticket")]
             finally:
                 db.execute("COMMIT")
-            ledger.balance, ledger.next_ticket, processed_msc = _read_books(books)
+            ledger.balance, ledger.credit, ledger.next_ticket, processed_msc = _read_books(books)
         except (ValueError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.Error) and not _damaged(error):
                 raise
@@ -172,7 +172,8 @@ class Store:
                 db.execute(_INSERT["history"], _row(order))
             for deal in change.deals:
                 db.execute(_INSERT["deals"], _row(deal))
-            db.execute(_PUT, ("books", f"{ledger.balance} {ledger.next_ticket} {processed_msc}"))
+            books = f"{ledger.balance} {ledger.next_ticket} {processed_msc} {ledger.credit}"
+            db.execute(_PUT, ("books", books))
             db.executemany(_PUT, values)
             db.execute("COMMIT")
         except BaseException:
@@ -305,18 +306,19 @@ def _damaged(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
-def _read_books(text: str) -> tuple[Decimal, int, int]:
-    """Balance, next ticket, and up to when ticks are accounted for.
+def _read_books(text: str) -> tuple[Decimal, Decimal, int, int]:
+    """Balance, credit, next ticket, and up to when ticks are accounted for.
 
     Raises:
         ValueError: the text says something else.
     """
     try:
-        balance, ticket, processed_msc = text.split()
-        books = Decimal(balance), int(ticket), int(processed_msc)
+        balance, ticket, processed_msc, *credit = text.split()
+        # Files of before there was credit do not name it.
+        books = Decimal(balance), Decimal(credit[0] if credit else 0), int(ticket), int(processed_msc)
     except (ValueError, ArithmeticError) as error:
         raise ValueError(f"books {text!r}") from error
-    if not books[0].is_finite():
+    if not (books[0].is_finite() and books[1].is_finite()):
         raise ValueError(f"books {text!r}")
     return books
 

@@ -57,7 +57,7 @@ class Trading(RuleBasedStateMachine):
     def begin(self, currency: str, stored: bool, leverage: int) -> None:
         self.stored = stored
         self.deposit = Decimal(5000 if currency != "JPY" else 500_000)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "margin_mode": self.mode, "balance": self.deposit, "currency": currency, "leverage": leverage,
             **({"DATA_DIR": self.folder} if stored else {}),
         }  # fmt: skip

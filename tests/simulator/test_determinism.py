@@ -1,4 +1,4 @@
-"""Same seed, same ticks, same calls: the same books, byte for byte, in any process, and however often somebody looks."""
+"""Same seed, ticks and calls: the same books, byte for byte, in any process, and however often somebody looks."""
 
 import os
 import subprocess
