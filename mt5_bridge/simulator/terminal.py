@@ -16,6 +16,7 @@ from mt5_bridge.simulator.engine import Engine
 from mt5_bridge.simulator.faults import FaultInjector
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.store import PaperStateError, Store, account_file, market_anchor
+from mt5_bridge.simulator.watch import MarketWatch
 
 NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
 AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
@@ -58,7 +59,7 @@ class Terminal:
         self.autotrading = True
         """The toolbar's AutoTrading button."""
         self.faults = FaultInjector(config.seed)
-        self.selected: dict[str, None] = {}
+        self.watch = MarketWatch(config.currency, lambda: self.market.specs, self._in_use)
         self.shown_login: int | None = None
         """Set by a fault: another account answers the pipe."""
         self._market: Market | None = None
@@ -160,9 +161,10 @@ class Terminal:
         return session, now
 
     def is_selected(self, symbol: str) -> bool:
-        """In the market watch: by choice, or because something of it is open."""
-        if symbol in self.selected:
-            return True
+        """In Market Watch, seen or unseen: it has prices."""
+        return symbol in self.watch
+
+    def _in_use(self, symbol: str) -> bool:
         if self._session is None:
             return False
         ledger = self._session.account.ledger
