@@ -1,9 +1,8 @@
 """Ticks and bars in the terminal's own packed layouts."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +111,28 @@ class _Hour(NamedTuple):
     bars: Records
 
 
+class Reader(Protocol):
+    """A symbol's ticks by number, as `feed.Feed` gives them."""
+
+    source: Source
+
+    def index_after(self, msc: int) -> int:
+        """How many ticks came at or before `msc` (UTC)."""
+        ...
+
+    def raw(self, lo: int, hi: int) -> Ticks:
+        """Ticks `lo` up to, not including, `hi`."""
+        ...
+
+    def once(self, lo: int, hi: int) -> Ticks:
+        """The same, for a range that nobody is going to ask for again."""
+        ...
+
+    def extras(self, lo: int, hi: int) -> Extra | None:
+        """What they hold beside quotes."""
+        ...
+
+
 class BarHistory:
     """A symbol's bars: one-minute bars made of ticks, all others of these.
 
@@ -119,20 +140,21 @@ class BarHistory:
     was set back, both passes of an hour are in its bars.
 
     Args:
-        source: gives the source of the ticks, which may be replaced.
+        feed: the ticks.
         clock: the server's.
         scale: points in one unit of price.
         by_last: bars show prices of trades (SYMBOL_CHART_MODE_LAST), not bids.
     """
 
-    def __init__(self, source: Callable[[], Source], clock: ServerClock, scale: int, *, by_last: bool = False) -> None:
-        self._source = source
+    def __init__(self, feed: Reader, clock: ServerClock, scale: int, *, by_last: bool = False) -> None:
+        self._feed = feed
         self._clock = clock
         self._scale = scale
         self._by_last = by_last
         self._version = clock.version
         self._hours: OrderedDict[int, Records] = OrderedDict()
         self._running: _Hour | None = None
+        self._oldest: int | None = None
 
     def between(self, timeframe: int, from_msc: int, to_msc: int, now: int) -> Records:
         """Bars that open from `from_msc` to `to_msc`, both included (server time, ms), as they are at `now` (UTC)."""
@@ -165,12 +187,13 @@ class BarHistory:
 
     def _bounds(self, now: int) -> tuple[int, int] | None:
         """The server's clock at the first tick, and its latest reading up to the newest."""
-        source = self._source()
-        end = source.index(now + 1)
-        if end <= source.first:
+        first, end = self._feed.source.first, self._feed.index_after(now)
+        if end <= first:
             return None
-        first, last = source.slice(source.first, source.first + 1)[0], source.slice(end - 1, end)[0]
-        return self._clock.server_time(int(first[0])), self._clock.highest(int(last[0]))
+        if self._oldest is None:
+            self._oldest = int(self._feed.source.slice(first, first + 1)[0][0])
+        newest = int(self._feed.raw(end - 1, end)[0][0])
+        return self._clock.server_time(self._oldest), self._clock.highest(newest)
 
     def _made(self, timeframe: int, start: int, end: int, now: int) -> Records:
         bounds = self._bounds(now)
@@ -198,7 +221,7 @@ class BarHistory:
         if not over and len(stretches) == 1:
             return self._grown(number, stretches[0][0], now)
         bars = np.empty(0, RATES_DTYPE)
-        source = self._source()
+        source = self._feed.source
         for start, end in stretches:
             lo, hi = source.index(start), source.index(min(end, now + 1))
             bars = _merged(bars, self._minutes(lo, hi))
@@ -210,11 +233,10 @@ class BarHistory:
 
     def _grown(self, number: int, start: int, now: int) -> Records:
         """The hour that is not over: what is new is added to what there was."""
-        source = self._source()
         held = self._running
-        end = source.index(now + 1)
+        end = self._feed.index_after(now)
         if held is None or held.number != number or held.end > end:
-            first = source.index(start)
+            first = self._feed.source.index(start)
             held = _Hour(number, first, first, np.empty(0, RATES_DTYPE))
         if held.end < end:
             held = held._replace(end=end, bars=_merged(held.bars, self._minutes(held.end, end)))
@@ -223,12 +245,11 @@ class BarHistory:
 
     def _minutes(self, lo: int, hi: int) -> Records:
         """One-minute bars of ticks `lo` up to, not including, `hi`."""
-        source = self._source()
         bars = np.empty(0, RATES_DTYPE)
         for start in range(lo, hi, _CHUNK):
             end = min(start + _CHUNK, hi)
-            times, bids, asks = source.slice(start, end)
-            part = self._aggregated((self._clock.server_times(times), bids, asks), source.extras(start, end))
+            times, bids, asks = self._feed.once(start, end)
+            part = self._aggregated((self._clock.server_times(times), bids, asks), self._feed.extras(start, end))
             bars = _merged(bars, part)
         return bars
 

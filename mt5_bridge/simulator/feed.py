@@ -15,6 +15,9 @@ from mt5_bridge.simulator.sources import Extra, HandSource, Source, Ticks
 _WINDOW = 512
 _BEFORE = 32
 """How many ticks are kept at hand: those to come, and the last ones, which a poll asks for again."""
+_PAGE = 4_096
+_KEPT_PAGES = 4
+"""Ticks are made in pages, a few of which are kept: a walk makes a page about as fast as a single tick."""
 _KEPT_RAW = 131_072
 _BLOCK = 16_384
 _MANY = 8_192
@@ -82,6 +85,7 @@ class Feed:
         self._asks: list[float] = []
         self._until = -1
         self._window: tuple[int, int, Ticks] | None = None
+        self._pages: OrderedDict[int, Ticks] = OrderedDict()
         self._cached: tuple[int, int, Ticks] | None = None
         self._packed: tuple[int, int, Records] | None = None
 
@@ -109,7 +113,7 @@ class Feed:
         place = number - self._lo
         if 0 <= place < len(self._times):
             return self._times[place]
-        return int(self.source.slice(number, number + 1)[0][0])
+        return int(self.raw(number, number + 1)[0][0])
 
     def raw(self, lo: int, hi: int) -> Ticks:
         """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""
@@ -117,10 +121,35 @@ class Feed:
             if held is not None and held[0] <= lo and hi <= held[1]:
                 start, _, (times, bids, asks) = held
                 return times[lo - start : hi - start], bids[lo - start : hi - start], asks[lo - start : hi - start]
+        if hi - lo <= _PAGE:
+            return self._paged(lo, hi)
         ticks = self.source.slice(lo, hi)
-        if _WINDOW < hi - lo <= _KEPT_RAW:
+        if hi - lo <= _KEPT_RAW:
             self._cached = (lo, hi, ticks)
         return ticks
+
+    def once(self, lo: int, hi: int) -> Ticks:
+        """As `raw`, for a range that nobody is going to ask for again."""
+        return self.raw(lo, hi) if hi - lo <= _PAGE else self.source.slice(lo, hi)
+
+    def _paged(self, lo: int, hi: int) -> Ticks:
+        """A range of at most a page: it touches one or two."""
+        source = self.source
+        number = lo // _PAGE
+        start, stop = number * _PAGE, (number + 1) * _PAGE
+        if hi > stop:
+            pairs = zip(self._paged(lo, stop), self._paged(stop, hi), strict=True)
+            times, bids, asks = (np.concatenate(pair) for pair in pairs)
+            return times, bids, asks
+        page = self._pages.get(number)
+        if page is None:
+            if start < source.first or (source.end is not None and stop > source.end):
+                return source.slice(lo, hi)
+            page = self._pages[number] = source.slice(start, stop)
+            if len(self._pages) > _KEPT_PAGES:
+                self._pages.popitem(last=False)
+        times, bids, asks = page
+        return times[lo - start : hi - start], bids[lo - start : hi - start], asks[lo - start : hi - start]
 
     def last_trade(self, number: int) -> tuple[float, float, bool]:
         """Price and volume of the newest trade up to tick `number`, and whether it came with it; zeros without one."""
@@ -134,6 +163,7 @@ class Feed:
         if not isinstance(self.source, HandSource):
             self.source = HandSource(self.source, self.index_after(msc))
             self._times, self._until, self._window, self._cached, self._packed = [], -1, None, None, None
+            self._pages.clear()
             self._blocks.drop(self.spec.name)
         return self.source
 
@@ -200,7 +230,7 @@ class Feed:
 
     def _pack(self, lo: int, hi: int) -> Records:
         before = max(lo - 1, self.source.first)
-        times, bids, asks = self.raw(before, hi) if hi - lo < _BLOCK else self.source.slice(before, hi)
+        times, bids, asks = self.once(before, hi)
         shown = self._clock.server_times(times)
         extra = self.source.extras(before, hi)
         return tick_records((shown, bids, asks), self.spec.scale, skip=lo - before, extra=extra)
@@ -210,7 +240,7 @@ class Feed:
         after = source.index(msc + 1)
         lo = max(after - _BEFORE, source.first)
         hi = after + _WINDOW if source.end is None else min(after + _WINDOW, source.end)
-        times, bids, asks = ticks = source.slice(lo, max(hi, lo))
+        times, bids, asks = ticks = self.raw(lo, max(hi, lo))
         self._window = (lo, max(hi, lo), ticks)
         self._packed = None
         scale = self.spec.scale

@@ -120,7 +120,7 @@ class Market:
         if found is None:
             feed = self.feeds[symbol]
             by_last = feed.spec.chart_mode == c.SYMBOL_CHART_MODE_LAST
-            found = BarHistory(lambda: feed.source, self.server, feed.spec.scale, by_last=by_last)
+            found = BarHistory(feed, self.server, feed.spec.scale, by_last=by_last)
             self._bars[symbol] = found
         return found
 

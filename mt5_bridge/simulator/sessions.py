@@ -99,6 +99,8 @@ class Retiming:
         return place >= 0 and rest < self._ends[place]
 
     def _opened(self, market: Ints) -> Ints:
+        if self._up == self._down:
+            return market + self._anchor
         times: Ints = self._anchor + market * self._down // self._up
         return times
 

@@ -110,9 +110,7 @@ class RecordedSource:
         return number if self.end is None else min(number, self.end)
 
     def slice(self, lo: int, hi: int) -> Ticks:
-        rounds, places = np.divmod(np.arange(max(lo, 0), max(hi, 0), dtype=np.int64), self._count)
-        times = self._retiming.to_clock(rounds * self._period + self._offsets[places] - self._early)
-        found = times, self._bids[places], self._asks[places]
+        found = self._rounds(max(lo, 0), max(hi, 0))
         if lo >= 0 or self._past is None:
             return found
         before, bids, asks = (column[lo - self.first : min(hi, 0) - self.first] for column in self._past)
@@ -121,6 +119,17 @@ class RecordedSource:
             return old
         times, bids, asks = (np.concatenate(pair) for pair in zip(old, found, strict=True))
         return times, bids, asks
+
+    def _rounds(self, lo: int, hi: int) -> Ticks:
+        """Ticks from 0 on, which repeat."""
+        turn, place = divmod(lo, self._count)
+        stop = place + hi - lo
+        if stop <= self._count:
+            market = self._offsets[place:stop] + (turn * self._period - self._early)
+            return self._retiming.to_clock(market), self._bids[place:stop], self._asks[place:stop]
+        rounds, places = np.divmod(np.arange(lo, hi, dtype=np.int64), self._count)
+        times = self._retiming.to_clock(rounds * self._period + self._offsets[places] - self._early)
+        return times, self._bids[places], self._asks[places]
 
     def extras(self, lo: int, hi: int) -> Extra | None:
         if self._extra is None and self._past_extra is None:
