@@ -16,7 +16,6 @@ Each bar becomes four ticks. Files of bars beside files of ticks are the past: w
 
 import gzip
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,43 +161,19 @@ def _parquet(path: Path, data: bytes) -> Iterator[Row]:
         from pyarrow import parquet
     except ImportError as error:
         raise SettingsError(
-            f"PAPER_TICKS: {path} is a Parquet file, and pyarrow is not installed; run pip install pyarrow, or give CSV"
+            f"PAPER_TICKS: {path} is Parquet, and pyarrow is not installed; pip install pyarrow, or give CSV"
         ) from error
     try:
-        columns = parquet.read_table(pyarrow.BufferReader(data)).to_pydict()
+        table = parquet.read_table(pyarrow.BufferReader(data))
     except pyarrow.ArrowException as error:
         raise ValueError(f"no readable Parquet file ({error})") from error
-    return parquet_rows(columns)
-
-
-def parquet_rows(columns: dict[str, list[Any]]) -> Iterator[Row]:
-    """Rows of a table with columns as in the ISO form, or as `copy_ticks_from` names them.
-
-    Raises:
-        ValueError: a column is missing, or a value is none.
-    """
-    named = {name.lower(): values for name, values in columns.items()}
-    stamps = next((named[name] for name in ("timestamp", "time_msc", "time") if name in named), None)
-    if stamps is None or "bid" not in named or "ask" not in named:
-        raise ValueError("the table has no columns timestamp, bid and ask")
-    seconds = "timestamp" not in named and "time_msc" not in named
-    nothing = [0.0] * len(stamps)
-    trades = named.get("last", nothing), named.get("volume_real", named.get("volume", nothing))
-    for stamp, bid, ask, last, volume in zip(stamps, named["bid"], named["ask"], *trades, strict=True):
-        if None in (stamp, bid, ask):
-            raise ValueError("the table has empty fields")
-        yield Row(_stamp_msc(stamp, seconds), float(bid), float(ask), float(last or 0), float(volume or 0))
-
-
-def _stamp_msc(stamp: Any, seconds: bool) -> int:
-    """A time as Parquet holds it: a text, a moment (without a zone UTC), or a number."""
-    if isinstance(stamp, str):
-        return tickrows.iso_msc(stamp)
-    if isinstance(stamp, datetime):
-        return tickrows.msc(stamp)
-    if isinstance(stamp, int | float):
-        return round(stamp * 1000) if seconds else int(stamp)
-    raise ValueError(f"{stamp!r} is no time")
+    columns: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        column, key = table[name], name.lower()
+        if pyarrow.types.is_timestamp(column.type):
+            column, key = column.cast(pyarrow.timestamp("ms"), safe=False).cast(pyarrow.int64()), "time_msc"
+        columns[key] = column.to_pylist()
+    return tickrows.table(columns)
 
 
 def _bar_rows(files: Sequence[_File], point: float) -> Iterator[Row]:

@@ -1,6 +1,6 @@
 """The lines of tick files, by form. Pure: text in, rows out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
@@ -88,17 +88,37 @@ def ticks_of(bid: Bar, ask: Bar, point: float) -> Iterator[Row]:
         yield Row(bid.msc + step * _MINUTE_MSC // _STEPS, low, high, low if bid.volume else 0.0, volume, weight)
 
 
+def table(columns: Mapping[str, Sequence[Any]]) -> Iterator[Row]:
+    """Rows of a table with columns as in the ISO form, or named as `copy_ticks_from` names them.
+
+    Times are texts, or numbers: seconds in `time`, milliseconds elsewhere.
+
+    Raises:
+        ValueError: a column is missing, or a field is empty.
+    """
+    name = next((name for name in ("time_msc", "timestamp", "time") if name in columns), None)
+    if name is None or "bid" not in columns or "ask" not in columns:
+        raise ValueError("the table has no columns timestamp, bid and ask")
+    stamps = columns[name]
+    nothing = [0.0] * len(stamps)
+    lasts, volumes = columns.get("last", nothing), columns.get("volume_real", columns.get("volume", nothing))
+    for stamp, bid, ask, last, volume in zip(stamps, columns["bid"], columns["ask"], lasts, volumes, strict=True):
+        if None in (stamp, bid, ask):
+            raise ValueError("the table has empty fields")
+        when = iso_msc(stamp) if isinstance(stamp, str) else round(stamp * (1000 if name == "time" else 1))
+        yield Row(when, float(bid), float(ask), float(last or 0), float(volume or 0))
+
+
 def iso_msc(text: str) -> int:
     """An ISO time as UTC in ms; without a zone it is UTC.
 
     Raises:
         ValueError: it is no such time.
     """
-    return msc(datetime.fromisoformat(text))
+    return _msc(datetime.fromisoformat(text))
 
 
-def msc(when: datetime) -> int:
-    """A moment as UTC in ms; without a zone it is UTC."""
+def _msc(when: datetime) -> int:
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return (when - _EPOCH) // _MILLISECOND
@@ -128,7 +148,7 @@ def _histdata(text: Sequence[str]) -> Iterator[Row]:
         midnight = midnights.get(day)
         if midnight is None:
             when = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=EST)
-            midnight = midnights[day] = msc(when)
+            midnight = midnights[day] = _msc(when)
         late = ((int(clock[:2]) * 60 + int(clock[2:4])) * 60 + int(clock[4:6])) * 1000 + int(clock[6:9])
         yield Row(midnight + late, float(bid), float(ask))
 
