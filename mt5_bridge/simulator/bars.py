@@ -42,8 +42,8 @@ TIMEFRAMES: dict[int, int] = {
 QUOTE_FLAGS = c.TICK_FLAG_BID | c.TICK_FLAG_ASK
 TRADE_FLAGS = c.TICK_FLAG_LAST | c.TICK_FLAG_VOLUME
 _CHUNK = 65_536
-_KEPT_HOURS = 2_048
-"""Of one symbol: a quarter of a year, 7 MB."""
+_KEPT_HOURS = 4_096
+"""Of one symbol: half a year of trading, at most 15 MB."""
 
 
 def tick_records(ticks: Ticks, scale: int, *, skip: int, extra: Extra | None = None) -> Records:
@@ -201,35 +201,58 @@ class BarHistory:
             return np.empty(0, RATES_DTYPE)
         first = max(start, bounds[0]) // HOUR_MSC
         last = min(end - 1, bounds[1]) // HOUR_MSC
-        parts = [bars for hour in range(first, last + 1) if len(bars := self._hour(hour, now))]
-        if not parts:
-            return np.empty(0, RATES_DTYPE)
-        minutes = np.concatenate(parts)
-        return minutes if timeframe == c.TIMEFRAME_M1 else _joined(minutes, timeframe)
+        minutes = self._of_hours(first, last + 1, now)
+        return minutes if timeframe == c.TIMEFRAME_M1 or not len(minutes) else _joined(minutes, timeframe)
 
-    def _hour(self, number: int, now: int) -> Records:
+    def _of_hours(self, first: int, end: int, now: int) -> Records:
+        """One-minute bars of the server's hours `first` up to, not including, `end`."""
         if self._version != self._clock.version:
             self._version = self._clock.version
             self._hours.clear()
             self._running = None
-        found = self._hours.get(number)
-        if found is not None:
-            self._hours.move_to_end(number)
-            return found
-        stretches = self._clock.stretches(number * HOUR_MSC, (number + 1) * HOUR_MSC)
-        over = bool(stretches) and stretches[-1][1] <= now
-        if not over and len(stretches) == 1:
-            return self._grown(number, stretches[0][0], now)
+        parts = [np.empty(0, RATES_DTYPE)]
+        hour = first
+        while hour < end:
+            found = self._hours.get(hour)
+            if found is None:
+                stop = hour + 1
+                while stop < end and stop not in self._hours:
+                    stop += 1
+                parts.append(self._missing(hour, stop, now))
+                hour = stop
+            else:
+                self._hours.move_to_end(hour)
+                parts.append(found)
+                hour += 1
+        return np.concatenate(parts)
+
+    def _missing(self, first: int, end: int, now: int) -> Records:
+        """The same, of hours that are not kept: those that are over are, from now on."""
+        stretches = self._clock.stretches(first * HOUR_MSC, end * HOUR_MSC)
+        if len(stretches) == 1 and stretches[0][1] <= now:
+            return self._keep(first, end, self._between(*stretches[0]))
+        if end - first > 1:
+            # The running hour, or one in which the clock was changed, is among them: all before that in one go.
+            parts = [self._missing(first, (first + end) // 2, now), self._missing((first + end) // 2, end, now)]
+            return np.concatenate(parts)
+        if len(stretches) == 1:
+            return self._grown(first, stretches[0][0], now)
         bars = np.empty(0, RATES_DTYPE)
-        source = self._feed.source
-        for start, end in stretches:
-            lo, hi = source.index(start), source.index(min(end, now + 1))
-            bars = _merged(bars, self._minutes(lo, hi))
-        if over:
-            self._hours[number] = bars
-            if len(self._hours) > _KEPT_HOURS:
-                self._hours.popitem(last=False)
+        for start, stop in stretches:
+            bars = _merged(bars, self._between(start, min(stop, now + 1)))
+        return self._keep(first, end, bars) if stretches and stretches[-1][1] <= now else bars
+
+    def _keep(self, first: int, end: int, bars: Records) -> Records:
+        edges = np.searchsorted(bars["time"], np.arange(first, end + 1) * 3600)
+        for hour, lo, hi in zip(range(first, end), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            self._hours[hour] = bars[lo:hi].copy()
+        while len(self._hours) > _KEPT_HOURS:
+            self._hours.popitem(last=False)
         return bars
+
+    def _between(self, start: int, end: int) -> Records:
+        """One-minute bars of the ticks from `start` up to, not including, `end` (UTC)."""
+        return self._minutes(self._feed.source.index(start), self._feed.source.index(end))
 
     def _grown(self, number: int, start: int, now: int) -> Records:
         """The hour that is not over: what is new is added to what there was."""
@@ -245,13 +268,15 @@ class BarHistory:
 
     def _minutes(self, lo: int, hi: int) -> Records:
         """One-minute bars of ticks `lo` up to, not including, `hi`."""
-        bars = np.empty(0, RATES_DTYPE)
+        parts = [np.empty(0, RATES_DTYPE)]
         for start in range(lo, hi, _CHUNK):
             end = min(start + _CHUNK, hi)
             times, bids, asks = self._feed.once(start, end)
             part = self._aggregated((self._clock.server_times(times), bids, asks), self._feed.extras(start, end))
-            bars = _merged(bars, part)
-        return bars
+            if len(part) and len(parts[-1]) and parts[-1]["time"][-1] == part["time"][0]:
+                parts[-1], part = _merged(parts[-1], part[:1]), part[1:]
+            parts.append(part)
+        return np.concatenate(parts)
 
     def _aggregated(self, ticks: Ticks, extra: Extra | None) -> Records:
         times, bids, asks = ticks
