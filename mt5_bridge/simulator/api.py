@@ -3,14 +3,17 @@
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from mt5_bridge.simulator import broker
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.arguments import ArgumentError
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.clock import Clock, ManualClock
 from mt5_bridge.simulator.faults import Fault
 from mt5_bridge.simulator.functions import Functions
+from mt5_bridge.simulator.margin import to_money
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.rules import COMMENTS
 from mt5_bridge.simulator.structs import OrderCheckResult, OrderSendResult
@@ -249,17 +252,28 @@ def configure(settings: Mapping[str, str]) -> None:
     _state.replace(make(settings))
 
 
-def install(clock: str | Clock = "system", **settings: Any) -> "MarketControl":
+def install(
+    clock: str | Clock = "system",
+    *,
+    symbols: Mapping[str, Mapping[str, Any]] | None = None,
+    account: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> "MarketControl":
     """Makes `import MetaTrader5` give the paper terminal, with these settings, and returns its market.
 
     Args:
         clock: `"system"`, or `"manual"`: time passes only with `advance()`.
+        symbols: what differs from the catalogue, by symbol or `*`: `{"EURUSD": {"execution": "instant"}}`.
+        account: the broker's rules for the account: `{"limit_orders": 200}`. Both as in a `PAPER_SYMBOLS` file.
         **settings: as for `configure`; `balance=` says the same as `PAPER_BALANCE=`.
 
     Raises:
         SettingsError: a setting is wrong; the terminal before stays.
     """
-    _state.replace(make({_full_name(name): str(value) for name, value in settings.items()}, clock))
+    rules = None
+    if symbols is not None or account is not None:
+        rules = broker.build({"symbols": symbols or {}, "account": account or {}}, "install()")
+    _state.replace(make({_full_name(name): str(value) for name, value in settings.items()}, clock, rules))
     sys.modules["MetaTrader5"] = sys.modules["mt5_bridge.simulator"]
     return MarketControl(_state.functions)
 
@@ -287,6 +301,18 @@ def clear_faults() -> None:
 def _full_name(name: str) -> str:
     upper = name.upper()
     return upper if upper.startswith(("PAPER_", "MT5_", "DATA_DIR")) else f"PAPER_{upper}"
+
+
+BookingKind: TypeAlias = Literal["balance", "credit", "charge", "correction", "bonus", "commission", "interest"]
+_BOOKINGS: dict[BookingKind, int] = {
+    "balance": c.DEAL_TYPE_BALANCE,
+    "credit": c.DEAL_TYPE_CREDIT,
+    "charge": c.DEAL_TYPE_CHARGE,
+    "correction": c.DEAL_TYPE_CORRECTION,
+    "bonus": c.DEAL_TYPE_BONUS,
+    "commission": c.DEAL_TYPE_COMMISSION,
+    "interest": c.DEAL_TYPE_INTEREST,
+}
 
 
 class MarketControl:
@@ -348,6 +374,39 @@ class MarketControl:
             self._sync()
             self.market.hand_tick(symbol, bid, ask, last, volume)
             self._sync(force=True)
+
+    def deposit(self, amount: Decimal | float | str, comment: str = "") -> int:
+        """Pays money in or, negative, out; returns the deal's ticket.
+
+        Raises:
+            TypeError: no account is logged in.
+            ValueError: the amount is 0, or has more decimals than the currency.
+        """
+        return self.book("balance", amount, comment or ("Deposit" if Decimal(str(amount)) > 0 else "Withdrawal"))
+
+    def book(self, kind: BookingKind, amount: Decimal | float | str, comment: str = "") -> int:
+        """Books a balance operation of the broker's; returns the deal's ticket.
+
+        Args:
+            kind: what it is called; a credit counts into the equity alone.
+            amount: in account money, negative to take away.
+            comment: of the deal.
+
+        Raises:
+            TypeError: no account is logged in.
+            ValueError: the amount is 0, or has more decimals than the currency.
+        """
+        with _state.lock:
+            if not self.terminal.connected:
+                raise TypeError("no account is logged in: call initialize() first")
+            session, now = self.terminal.synced()
+            account, exact = session.account, Decimal(str(amount))
+            if not exact.is_finite() or not exact or exact != to_money(exact, account.currency):
+                raise ValueError(f"{amount} is no amount of {account.currency}")
+            deal = account.ledger.transfer(exact, self.market.server_time(now), _BOOKINGS[kind], comment or kind)
+            account.commit(now)
+            session.engine.wake()
+            return deal.ticket
 
     def _sync(self, *, force: bool = False) -> None:
         terminal = self._functions.terminal

@@ -1,5 +1,7 @@
 """The symbols of the paper broker and their trading rules."""
 
+from typing import Literal
+
 import msgspec
 
 from mt5_bridge.simulator import constants as c
@@ -11,8 +13,25 @@ EXPIRATION_GTC, EXPIRATION_DAY, EXPIRATION_SPECIFIED, EXPIRATION_SPECIFIED_DAY =
 ORDER_MODE_ALL = 127
 
 
-class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One symbol. Levels and spread are in points; `base_price` and `slot_ms` shape its seeded walk."""
+class MarginRates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Multipliers of the margin by order type; 0: such an order reserves nothing (MQL5, `SymbolInfoMarginRate`)."""
+
+    buy: float = 1.0
+    sell: float = 1.0
+    buy_limit: float = 0.0
+    sell_limit: float = 0.0
+    buy_stop: float = 0.0
+    sell_stop: float = 0.0
+    buy_stop_limit: float = 0.0
+    sell_stop_limit: float = 0.0
+
+
+class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One symbol. Levels and spread are in points; `base_price` and `slot_ms` shape its seeded walk.
+
+    What costs money or refuses orders beyond the spread is off unless a symbol asks for it: commission, slippage,
+    requotes, depth.
+    """
 
     name: str
     description: str
@@ -40,19 +59,55 @@ class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True):
     filling_bits: int = FILLING_FOK | FILLING_IOC
     expiration_bits: int = 15
     order_mode: int = ORDER_MODE_ALL
+    order_gtc_mode: int = c.SYMBOL_ORDERS_GTC
+    tick_size: float = 0.0
+    """The step of prices; 0: one point."""
+    tick_value: float = 0.0
+    """Profit currency per lot and tick, where the calculation mode asks; 0: as the contract size gives it."""
+    face_value: float = 0.0
+    accrued_interest: float = 0.0
+    """Of bonds: the face value in profit currency, and the coupon accrued per unit."""
+    settlement_price: float = 0.0
+    """Of the last clearing, for FORTS futures."""
+    liquidity_rate: float = 0.0
+    """The share of a collateral's value that counts as an asset."""
     margin_rate: float = 1.0
+    """Multiplies all of `margin_rates` and `maintenance_rates`."""
+    margin_rates: MarginRates = MarginRates()
+    maintenance_rates: MarginRates | None = None
+    """For what is open already; None: as `margin_rates`."""
+    margin_initial: float = 0.0
+    margin_maintenance: float = 0.0
+    """Fixed margin per lot, in margin currency; 0: by formula, and for maintenance as initial."""
     margin_hedged: float = 0.0
+    """Contract size that covered lots pay for; with `margin_initial`, money per lot."""
+    margin_hedged_use_leg: bool = False
+    """True: of opposite positions only the side with the larger margin pays."""
     swap_mode: int = c.SYMBOL_SWAP_MODE_POINTS
     swap_long: float = 0.0
     swap_short: float = 0.0
+    swap_rollover3days: int = c.DAY_OF_WEEK_WEDNESDAY
+    swap_days: tuple[float, float, float, float, float, float, float] | None = None
+    """Multipliers of the swap for nights that begin on Sunday, Monday ...; None: 3 on the triple day, 0 at weekends."""
+    swap_year_days: int = 360
+    commission: float = 0.0
+    commission_mode: Literal["lot", "deal", "percent"] = "lot"
+    """Account money per lot or per deal, or percent of the deal's value."""
+    commission_entry: Literal["both", "in", "out"] = "both"
+    slippage: int = 0
+    """Market and stop orders fill up to so many points worse than quoted, drawn from the seed."""
+    requotes: float = 0.0
+    """Share of requests under instant or request execution that get a requote, drawn from the seed."""
+    depth_volume: float = 0.0
+    """Lots the market offers at each level of its depth; 0: no end at the best price."""
+    depth_levels: int = 1
+    depth_step: int = 1
+    """Points between two levels."""
     sessions: Week = FOREX_WEEK
     """When it trades, where sessions are real."""
     book_depth: int = 10
     """Levels a side that the market book shows; 0: the symbol has none."""
     chart_mode: int = c.SYMBOL_CHART_MODE_BID
-    margin_initial: float = 0.0
-    margin_maintenance: float = 0.0
-    swap_rollover3days: int = c.DAY_OF_WEEK_WEDNESDAY
     basis: str = ""
     category: str = ""
     exchange: str = ""
@@ -67,6 +122,11 @@ class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def scale(self) -> int:
         """Points in one unit of price."""
         return int(10**self.digits)
+
+    @property
+    def tick(self) -> float:
+        """The step of prices."""
+        return self.tick_size or self.point
 
 
 def _pair(

@@ -10,6 +10,7 @@ import msgspec
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import PAPER_LOGIN, MarginMode
+from mt5_bridge.simulator.broker import Broker, read
 
 DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
@@ -42,6 +43,8 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
     server_zone: str | None = None
     """A time zone whose rules the server's clock follows, instead of the offset."""
     faults: Path | None = None
+    broker: Broker = Broker()
+    """The rules of account and symbols that differ from the catalogue's."""
     read_only: bool = False
     """Another process trades on this folder: show its market and account, write nothing."""
 
@@ -73,6 +76,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
         server_zone=reader.zone("PAPER_SERVER_TIMEZONE"),
         faults=reader.path("PAPER_FAULTS"),
+        broker=reader.broker("PAPER_SYMBOLS"),
         read_only=reader.choice("PAPER_ROLE", ("live", "history")) == "history",
     )
     if reader.faults:
@@ -107,6 +111,14 @@ class _Reader:
     def path(self, name: str) -> Path | None:
         text = self.text(name, "")
         return Path(text).expanduser() if text else None
+
+    def broker(self, name: str) -> Broker:
+        path = self.path(name)
+        try:
+            return Broker() if path is None else read(path)
+        except SettingsError as error:
+            self.faults.append(str(error))
+            return Broker()
 
     def integer(self, name: str, default: int, least: int = 0) -> int:
         text = self.text(name, str(default))

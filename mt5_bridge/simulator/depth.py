@@ -33,7 +33,7 @@ def book(spec: SymbolSpec, bid: float, ask: float, number: int) -> Book:
     """The depth at tick `number` of the symbol.
 
     Args:
-        spec: the symbol; `book_depth` levels a side.
+        spec: the symbol; `book_depth` levels a side, or those that orders fill from, where their depth has an end.
         bid: the tick's.
         ask: the tick's.
         number: the tick's; another tick has other volumes.
@@ -42,17 +42,18 @@ def book(spec: SymbolSpec, bid: float, ask: float, number: int) -> Book:
     bid_points, ask_points = round(bid * spec.scale), round(ask * spec.scale)
     asks, bids = [], []
     offset = 0
-    for level in range(spec.book_depth):
-        if ask_points + offset > 0:
-            asks.append(Level((ask_points + offset) / spec.scale, _lots(spec, number, level, 0)))
-        if bid_points - offset > 0:
+    for level in range(min(spec.book_depth, spec.depth_levels) if spec.depth_volume else spec.book_depth):
+        asks.append(Level((ask_points + offset) / spec.scale, _lots(spec, number, level, 0)))
+        if bid_points > offset:
             bids.append(Level((bid_points - offset) / spec.scale, _lots(spec, number, level, 1)))
-        offset += gap + _mixed(number, level, 2) % (gap + 1)
+        offset += spec.depth_step if spec.depth_volume else gap + _mixed(number, level, 2) % (gap + 1)
     return Book(tuple(asks), tuple(bids))
 
 
 def _lots(spec: SymbolSpec, number: int, level: int, side: int) -> float:
-    """From half to one and a half times what the level holds on average."""
+    """From half to one and a half times what the level holds on average; what orders find, where that has an end."""
+    if spec.depth_volume:
+        return spec.depth_volume
     average = spec.volume_max * _FIRST_LOTS * _GROWTH**level
     share = 0.5 + (_mixed(number, level, side) % 1024) / 1024
     steps = max(1, round(average * share / spec.volume_step))

@@ -11,7 +11,7 @@ from mt5_bridge.simulator import bars, views
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.arguments import ArgumentError
 from mt5_bridge.simulator.bars import Records
-from mt5_bridge.simulator.dealer import Outcome, UnknownSymbolError
+from mt5_bridge.simulator.dealer import Check, Outcome, UnknownSymbolError
 from mt5_bridge.simulator.groups import Group
 from mt5_bridge.simulator.market import Feed
 from mt5_bridge.simulator.records import Deal, Order
@@ -88,7 +88,7 @@ class Functions:
     def account_info(self) -> AccountInfo:
         session, _ = self.terminal.synced()
         login = self.terminal.shown_login or session.login
-        return views.account_info(self.terminal, session.account, login, session.server)
+        return views.account_info(self.terminal, session, login)
 
     # Symbols.
 
@@ -208,9 +208,13 @@ class Functions:
         volume, price = a.number(args[2]), a.number(args[3])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
-        if action not in (0, 1) or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
+        known = c.ORDER_TYPE_BUY <= action <= c.ORDER_TYPE_SELL_STOP_LIMIT
+        if not known or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
             raise TerminalError(*BAD_PARAMS)
-        return round(session.account.margin(feed.spec.name, action, volume, price), 2)
+        account = session.account
+        if not account.convertible(feed.spec.name):
+            raise TerminalError(*NOT_FOUND)
+        return round(account.margin(feed.spec.name, action, volume, price), account.digits)
 
     def order_calc_profit(self, *args: Any) -> float:
         a.exactly(args, 5)
@@ -221,16 +225,19 @@ class Functions:
         values = (volume, opened, closed)
         if action not in (0, 1) or not all(value > 0 for value in values) or np.isinf(values).any():
             raise TerminalError(*BAD_PARAMS)
+        if not session.account.convertible(feed.spec.name):
+            raise TerminalError(*NOT_FOUND)
         return float(session.account.profit(feed.spec.name, action, volume, opened, closed))
 
     def order_check(self, *args: Any, **kwargs: Any) -> OrderCheckResult:
         request = a.request(args, kwargs)
         session, now = self.terminal.synced()
         try:
-            check = session.dealer.check(request, now)
+            barred = self._barred(session, request)
+            check = Check(barred) if barred else session.dealer.check(request, now)
         except UnknownSymbolError:
             raise TerminalError(*NOT_FOUND) from None
-        return views.checked(check, request, float(session.account.ledger.balance))
+        return views.checked(check, request)
 
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
@@ -308,15 +315,21 @@ class Functions:
         return views.request(a.request(args, kwargs))
 
     def _send(self, session: Session, request: Request, now: int) -> Outcome:
-        terminal = self.terminal
+        barred = self._barred(session, request)
+        return Outcome(barred) if barred else session.dealer.send(request, now)
+
+    def _barred(self, session: Session, request: Request) -> int:
+        """The retcode where terminal, account or server take no requests, or the symbol is not in the market watch."""
+        terminal, rules = self.terminal, session.account.rules
         if not terminal.autotrading:
-            return Outcome(c.TRADE_RETCODE_CLIENT_DISABLES_AT)
-        if terminal.read_only:
-            return Outcome(c.TRADE_RETCODE_TRADE_DISABLED)
+            return c.TRADE_RETCODE_CLIENT_DISABLES_AT
+        if terminal.read_only or session.investor or not rules.trade_allowed:
+            return c.TRADE_RETCODE_TRADE_DISABLED
+        if not rules.trade_expert:
+            return c.TRADE_RETCODE_SERVER_DISABLES_AT
         opens = request.action in (c.TRADE_ACTION_DEAL, c.TRADE_ACTION_PENDING)
-        if opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol):
-            return Outcome(c.TRADE_RETCODE_PRICE_OFF)
-        return session.dealer.send(request, now)
+        hidden = opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol)
+        return c.TRADE_RETCODE_PRICE_OFF if hidden else 0
 
     def _feeds(self) -> list[tuple[str, Feed]]:
         return list(self.terminal.market.feeds.items())

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from mt5_bridge.simulator import broker, depth, tickfile
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator import depth, tickfile
 from mt5_bridge.simulator.bars import QUOTE_FLAGS, TICKS_DTYPE, TRADE_FLAGS, BarHistory, Records
 from mt5_bridge.simulator.catalogue import SymbolSpec, catalogue, unlisted
 from mt5_bridge.simulator.clock import Clock
@@ -148,7 +148,7 @@ def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Sou
             specs[name] = _spec_of(name.removesuffix(config.suffix), config.suffix, recording)
     # Sessions follow the clock as it was foreseen, whatever a fault makes it show.
     server = ServerClock(config.server_offset, config.server_zone)
-    for spec in specs.values():
+    for spec in broker.apply(specs.values(), config.broker, config.suffix).values():
         week = spec.sessions if config.real_sessions else AROUND_THE_CLOCK
         retiming = Retiming(anchor, config.speed, week, server)
         found = recordings.get(spec.name)

@@ -4,11 +4,14 @@ import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator import secret
 from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.broker import Broker
 from mt5_bridge.simulator.clock import Clock, ManualClock, SystemClock
 from mt5_bridge.simulator.config import PaperConfig, parse
 from mt5_bridge.simulator.dealer import Dealer
@@ -37,12 +40,16 @@ class TerminalError(Exception):
 class Session:
     """One account, logged in: its books and the server that works on them."""
 
-    def __init__(self, login: int, server: str, market: Market, account: Account) -> None:
+    def __init__(
+        self, login: int, server: str, market: Market, account: Account, *, seed: int = 0, investor: bool = False
+    ) -> None:
         self.login = login
         self.server = server
         self.account = account
-        self.engine = Engine(market, account)
-        self.dealer = Dealer(market, account, self.engine)
+        self.investor = investor
+        """Logged in with the password that only lets one look."""
+        self.engine = Engine(market, account, seed)
+        self.dealer = Dealer(market, account, self.engine, seed)
 
     def close(self) -> None:
         """Lets go of the account's file."""
@@ -184,16 +191,23 @@ class Terminal:
         folder = self._folder()
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
         store = self._store(path if folder else None, path)
+        investor = False
         try:
             if store.is_new:
                 self._found(store, login, password or "")
             else:
-                _admit(store, password)
-            account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+                investor = _admit(store, password)
+            account = self._account(store)
         except BaseException:
             store.release()
             raise
-        return Session(login, server, market, account)
+        return Session(login, server, market, account, seed=config.seed, investor=investor)
+
+    def _account(self, store: Store) -> Account:
+        config = self.config
+        return Account(
+            self.market, store, config.margin_mode, config.currency, config.leverage, config.broker.account
+        )  # fmt: skip
 
     def _store(self, path: Path | None, name: Path) -> Store:
         """The account's file; without one, a store that lives as long as the terminal.
@@ -209,20 +223,31 @@ class Terminal:
     def _found(self, store: Store, login: int, password: str) -> None:
         """Opens a new account: its first deal is the deposit."""
         config, market = self.config, self.market
-        account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+        account = self._account(store)
         now = market.now()
         account.ledger.deposit(config.balance, market.server_time(now))
         account.commit(now)
-        store.put((("password", secret.seal(password)), ("login", str(login))))
+        investor = config.broker.account.investor_password
+        sealed = [("investor", secret.seal(investor))] if investor else []
+        store.put((*sealed, ("password", secret.seal(password)), ("login", str(login))))
 
 
-def _admit(store: Store, password: str | None) -> None:
-    if password is not None and not secret.matches(password, store.get("password") or ""):
+def _admit(store: Store, password: str | None) -> bool:
+    """Whether it is the investor, who may only look."""
+    if password is None or secret.matches(password, store.get("password") or ""):
+        return False
+    if not secret.matches(password, store.get("investor") or ""):
         raise TerminalError(*AUTH_FAILED)
+    return True
 
 
-def make(settings: Mapping[str, str], clock: str | Clock = "system") -> Terminal:
+def make(settings: Mapping[str, str], clock: str | Clock = "system", broker: Broker | None = None) -> Terminal:
     """Builds a terminal from settings by name.
+
+    Args:
+        settings: as people write them.
+        clock: what the market's time is.
+        broker: rules in place of a file's.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -232,7 +257,8 @@ def make(settings: Mapping[str, str], clock: str | Clock = "system") -> Terminal
         if clock not in ("system", "manual"):
             raise ValueError(f'clock is "system" or "manual", not {clock!r}')
         clock = ManualClock() if clock == "manual" else SystemClock()
-    return Terminal(parse(settings), clock)
+    config = parse(settings)
+    return Terminal(config if broker is None else msgspec.structs.replace(config, broker=broker), clock)
 
 
 MARGIN_MODES = {

@@ -1,5 +1,6 @@
 """What the terminal shows: the package's structures, made from the books, the market and the settings."""
 
+from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.account import Account, Pricer
 from mt5_bridge.simulator.bars import QUOTE_FLAGS, TRADE_FLAGS
@@ -8,8 +9,7 @@ from mt5_bridge.simulator.config import PaperConfig
 from mt5_bridge.simulator.daystats import Day
 from mt5_bridge.simulator.dealer import Check, Outcome
 from mt5_bridge.simulator.depth import Book
-from mt5_bridge.simulator.engine import MARGIN_CALL_LEVEL, STOP_OUT_LEVEL
-from mt5_bridge.simulator.margin import currency_digits
+from mt5_bridge.simulator.margin import currency_digits, price_value
 from mt5_bridge.simulator.market import Market, Quote
 from mt5_bridge.simulator.matching import is_buy
 from mt5_bridge.simulator.records import Deal, Order, Position
@@ -27,7 +27,7 @@ from mt5_bridge.simulator.structs import (
     TradePosition,
     TradeRequest,
 )
-from mt5_bridge.simulator.terminal import MARGIN_MODES, Terminal
+from mt5_bridge.simulator.terminal import MARGIN_MODES, Session, Terminal
 
 BUILD = 5200
 BUILD_DATE = "01 Aug 2025"
@@ -118,42 +118,48 @@ def sent(outcome: Outcome, record: Request, request_id: int) -> OrderSendResult:
     )  # fmt: skip
 
 
-def checked(check: Check, record: Request, balance: float) -> OrderCheckResult:
+def checked(check: Check, record: Request) -> OrderCheckResult:
     """The answer to `order_check`."""
     after = check.after
     return OrderCheckResult(
         (
-            check.retcode, balance, after.equity, after.profit, after.margin, after.free, after.level,
+            check.retcode, check.balance, after.equity, after.profit, after.margin, after.free, after.level,
             COMMENTS.get(check.retcode, ""), request(record),
         )
     )  # fmt: skip
 
 
-def account_info(terminal: Terminal, account: Account, login: int, server: str) -> AccountInfo:
-    """The account at current prices."""
-    value = account.valuation()
+def account_info(terminal: Terminal, session: Session, login: int) -> AccountInfo:
+    """The account at current prices; `login` is whose it says it is."""
+    account = session.account
+    value, rules = account.valuation(), account.rules
     return AccountInfo.of(
         {
             "login": login,
             "trade_mode": c.ACCOUNT_TRADE_MODE_DEMO,
             "leverage": account.leverage,
-            "limit_orders": 0,
-            "margin_so_mode": c.ACCOUNT_STOPOUT_MODE_PERCENT,
-            "trade_allowed": not terminal.read_only,
-            "trade_expert": True,
+            "limit_orders": rules.limit_orders,
+            "margin_so_mode": (
+                c.ACCOUNT_STOPOUT_MODE_MONEY if rules.stop_out_mode == "money" else c.ACCOUNT_STOPOUT_MODE_PERCENT
+            ),
+            "trade_allowed": rules.trade_allowed and not terminal.read_only and not session.investor,
+            "trade_expert": rules.trade_expert,
             "margin_mode": MARGIN_MODES[account.mode],
             "currency_digits": currency_digits(account.currency),
-            "fifo_close": False,
+            "fifo_close": rules.fifo_close and account.mode is MarginMode.HEDGING,
             "balance": float(account.ledger.balance),
+            "credit": float(account.ledger.credit),
             "profit": value.profit,
             "equity": value.equity,
             "margin": value.margin,
             "margin_free": value.free,
             "margin_level": value.level,
-            "margin_so_call": MARGIN_CALL_LEVEL,
-            "margin_so_so": STOP_OUT_LEVEL,
+            "margin_so_call": rules.margin_call,
+            "margin_so_so": rules.stop_out,
+            "margin_initial": round(account.waiting_margin(), account.digits),
+            "assets": value.assets,
             "name": "Paper trader",
-            "server": server,
+            "server": session.server,
             "currency": account.currency,
             "company": _COMPANY,
         },
@@ -195,7 +201,7 @@ def symbol_info(spec: SymbolSpec, terminal: Terminal, account: Account) -> Symbo
     day = terminal.market.day(spec.name, account.msc) if selected else None
     if quote is not None and day is not None:
         values.update(_of_day(spec, day, quote))
-        tick_value = spec.contract_size * spec.point
+        tick_value = price_value(spec) * spec.tick
         values.update(
             time=terminal.market.server_time(quote.time_msc) // 1000,
             bid=quote.bid,
@@ -243,7 +249,7 @@ def _rules(spec: SymbolSpec, config: PaperConfig) -> dict[str, object]:
         "chart_mode": spec.chart_mode,
         "ticks_bookdepth": spec.book_depth,
         "spread_float": True,
-        "margin_hedged_use_leg": False,
+        "margin_hedged_use_leg": spec.margin_hedged_use_leg,
         "digits": spec.digits,
         "trade_calc_mode": spec.calc_mode,
         "trade_mode": spec.trade_mode,
@@ -255,9 +261,13 @@ def _rules(spec: SymbolSpec, config: PaperConfig) -> dict[str, object]:
         "expiration_mode": spec.expiration_bits,
         "filling_mode": spec.filling_bits,
         "order_mode": spec.order_mode,
-        "order_gtc_mode": c.SYMBOL_ORDERS_GTC,
+        "order_gtc_mode": spec.order_gtc_mode,
         "point": spec.point,
-        "trade_tick_size": spec.point,
+        "trade_tick_size": spec.tick,
+        "trade_accrued_interest": spec.accrued_interest,
+        "trade_face_value": spec.face_value,
+        "trade_liquidity_rate": spec.liquidity_rate,
+        "session_price_settlement": spec.settlement_price,
         "trade_contract_size": spec.contract_size,
         "volume_min": spec.volume_min,
         "volume_max": spec.volume_max,
@@ -265,9 +275,9 @@ def _rules(spec: SymbolSpec, config: PaperConfig) -> dict[str, object]:
         "volume_limit": spec.volume_limit,
         "swap_long": spec.swap_long,
         "swap_short": spec.swap_short,
-        "margin_hedged": spec.margin_hedged,
         "margin_initial": spec.margin_initial,
         "margin_maintenance": spec.margin_maintenance,
+        "margin_hedged": spec.margin_hedged,
         "basis": spec.basis,
         "category": spec.category,
         "exchange": spec.exchange,
