@@ -1,5 +1,7 @@
 """The market book."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -72,3 +74,10 @@ def test_some_symbols_have_none(market: MarketControl) -> None:
 
 def test_without_a_quote_it_is_empty(market: MarketControl) -> None:
     assert market.market.book("EURUSD", market.now() - 30 * 86_400_000) == ((), ())
+
+
+def test_it_shows_what_orders_fill_from_where_that_has_an_end(start: Callable[..., MarketControl]) -> None:
+    market = start(symbols={"EURUSD": {"depth_volume": 2.0, "depth_levels": 3, "depth_step": 5}})
+    made = market.market.book("EURUSD", market.now())
+    assert made.asks == ((1.1001, 2.0), (1.10015, 2.0), (1.1002, 2.0))
+    assert made.bids == ((1.1, 2.0), (1.09995, 2.0), (1.0999, 2.0))
