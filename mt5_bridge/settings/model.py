@@ -88,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Pattern(r"[^\s,]{1,16}", "is no suffix", "give up to 16 characters such as .m")
     ] = ""
     paper_server_offset: Annotated[int, Whole(-43_200, 50_400, "(seconds)")] = 7200
+    paper_server_timezone: Annotated[str | None, Zone()] = None
+    """A time zone whose rules the paper server's clock follows, instead of the offset."""
     paper_faults: Annotated[Path | None, PathText()] = None
     paper_symbols: Annotated[Path | None, PathText()] = None
 
@@ -234,6 +236,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PAPER_MARGIN_MODE": self.paper_margin_mode,
             "PAPER_SYMBOL_SUFFIX": self.paper_symbol_suffix,
             "PAPER_SERVER_OFFSET": str(self.paper_server_offset),
+            "PAPER_SERVER_TIMEZONE": self.paper_server_timezone or "",
             "PAPER_FAULTS": str(self.paper_faults or ""),
             "PAPER_SYMBOLS": str(self.paper_symbols or ""),
             "MT5_LOGIN": str(self.mt5_login or ""),

@@ -338,7 +338,7 @@ class MarketControl:
     @property
     def specs(self) -> dict[str, SymbolSpec]:
         """The symbols' rules."""
-        return {name: feed.spec for name, feed in self.market.feeds.items()}
+        return self.market.specs
 
     def now(self) -> int:
         """UTC in ms."""
@@ -358,22 +358,25 @@ class MarketControl:
             clock.advance(seconds)
             self._sync()
 
-    def tick(self, symbol: str, bid: float, ask: float) -> None:
+    def tick(self, symbol: str, bid: float, ask: float, *, last: float = 0.0, volume: float = 0.0) -> None:
         """A tick now. From the first one on, only ticks given so move the symbol.
+
+        Args:
+            symbol: by the name the broker shows.
+            bid: in quote currency.
+            ask: in quote currency.
+            last: price of a trade that came with the tick; 0: none did.
+            volume: of that trade, in lots.
 
         Raises:
             KeyError: no such symbol.
             ValueError: the ask is below the bid, or a price not above 0.
         """
-        if not 0 < bid <= ask:
-            raise ValueError(f"bid {bid} and ask {ask} are no quote")
+        if not 0 < bid <= ask or last < 0 or volume < 0:
+            raise ValueError(f"bid {bid} and ask {ask} are no quote, or last {last} and volume {volume} no trade")
         with _state.lock:
             self._sync()
-            market = self.market
-            feed = market.feeds[symbol]
-            source = market.hand_feed(symbol)
-            source.append(market.now(), round(bid * feed.spec.scale), round(ask * feed.spec.scale))
-            feed.forget()
+            self.market.hand_tick(symbol, bid, ask, last, volume)
             self._sync(force=True)
 
     def deposit(self, amount: Decimal | float | str, comment: str = "") -> int:

@@ -28,6 +28,7 @@ NAME = "PAPER_SYMBOLS"
 
 _NAMED = {
     "calc_mode": "SYMBOL_CALC_MODE_",
+    "chart_mode": "SYMBOL_CHART_MODE_",
     "trade_mode": "SYMBOL_TRADE_MODE_",
     "execution": "SYMBOL_TRADE_EXECUTION_",
     "order_gtc_mode": "SYMBOL_ORDERS_",
@@ -41,7 +42,7 @@ _FLAGS = {
     "order_mode": {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8, "sl": 16, "tp": 32, "closeby": 64},
 }
 """Fields that take a list of names."""
-_FIXED = frozenset({"name", "digits", "base_price", "slot_ms", "volatility", "weekend"})
+_FIXED = frozenset({"name", "digits", "base_price", "slot_ms", "volatility", "sessions"})
 """What makes a symbol's ticks; it is the catalogue's business."""
 _ABOVE_ZERO = (
     "contract_size", "volume_min", "volume_max", "volume_step", "swap_year_days", "depth_levels", "depth_step"

@@ -118,10 +118,11 @@ class Functions:
         name = _one_text(args)[0]
         feed = self._feed(name)
         terminal = self.terminal
-        quote = feed.quote(terminal.clock.now()) if terminal.is_selected(name) else None
+        now = terminal.clock.now()
+        quote = feed.quote(now) if terminal.is_selected(name) else None
         if quote is None:
             raise TerminalError(*NOT_FOUND)
-        return views.tick(quote, terminal.market)
+        return views.tick(quote, terminal.market, feed.last_trade(feed.index_after(now) - 1))
 
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):
@@ -129,39 +130,32 @@ class Functions:
         name = a.text(args[0])
         self._feed(name)
         if len(args) == 1 or args[1]:
-            self.terminal.selected[name] = None
-            return True
-        self.terminal.selected.pop(name, None)
-        if self.terminal.is_selected(name):
-            self.terminal.selected[name] = None
+            self.terminal.watch.add(name)
+        elif not self.terminal.watch.remove(name):
             raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
         return True
 
     def market_book_add(self, *args: Any) -> bool:
         name = _one_text(args)[0]
-        self._feed(name)
+        if not self._feed(name).spec.book_depth:
+            raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
         self._books[name] = None
         return True
 
     def market_book_release(self, *args: Any) -> bool:
         name = _one_text(args)[0]
         self._feed(name)
-        self._books.pop(name, None)
+        if name not in self._books:
+            raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
+        del self._books[name]
         return True
 
     def market_book_get(self, *args: Any) -> tuple[BookInfo, ...]:
         name = _one_text(args)[0]
-        feed = self._feed(name)
+        self._feed(name)
         if name not in self._books:
             raise TerminalError(*NOT_FOUND)
-        quote = feed.quote(self.terminal.clock.now())
-        if quote is None:
-            return ()
-        volume = int(feed.spec.volume_max)
-        return (
-            BookInfo((c.BOOK_TYPE_SELL, quote.ask, volume, float(volume))),
-            BookInfo((c.BOOK_TYPE_BUY, quote.bid, volume, float(volume))),
-        )
+        return views.book(self.terminal.market.book(name, self.terminal.clock.now()))
 
     # Ticks and bars.
 
@@ -173,7 +167,7 @@ class Functions:
         if count <= 0:
             raise TerminalError(*BAD_PARAMS)
         lo, end = self._tick_range(feed, start)
-        return self._ticks(name, lo, min(lo + count, end), flags)
+        return self._ticks(name, lo, end, flags, count)
 
     def copy_ticks_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
@@ -188,24 +182,24 @@ class Functions:
         a.exactly(args, 4)
         name, timeframe = a.text(args[0]), a.int32(args[1])
         until, count = a.seconds(args[2]), a.int32(args[3])
-        builder = self._builder(name, timeframe, count)
-        return builder.last(timeframe, count, until_msc=until * 1000)
+        history = self._bars(name, timeframe, count)
+        return history.last(timeframe, count, self.terminal.clock.now(), until_msc=until * 1000)
 
     def copy_rates_from_pos(self, *args: Any) -> Records:
         a.exactly(args, 4)
         name, timeframe = a.text(args[0]), a.int32(args[1])
         position, count = a.int32(args[2]), a.int32(args[3])
-        builder = self._builder(name, timeframe, count)
+        history = self._bars(name, timeframe, count)
         if position < 0:
             raise TerminalError(*BAD_PARAMS)
-        return builder.last(timeframe, count, skip=position)
+        return history.last(timeframe, count, self.terminal.clock.now(), skip=position)
 
     def copy_rates_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
         name, timeframe = a.text(args[0]), a.int32(args[1])
         start, stop = a.seconds(args[2]), a.seconds(args[3])
-        builder = self._builder(name, timeframe, 1)
-        return builder.between(timeframe, start * 1000, stop * 1000)
+        history = self._bars(name, timeframe, 1)
+        return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
 
     # Trading.
 
@@ -357,26 +351,23 @@ class Functions:
         return feed
 
     def _symbol_info(self, feed: Feed, session: Session) -> SymbolInfo:
-        selected = self.terminal.is_selected(feed.spec.name)
-        return views.symbol_info(feed.spec, self.terminal, session.account, selected=selected)
+        return views.symbol_info(feed.spec, self.terminal, session.account)
 
     def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
         market = self.terminal.market
         end = feed.index_after(market.now())
         return feed.index_after(market.utc(start * 1000) - 1), end
 
-    def _ticks(self, name: str, lo: int, hi: int, flags: int) -> Records:
+    def _ticks(self, name: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
         if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):
             raise TerminalError(*BAD_PARAMS)
-        if flags == c.COPY_TICKS_TRADE:
-            hi = lo  # no symbol of the catalogue has a last price
-        return self.terminal.market.tick_records(name, lo, hi)
+        return self.terminal.market.changes(name, lo, hi, flags, count)
 
-    def _builder(self, name: str, timeframe: int, count: int) -> bars.Builder:
+    def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
         self._feed(name)
         if timeframe not in bars.TIMEFRAMES or not 0 < count <= _MAX_BARS:
             raise TerminalError(*BAD_PARAMS)
-        return self.terminal.market.bar_builder(name)
+        return self.terminal.market.bars(name)
 
 
 def _one_text(args: tuple[Any, ...]) -> tuple[str]:

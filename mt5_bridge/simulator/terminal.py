@@ -21,6 +21,7 @@ from mt5_bridge.simulator.folder import PaperStateError, account_file, market_an
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.memory import AnyStore, MemoryStore
 from mt5_bridge.simulator.store import BooksChangedError, Store
+from mt5_bridge.simulator.watch import MarketWatch
 
 NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
 AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
@@ -69,7 +70,7 @@ class Terminal:
         self.autotrading = True
         """The toolbar's AutoTrading button."""
         self.faults = FaultInjector(config.seed)
-        self.selected: dict[str, None] = {}
+        self.watch = MarketWatch(config.currency, lambda: self.market.specs, self._in_use)
         self.shown_login: int | None = None
         """Set by a fault: another account answers the pipe."""
         self._market: Market | None = None
@@ -174,9 +175,10 @@ class Terminal:
         raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed (another process keeps changing the account)")
 
     def is_selected(self, symbol: str) -> bool:
-        """In the market watch: by choice, or because something of it is open."""
-        if symbol in self.selected:
-            return True
+        """In Market Watch, seen or unseen: it has prices."""
+        return symbol in self.watch
+
+    def _in_use(self, symbol: str) -> bool:
         if self._session is None:
             return False
         ledger = self._session.account.ledger
