@@ -51,9 +51,9 @@ class Functions:
             raise ArgumentError("Invalid number of arguments")
         if args:
             a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_PATH)
+        login, password, server = _credentials(kwargs)
         if "path" in kwargs:
             a.text(kwargs["path"], 'Invalid "path" argument', limit=a.MAX_PATH)
-        login, password, server = _credentials(kwargs)
         self._books.clear()
         self.terminal.initialize(login, password, server)
         return True
@@ -61,13 +61,18 @@ class Functions:
     def login(self, *args: Any, **kwargs: Any) -> bool:
         if len(args) > 3:
             raise ArgumentError("Invalid number of arguments")
-        login, password, server = _credentials(kwargs)
+        login = password = server = None
         if args:
             login = a.python_int(args[0], "Invalid 1st unnamed argument")
         if len(args) > 1:
             password = a.text(args[1], "Invalid 2nd unnamed argument", limit=a.MAX_SECRET)
         if len(args) > 2:
             server = a.text(args[2], "Invalid 3rd unnamed argument", limit=a.MAX_SECRET)
+        if kwargs:
+            named = _credentials(kwargs)
+            login = named[0] if "login" in kwargs else login
+            password = named[1] if named[1] is not None else password
+            server = named[2] if named[2] is not None else server
         if not login:
             raise ArgumentError('Invalid "login" argument')
         self.terminal.login(login, password, server)
@@ -102,7 +107,7 @@ class Functions:
         mask = "*"
         if args:
             mask = a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_GROUP)
-        elif "group" in kwargs:
+        if "group" in kwargs:
             mask = a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP)
         session, _ = self.terminal.synced()
         group = Group(mask)
@@ -125,9 +130,10 @@ class Functions:
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):
             raise ArgumentError
+        enable = len(args) == 1 or a.truth(args[1])
         name = a.text(args[0])
         self._feed(name)
-        if len(args) == 1 or args[1]:
+        if enable:
             self.terminal.selected[name] = None
             return True
         self.terminal.selected.pop(name, None)
@@ -166,8 +172,8 @@ class Functions:
 
     def copy_ticks_from(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, start = a.text(args[0]), a.seconds(args[1])
         count, flags = a.int32(args[2]), a.int32(args[3])
+        name, start = a.text(args[0]), a.seconds(args[1])
         feed = self._feed(name)
         if count <= 0:
             raise TerminalError(*BAD_PARAMS)
@@ -176,8 +182,8 @@ class Functions:
 
     def copy_ticks_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
         flags = a.int32(args[3])
+        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
         feed = self._feed(name)
         lo, end = self._tick_range(feed, start)
         hi = feed.index_after(self.terminal.market.utc(stop * 1000))
@@ -185,15 +191,15 @@ class Functions:
 
     def copy_rates_from(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        until, count = a.seconds(args[2]), a.int32(args[3])
+        timeframe, count = a.int32(args[1]), a.int32(args[3])
+        name, until = a.text(args[0]), a.seconds(args[2])
         builder = self._builder(name, timeframe, count)
         return builder.last(timeframe, count, until_msc=until * 1000)
 
     def copy_rates_from_pos(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        position, count = a.int32(args[2]), a.int32(args[3])
+        timeframe, position, count = (a.int32(value) for value in args[1:])
+        name = a.text(args[0])
         builder = self._builder(name, timeframe, count)
         if position < 0:
             raise TerminalError(*BAD_PARAMS)
@@ -201,8 +207,8 @@ class Functions:
 
     def copy_rates_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        start, stop = a.seconds(args[2]), a.seconds(args[3])
+        timeframe = a.int32(args[1])
+        name, start, stop = a.text(args[0]), a.seconds(args[2]), a.seconds(args[3])
         builder = self._builder(name, timeframe, 1)
         return builder.between(timeframe, start * 1000, stop * 1000)
 
@@ -210,8 +216,8 @@ class Functions:
 
     def order_calc_margin(self, *args: Any) -> float:
         a.exactly(args, 4)
-        action, name = a.action(args[0]), a.text(args[1])
-        volume, price = a.number(args[2]), a.number(args[3])
+        action, volume, price = a.action(args[0]), a.number(args[2]), a.number(args[3])
+        name = a.text(args[1])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
         if action not in (0, 1) or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
@@ -220,8 +226,9 @@ class Functions:
 
     def order_calc_profit(self, *args: Any) -> float:
         a.exactly(args, 5)
-        action, name = a.action(args[0]), a.text(args[1])
+        action = a.action(args[0])
         volume, opened, closed = (a.number(value) for value in args[2:])
+        name = a.text(args[1])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
         values = (volume, opened, closed)
@@ -366,10 +373,10 @@ def _credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | 
     login = password = server = None
     if "login" in kwargs:
         login = a.python_int(kwargs["login"], _KEYWORD_INT.format("login"))
-    if "password" in kwargs:
-        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
     if "server" in kwargs:
         server = a.text(kwargs["server"], 'Invalid "server" argument', limit=a.MAX_SECRET)
+    if "password" in kwargs:
+        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
     if "timeout" in kwargs:
         a.python_int(kwargs["timeout"], _KEYWORD_INT.format("timeout"), most=a.UINT32)
     return login or None, password, server
