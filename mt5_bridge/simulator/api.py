@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator import trouble
 from mt5_bridge.simulator.arguments import ArgumentError, PendingOverflowError, without_overflow
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.clock import Clock, ManualClock
-from mt5_bridge.simulator.faults import Fault
+from mt5_bridge.simulator.faults import fault
 from mt5_bridge.simulator.functions import Functions
 from mt5_bridge.simulator.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
 from mt5_bridge.simulator.market import Market
-from mt5_bridge.simulator.rules import COMMENTS
-from mt5_bridge.simulator.structs import OrderCheckResult, OrderSendResult
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
 
@@ -61,10 +60,10 @@ class Builtin:
         with _state.lock:
             _state.last_error = SUCCESS
             functions = _state.functions
-            work: Callable[..., Any] = getattr(functions, name)
             try:
                 if functions.terminal.faults:
-                    return _troubled(functions, name, work, args, kwargs)
+                    return trouble.perform(functions, name, args, kwargs)
+                work: Callable[..., Any] = getattr(functions, name)
                 return work(*args, **kwargs)
             except PendingOverflowError:
                 self(*without_overflow(args), **kwargs)
@@ -97,72 +96,6 @@ def _fail(name: str, error: TerminalError) -> None:
         text = TEXTS[code]
     if name not in SILENT:
         _state.last_error = (code, text)
-
-
-def _troubled(
-    functions: Functions, name: str, work: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """A call on which faults may strike."""
-    terminal = functions.terminal
-    hits = terminal.faults.strike(name)
-    for fault in hits:
-        _before(terminal, fault)
-    answer = next((fault for fault in hits if fault.kind == "retcode"), None)
-    if answer is not None and name in ("order_send", "order_check"):
-        result = _false_answer(functions, name, answer, args, kwargs)
-    else:
-        result = work(*args, **kwargs)
-    for fault in hits:
-        _after(terminal, fault)
-    return result
-
-
-def _before(terminal: Terminal, fault: Fault) -> None:
-    faults = terminal.faults
-    match fault.kind:
-        case "delay" if fault.when == "before":
-            faults.wait(fault.seconds)
-        case "hang" if fault.when == "before":
-            faults.hang()
-        case "crash" if fault.when == "before":
-            faults.die()
-        case "none":
-            raise TerminalError(fault.code, fault.text or TEXTS.get(fault.code, "Terminal: Call failed"))
-        case "autotrading_off" | "autotrading_on":
-            terminal.autotrading = fault.kind == "autotrading_on"
-        case "account_swap":
-            terminal.shown_login = fault.login or None
-        case "clock_offset":
-            terminal.market.change_offset(round(fault.seconds))
-        case _:
-            pass
-
-
-def _after(terminal: Terminal, fault: Fault) -> None:
-    faults = terminal.faults
-    match fault.kind:
-        case "delay" if fault.when == "after":
-            faults.wait(fault.seconds)
-        case "hang" if fault.when == "after":
-            faults.hang()
-        case "crash" if fault.when == "after":
-            faults.die()
-        case "executed_then_none":
-            raise TerminalError(fault.code, fault.text or TEXTS.get(fault.code, "Terminal: Call failed"))
-        case _:
-            pass
-
-
-def _false_answer(
-    functions: Functions, name: str, fault: Fault, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> OrderSendResult | OrderCheckResult:
-    if fault.execute or name == "order_check":
-        real = getattr(functions, name)(*args, **kwargs)
-        request = real.request
-    else:
-        request = functions.read_request(args, kwargs)
-    kind = OrderSendResult if name == "order_send" else OrderCheckResult
-    return kind.of({"retcode": fault.retcode, "comment": COMMENTS.get(fault.retcode, ""), "request": request})
 
 
 class _LastError(Builtin):
@@ -224,16 +157,21 @@ def uninstall() -> None:
 
 
 def inject(**rule: Any) -> None:
-    """Adds a fault: `inject(function="order_send", kind="none", nth=1, code=-10005)`."""
-    _state.functions.terminal.faults.add(Fault(**rule))
+    """Adds a fault: `inject(function="order_send", kind="none", nth=1, code=-10005)`.
+
+    Raises:
+        ValueError: a name or value makes no sense; the message says which, and what would.
+    """
+    _state.functions.terminal.faults.add(fault(**rule))
 
 
 def clear_faults() -> None:
-    """Ends all faults, and what they left: AutoTrading is on, the own account answers."""
-    terminal = _state.functions.terminal
-    terminal.faults.clear()
-    terminal.autotrading = True
-    terminal.shown_login = None
+    """Ends all faults, and what they left: AutoTrading is on, the own account answers, nothing lags or is on its way.
+
+    A changed clock stays.
+    """
+    with _state.lock:
+        trouble.clear(_state.functions.terminal)
 
 
 def _full_name(name: str) -> str:

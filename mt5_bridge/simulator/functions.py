@@ -1,7 +1,6 @@
 """The package's functions, as methods on a terminal: arguments in, structures out. `api` gives them their manners."""
 
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from mt5_bridge.simulator.structs import (
     TradeDeal,
     TradeOrder,
     TradePosition,
-    TradeRequest,
 )
 from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, Session, Terminal, TerminalError
 
@@ -84,7 +82,7 @@ class Functions:
 
     def version(self) -> tuple[int, int, str]:
         assert self.terminal.session
-        return 500, views.BUILD, views.BUILD_DATE
+        return 500, views.BUILD + self.terminal.updates, views.BUILD_DATE
 
     def terminal_info(self) -> TerminalInfo:
         assert self.terminal.session
@@ -92,8 +90,7 @@ class Functions:
 
     def account_info(self) -> AccountInfo:
         session, _ = self.terminal.synced()
-        login = self.terminal.shown_login or session.login
-        return views.account_info(self.terminal, session.account, login, session.server)
+        return views.account_info(self.terminal, session.account, session.login, session.server)
 
     # Symbols.
 
@@ -248,7 +245,7 @@ class Functions:
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
         session, now = self.terminal.synced()
-        self._request_id += 1
+        request_id = self.next_request_id()
         try:
             outcome = self._send(session, request, now)
         except UnknownSymbolError:
@@ -256,14 +253,14 @@ class Functions:
         except sqlite3.Error:
             session.engine.reset()
             outcome = Outcome(c.TRADE_RETCODE_REJECT)
-        return views.sent(outcome, request, self._request_id)
+        return views.sent(outcome, request, request_id)
 
     def positions_total(self) -> int:
         session, _ = self.terminal.synced()
         return len(session.account.ledger.positions)
 
     def positions_get(self, *args: Any, **kwargs: Any) -> tuple[TradePosition, ...]:
-        wanted = _Wanted(args, kwargs)
+        wanted = Wanted(args, kwargs)
         session, _ = self.terminal.synced()
         account = session.account
         pricers = {symbol: account.pricer(symbol) for symbol in account.ledger.by_symbol}
@@ -278,7 +275,7 @@ class Functions:
         return len(session.account.ledger.orders)
 
     def orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
-        wanted = _Wanted(args, kwargs)
+        wanted = Wanted(args, kwargs)
         session, now = self.terminal.synced()
         market = self.terminal.market
         return tuple(
@@ -315,10 +312,10 @@ class Functions:
 
     # What they share.
 
-    @staticmethod
-    def read_request(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TradeRequest:
-        """The request as the terminal understands it."""
-        return views.request(a.request(args, kwargs))
+    def next_request_id(self) -> int:
+        """The number under which the terminal sends the next request."""
+        self._request_id += 1
+        return self._request_id
 
     def _send(self, session: Session, request: Request, now: int) -> Outcome:
         terminal = self.terminal
@@ -382,7 +379,7 @@ def _credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | 
     return login or None, password, server
 
 
-class _Wanted:
+class Wanted:
     """The filter of positions_get and orders_get: ticket before symbol before group; what is unknown is ignored."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

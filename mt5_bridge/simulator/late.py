@@ -1,0 +1,55 @@
+"""Orders on their way: the server executes them later than it should, whatever it answered, and whoever still waits."""
+
+import msgspec
+
+from mt5_bridge.simulator.rules import Request
+from mt5_bridge.simulator.store import PaperStateError, Store
+
+_NAME = "late_orders"
+
+
+class LateOrder(msgspec.Struct):
+    """A request and the moment (UTC, ms) at which the server will execute it."""
+
+    due_msc: int
+    request: Request
+
+
+class LateOrders:
+    """An account's late orders, kept with the account: they outlive the connection and the process.
+
+    Raises:
+        PaperStateError: what is kept cannot be read; the store is released.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        try:
+            self._waiting = msgspec.json.decode(store.get(_NAME) or "[]", type=list[LateOrder])
+        except msgspec.DecodeError as error:
+            store.release()
+            raise PaperStateError(f"the account's orders on their way are damaged ({error})") from error
+
+    def add(self, due_msc: int, request: Request) -> None:
+        """Sends an order on its way."""
+        self._waiting.append(LateOrder(due_msc, request))
+        self._waiting.sort(key=lambda order: order.due_msc)
+        self._write()
+
+    def take(self, now: int) -> list[LateOrder]:
+        """What is due, in order of time; it is not given again, even after a crash."""
+        if not self._waiting or self._waiting[0].due_msc > now:
+            return []
+        due = [order for order in self._waiting if order.due_msc <= now]
+        self._waiting = self._waiting[len(due) :]
+        self._write()
+        return due
+
+    def clear(self) -> None:
+        """Nothing is on its way any more."""
+        if self._waiting:
+            self._waiting = []
+            self._write()
+
+    def _write(self) -> None:
+        self._store.put(((_NAME, msgspec.json.encode(self._waiting).decode()),))
