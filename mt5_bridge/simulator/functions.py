@@ -32,6 +32,13 @@ from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, Session, Termin
 
 _KEYWORD_INT = 'Invalid "{}" argument'
 _MAX_BARS = 1_000_000
+_NEVER_SENT = frozenset(
+    {
+        c.TRADE_RETCODE_INVALID, c.TRADE_RETCODE_INVALID_PRICE, c.TRADE_RETCODE_PRICE_OFF,
+        c.TRADE_RETCODE_CLIENT_DISABLES_AT,
+    }
+)  # fmt: skip
+"""What the terminal refuses by itself: answers that people publish have no request number and no prices with these."""
 
 
 class Functions:
@@ -245,7 +252,6 @@ class Functions:
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
         session, now = self.terminal.synced()
-        request_id = self.next_request_id()
         try:
             outcome = self._send(session, request, now)
         except UnknownSymbolError:
@@ -253,7 +259,9 @@ class Functions:
         except sqlite3.Error:
             session.engine.reset()
             outcome = Outcome(c.TRADE_RETCODE_REJECT)
-        return views.sent(outcome, request, request_id)
+        if outcome.retcode in _NEVER_SENT:
+            return views.sent(Outcome(outcome.retcode), request, 0)
+        return views.sent(outcome, request, self.next_request_id())
 
     def positions_total(self) -> int:
         session, _ = self.terminal.synced()

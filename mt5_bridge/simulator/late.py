@@ -1,5 +1,7 @@
 """Orders on their way: the server executes them later than it should, whatever it answered, and whoever still waits."""
 
+from base64 import b64decode, b64encode
+
 import msgspec
 
 from mt5_bridge.simulator.rules import Request
@@ -25,8 +27,9 @@ class LateOrders:
     def __init__(self, store: Store) -> None:
         self._store = store
         try:
-            self._waiting = msgspec.json.decode(store.get(_NAME) or "[]", type=list[LateOrder])
-        except msgspec.DecodeError as error:
+            stored = b64decode(store.get(_NAME) or "", validate=True)
+            self._waiting = msgspec.msgpack.decode(stored, type=list[LateOrder]) if stored else []
+        except (ValueError, msgspec.DecodeError) as error:
             store.release()
             raise PaperStateError(f"the account's orders on their way are damaged ({error})") from error
 
@@ -52,4 +55,5 @@ class LateOrders:
             self._write()
 
     def _write(self) -> None:
-        self._store.put(((_NAME, msgspec.json.encode(self._waiting).decode()),))
+        # Unlike JSON this keeps the NaN and infinity that a request may hold.
+        self._store.put(((_NAME, b64encode(msgspec.msgpack.encode(self._waiting)).decode()),))
