@@ -88,7 +88,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, Pattern(r"[^\s,]{1,16}", "is no suffix", "give up to 16 characters such as .m")
     ] = ""
     paper_server_offset: Annotated[int, Whole(-43_200, 50_400, "(seconds)")] = 7200
+    paper_server_timezone: Annotated[str | None, Zone()] = None
+    """A time zone whose rules the paper server's clock follows, instead of the offset."""
     paper_faults: Annotated[Path | None, PathText()] = None
+    paper_symbols: Annotated[Path | None, PathText()] = None
 
     # Redpanda
     redpanda_bootstrap_servers: Annotated[str, Servers()] = "127.0.0.1:19092"
@@ -233,7 +236,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "PAPER_MARGIN_MODE": self.paper_margin_mode,
             "PAPER_SYMBOL_SUFFIX": self.paper_symbol_suffix,
             "PAPER_SERVER_OFFSET": str(self.paper_server_offset),
+            "PAPER_SERVER_TIMEZONE": self.paper_server_timezone or "",
             "PAPER_FAULTS": str(self.paper_faults or ""),
+            "PAPER_SYMBOLS": str(self.paper_symbols or ""),
             "MT5_LOGIN": str(self.mt5_login or ""),
             "MT5_PASSWORD": self.mt5_password.get_secret_value() if self.mt5_password else "",
             "MT5_SERVER": self.mt5_server or "",

@@ -120,6 +120,8 @@ def _of_files(settings: Settings) -> Iterator[Contradiction]:
                 yield _no_file("PAPER_TICKS", path, "a tick file, or SYMBOL=path")
         if settings.paper_faults and not settings.paper_faults.is_file():
             yield _no_file("PAPER_FAULTS", settings.paper_faults, "a fault script")
+        if settings.paper_symbols and not settings.paper_symbols.is_file():
+            yield _no_file("PAPER_SYMBOLS", settings.paper_symbols, "a TOML file with [symbols.NAME] tables")
 
 
 def _no_file(name: str, path: Path, what: str) -> Contradiction:

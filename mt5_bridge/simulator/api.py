@@ -3,16 +3,18 @@
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
 
+from mt5_bridge.simulator import broker, trouble
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator import trouble
 from mt5_bridge.simulator.arguments import ArgumentError, PendingOverflowError, without_overflow
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.clock import Clock, ManualClock
 from mt5_bridge.simulator.faults import fault
 from mt5_bridge.simulator.functions import Functions
 from mt5_bridge.simulator.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
+from mt5_bridge.simulator.margin import to_money
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
@@ -134,17 +136,28 @@ def configure(settings: Mapping[str, str]) -> None:
     _state.replace(make(settings))
 
 
-def install(clock: str | Clock = "system", **settings: Any) -> "MarketControl":
+def install(
+    clock: str | Clock = "system",
+    *,
+    symbols: Mapping[str, Mapping[str, Any]] | None = None,
+    account: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> "MarketControl":
     """Makes `import MetaTrader5` give the paper terminal, with these settings, and returns its market.
 
     Args:
         clock: `"system"`, or `"manual"`: time passes only with `advance()`.
+        symbols: what differs from the catalogue, by symbol or `*`: `{"EURUSD": {"execution": "instant"}}`.
+        account: the broker's rules for the account: `{"limit_orders": 200}`. Both as in a `PAPER_SYMBOLS` file.
         **settings: as for `configure`; `balance=` says the same as `PAPER_BALANCE=`.
 
     Raises:
         SettingsError: a setting is wrong; the terminal before stays.
     """
-    _state.replace(make({_full_name(name): str(value) for name, value in settings.items()}, clock))
+    rules = None
+    if symbols is not None or account is not None:
+        rules = broker.build({"symbols": symbols or {}, "account": account or {}}, "install()")
+    _state.replace(make({_full_name(name): str(value) for name, value in settings.items()}, clock, rules))
     sys.modules["MetaTrader5"] = sys.modules["mt5_bridge.simulator"]
     return MarketControl(_state.functions)
 
@@ -179,6 +192,18 @@ def _full_name(name: str) -> str:
     return upper if upper.startswith(("PAPER_", "MT5_", "DATA_DIR")) else f"PAPER_{upper}"
 
 
+BookingKind: TypeAlias = Literal["balance", "credit", "charge", "correction", "bonus", "commission", "interest"]
+_BOOKINGS: dict[BookingKind, int] = {
+    "balance": c.DEAL_TYPE_BALANCE,
+    "credit": c.DEAL_TYPE_CREDIT,
+    "charge": c.DEAL_TYPE_CHARGE,
+    "correction": c.DEAL_TYPE_CORRECTION,
+    "bonus": c.DEAL_TYPE_BONUS,
+    "commission": c.DEAL_TYPE_COMMISSION,
+    "interest": c.DEAL_TYPE_INTEREST,
+}
+
+
 class MarketControl:
     """A test's hand on the market."""
 
@@ -198,7 +223,7 @@ class MarketControl:
     @property
     def specs(self) -> dict[str, SymbolSpec]:
         """The symbols' rules."""
-        return {name: feed.spec for name, feed in self.market.feeds.items()}
+        return self.market.specs
 
     def now(self) -> int:
         """UTC in ms."""
@@ -218,23 +243,59 @@ class MarketControl:
             clock.advance(seconds)
             self._sync()
 
-    def tick(self, symbol: str, bid: float, ask: float) -> None:
+    def tick(self, symbol: str, bid: float, ask: float, *, last: float = 0.0, volume: float = 0.0) -> None:
         """A tick now. From the first one on, only ticks given so move the symbol.
+
+        Args:
+            symbol: by the name the broker shows.
+            bid: in quote currency.
+            ask: in quote currency.
+            last: price of a trade that came with the tick; 0: none did.
+            volume: of that trade, in lots.
 
         Raises:
             KeyError: no such symbol.
             ValueError: the ask is below the bid, or a price not above 0.
         """
-        if not 0 < bid <= ask:
-            raise ValueError(f"bid {bid} and ask {ask} are no quote")
+        if not 0 < bid <= ask or last < 0 or volume < 0:
+            raise ValueError(f"bid {bid} and ask {ask} are no quote, or last {last} and volume {volume} no trade")
         with _state.lock:
             self._sync()
-            market = self.market
-            feed = market.feeds[symbol]
-            source = market.hand_feed(symbol)
-            source.append(market.now(), round(bid * feed.spec.scale), round(ask * feed.spec.scale))
-            feed.forget()
+            self.market.hand_tick(symbol, bid, ask, last, volume)
             self._sync(force=True)
+
+    def deposit(self, amount: Decimal | float | str, comment: str = "") -> int:
+        """Pays money in or, negative, out; returns the deal's ticket.
+
+        Raises:
+            TypeError: no account is logged in.
+            ValueError: the amount is 0, or has more decimals than the currency.
+        """
+        return self.book("balance", amount, comment or ("Deposit" if Decimal(str(amount)) > 0 else "Withdrawal"))
+
+    def book(self, kind: BookingKind, amount: Decimal | float | str, comment: str = "") -> int:
+        """Books a balance operation of the broker's; returns the deal's ticket.
+
+        Args:
+            kind: what it is called; a credit counts into the equity alone.
+            amount: in account money, negative to take away.
+            comment: of the deal.
+
+        Raises:
+            TypeError: no account is logged in.
+            ValueError: the amount is 0, or has more decimals than the currency.
+        """
+        with _state.lock:
+            if not self.terminal.connected:
+                raise TypeError("no account is logged in: call initialize() first")
+            session, now = self.terminal.synced()
+            account, exact = session.account, Decimal(str(amount))
+            if not exact.is_finite() or not exact or exact != to_money(exact, account.currency):
+                raise ValueError(f"{amount} is no amount of {account.currency}")
+            deal = account.ledger.transfer(exact, self.market.server_time(now), _BOOKINGS[kind], comment or kind)
+            account.commit(now)
+            session.engine.wake()
+            return deal.ticket
 
     def _sync(self, *, force: bool = False) -> None:
         terminal = self._functions.terminal

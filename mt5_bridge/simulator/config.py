@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import PAPER_LOGIN, MarginMode
+from mt5_bridge.simulator.broker import Broker, read
 
 DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
@@ -38,7 +40,11 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
     margin_mode: MarginMode = MarginMode.HEDGING
     suffix: str = ""
     server_offset: int = 7200
+    server_zone: str | None = None
+    """A time zone whose rules the server's clock follows, instead of the offset."""
     faults: Path | None = None
+    broker: Broker = Broker()
+    """The rules of account and symbols that differ from the catalogue's."""
     read_only: bool = False
     """Another process trades on this folder: show its market and account, write nothing."""
 
@@ -68,7 +74,9 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         margin_mode=MarginMode(reader.choice("PAPER_MARGIN_MODE", ("hedging", "netting", "exchange"))),
         suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
         server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
+        server_zone=reader.zone("PAPER_SERVER_TIMEZONE"),
         faults=reader.path("PAPER_FAULTS"),
+        broker=reader.broker("PAPER_SYMBOLS"),
         read_only=reader.choice("PAPER_ROLE", ("live", "history")) == "history",
     )
     if reader.faults:
@@ -103,6 +111,14 @@ class _Reader:
     def path(self, name: str) -> Path | None:
         text = self.text(name, "")
         return Path(text).expanduser() if text else None
+
+    def broker(self, name: str) -> Broker:
+        path = self.path(name)
+        try:
+            return Broker() if path is None else read(path)
+        except SettingsError as error:
+            self.faults.append(str(error))
+            return Broker()
 
     def integer(self, name: str, default: int, least: int = 0) -> int:
         text = self.text(name, str(default))
@@ -143,6 +159,17 @@ class _Reader:
             self.faults.append(f"{name}: {text!r} is neither true nor false; give one of them")
             return default
         return text in _TRUE
+
+    def zone(self, name: str) -> str | None:
+        text = self.text(name, "")
+        if not text:
+            return None
+        try:
+            ZoneInfo(text)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.faults.append(f"{name}: {text!r} is no time zone; give an IANA name such as Europe/Athens, or EET")
+            return None
+        return text
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         text = self.text(name, choices[0]).lower()

@@ -1,21 +1,24 @@
-"""The trade server's desk: judges requests by the rules, and executes them at the current quote."""
+"""The trade server's desk: executes what the judge lets pass, at what the market gives."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator import rules
+from mt5_bridge.simulator import fills, rules
 from mt5_bridge.simulator.account import Account, Valuation
-from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.engine import Engine
-from mt5_bridge.simulator.market import Market, Quote
+from mt5_bridge.simulator.fills import Part
+from mt5_bridge.simulator.judge import Case, Judge, UnknownSymbolError, modified, rounded
+from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.matching import is_buy
-from mt5_bridge.simulator.records import Order, Position
+from mt5_bridge.simulator.records import Order
 from mt5_bridge.simulator.rules import OK, Request
 
+__all__ = ["Check", "Dealer", "Outcome", "UnknownSymbolError"]
+
 _MAX_COMMENT = 31
+_NOTHING = Valuation(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 class Outcome(NamedTuple):
@@ -31,44 +34,31 @@ class Outcome(NamedTuple):
 
 
 class Check(NamedTuple):
-    """What a request would do: its retcode (0 passes), and the account afterwards."""
+    """What a request would do: its retcode (0 passes), and the account afterwards; zeros where it is refused."""
 
     retcode: int
-    after: Valuation
-
-
-class _Case(NamedTuple):
-    """A request with what it is about. `position` and `order` are None where it names none that exists."""
-
-    request: Request
-    spec: SymbolSpec
-    quote: Quote
-    msc: int
-    position: Position | None
-    order: Order | None
-
-
-class UnknownSymbolError(Exception):
-    """The broker has no such symbol."""
+    balance: float = 0.0
+    after: Valuation = _NOTHING
 
 
 class Dealer:
-    """Judges and executes. The account must be synchronised with the market up to now before every call."""
+    """Judges and executes. The account must be synchronised with the market up to now before every call.
 
-    def __init__(self, market: Market, account: Account, engine: Engine) -> None:
+    Args:
+        market: the market.
+        account: whose requests they are.
+        engine: is told what changed.
+        seed: of slippage and requotes.
+    """
+
+    def __init__(self, market: Market, account: Account, engine: Engine, seed: int = 0) -> None:
         self._market = market
         self._account = account
         self._ledger = account.ledger
         self._engine = engine
-        self._judges: dict[int, Callable[[_Case], int]] = {
-            c.TRADE_ACTION_DEAL: self._judge_deal,
-            c.TRADE_ACTION_PENDING: self._judge_pending,
-            c.TRADE_ACTION_SLTP: self._judge_stops,
-            c.TRADE_ACTION_MODIFY: self._judge_modify,
-            c.TRADE_ACTION_REMOVE: self._judge_remove,
-            c.TRADE_ACTION_CLOSE_BY: self._judge_close_by,
-        }
-        self._actions: dict[int, Callable[[_Case], Outcome]] = {
+        self._seed = seed
+        self._judge = Judge(market, account)
+        self._actions: dict[int, Callable[[Case], Outcome]] = {
             c.TRADE_ACTION_DEAL: self._deal,
             c.TRADE_ACTION_PENDING: self._place,
             c.TRADE_ACTION_SLTP: self._set_stops,
@@ -78,22 +68,23 @@ class Dealer:
         }
 
     def check(self, request: Request, msc: int) -> Check:
-        """Judges without executing.
+        """Judges, and rehearses what would follow.
 
         Raises:
             UnknownSymbolError: the request's symbol does not exist.
         """
-        case = self._case(request, msc)
-        now = self._account.valuation()
+        case = self._judge.case(request, msc)
         if isinstance(case, int):
-            return Check(case, now)
-        retcode = self._judges[request.action](case)
-        need = 0.0
-        if request.action == c.TRADE_ACTION_DEAL and retcode in (OK, c.TRADE_RETCODE_NO_MONEY):
-            need = self._need(case)
-        margin = round(now.margin + need, 2)
-        level = now.equity / margin * 100 if margin else 0.0
-        return Check(retcode, Valuation(now.profit, now.equity, margin, round(now.equity - margin, 2), level))
+            return Check(case)
+        retcode = self._judge.judge(case)
+        if retcode not in (OK, c.TRADE_RETCODE_NO_MONEY):
+            return Check(retcode)
+        before = self._account.valuation()
+        with self._account.rehearsal(case.spec.name):
+            copied = self._judge.case(request, msc)
+            assert isinstance(copied, Case), "it was one before"
+            self._actions[request.action](copied)
+            return Check(retcode, float(self._ledger.balance), self._afterwards(case, before))
 
     def send(self, request: Request, msc: int) -> Outcome:
         """Judges, executes and writes.
@@ -102,10 +93,10 @@ class Dealer:
             UnknownSymbolError: the request's symbol does not exist.
             sqlite3.Error: the store cannot be written; nothing was executed.
         """
-        case = self._case(request, msc)
+        case = self._judge.case(request, msc)
         if isinstance(case, int):
             return Outcome(case)
-        retcode = self._judges[request.action](case)
+        retcode = self._judge.judge(case)
         if retcode != OK:
             return Outcome(retcode, bid=case.quote.bid, ask=case.quote.ask)
         outcome = self._actions[request.action](case)
@@ -113,184 +104,98 @@ class Dealer:
         self._account.commit(msc)
         return outcome
 
-    def _case(self, request: Request, msc: int) -> _Case | int:
-        """Gathers what the request is about; a retcode where there is nothing to judge."""
-        if request.action not in self._judges:
-            return c.TRADE_RETCODE_INVALID
-        order = self._ledger.orders.get(request.order) if request.order else None
-        position = self._ledger.positions.get(request.position) if request.position else None
-        symbol = request.symbol
-        if not symbol:
-            symbol = order.symbol if order else position.symbol if position else ""
-        if not symbol:
-            return _nothing_named(request)
-        feed = self._market.feeds.get(symbol)
-        if feed is None:
-            raise UnknownSymbolError(symbol)
-        if position is None and not request.position and self._account.mode is not MarginMode.HEDGING:
-            position = self._ledger.of_symbol(symbol)
-        quote = feed.quote(msc)
-        if quote is None:
-            return c.TRADE_RETCODE_PRICE_OFF
-        return _Case(request, feed.spec, quote, msc, position, order)
+    def _afterwards(self, case: Case, before: Valuation) -> Valuation:
+        """The rehearsed account. What a deal opens counts at its own price, without the spread.
 
-    # Judging.
-
-    def _judge_deal(self, case: _Case) -> int:
-        request, spec, quote = case.request, case.spec, case.quote
-        if request.type not in (c.ORDER_TYPE_BUY, c.ORDER_TYPE_SELL):
-            return c.TRADE_RETCODE_INVALID
-        if not self._market.is_open(spec.name, case.msc):
-            return c.TRADE_RETCODE_MARKET_CLOSED
-        common = (
-            rules.volume(spec, request.volume)
-            or rules.filling(spec, request.type_filling)
-            or rules.market_price(spec, request, quote.bid, quote.ask)
-        )
-        if common:
-            return common
-        if request.position:
-            refused = rules.closing(case.position, request, self._account.mode)
-            if refused or self._account.mode is MarginMode.HEDGING:
-                return refused
-        return self._judge_opening(case)
-
-    def _judge_opening(self, case: _Case) -> int:
-        request, spec, quote = case.request, case.spec, case.quote
-        need = self._need(case)
-        if need <= 0 and case.position is not None:
-            return OK
-        refused = rules.trade_mode(spec, request.type) or rules.stops(
-            spec, request.type == c.ORDER_TYPE_BUY, request.sl, request.tp, quote.bid, quote.ask
-        )
-        if refused:
-            return refused
-        if spec.volume_limit and self._volume_held(case) + request.volume > spec.volume_limit:
-            return c.TRADE_RETCODE_LIMIT_VOLUME
-        if need > 0 and need > self._account.estimate().free:
-            return c.TRADE_RETCODE_NO_MONEY
-        return OK
-
-    def _judge_pending(self, case: _Case) -> int:
-        request, spec, quote = case.request, case.spec, case.quote
-        if not self._market.is_open(spec.name, case.msc):
-            return c.TRADE_RETCODE_MARKET_CLOSED
-        buy = is_buy(request.type)
-        server_s = self._market.server_time(case.msc) // 1000
-        base = request.stoplimit if request.type in rules.STOP_LIMIT_TYPES else request.price
-        return (
-            rules.order_kind(spec, request.type)
-            or rules.volume(spec, request.volume)
-            or rules.pending_filling(spec, request.type_filling)
-            or rules.trade_mode(spec, request.type)
-            or rules.pending_price(spec, request.type, request.price, request.stoplimit, quote.bid, quote.ask)
-            or rules.stops(spec, buy, request.sl, request.tp, base, base)
-            or rules.expiration(spec, request.type_time, request.expiration, server_s)
-        )
-
-    def _judge_stops(self, case: _Case) -> int:
-        position, request, spec, quote = case.position, case.request, case.spec, case.quote
-        if position is None or position.symbol != spec.name:
-            return c.TRADE_RETCODE_POSITION_CLOSED
-        if not self._market.is_open(spec.name, case.msc):
-            return c.TRADE_RETCODE_MARKET_CLOSED
-        buy = position.type == c.POSITION_TYPE_BUY
-        sl, tp = _price(spec, request.sl), _price(spec, request.tp)
-        if sl == position.sl and tp == position.tp:
-            return c.TRADE_RETCODE_NO_CHANGES
-        # Only what changes is measured: an old stop may since have come near.
-        refused = rules.stops(
-            spec, buy, sl if sl != position.sl else 0.0, tp if tp != position.tp else 0.0, quote.bid, quote.ask
-        )
-        if refused:
-            return refused
-        now = quote.bid if buy else quote.ask
-        near = min((abs(now - level) for level in (position.sl, position.tp) if level), default=math.inf)
-        return rules.frozen(spec, near)
-
-    def _judge_modify(self, case: _Case) -> int:
-        order, request, spec, quote = case.order, case.request, case.spec, case.quote
-        if order is None or order.symbol != spec.name:
-            return c.TRADE_RETCODE_INVALID_ORDER
-        if not self._market.is_open(spec.name, case.msc):
-            return c.TRADE_RETCODE_MARKET_CLOSED
-        stoplimit = request.stoplimit or order.price_stoplimit
-        base = stoplimit if order.type in rules.STOP_LIMIT_TYPES else request.price
-        server_s = self._market.server_time(case.msc) // 1000
-        refused = (
-            rules.frozen(spec, rules.order_distance(order, quote.bid, quote.ask))
-            or rules.pending_price(spec, order.type, request.price, stoplimit, quote.bid, quote.ask)
-            or rules.stops(spec, is_buy(order.type), request.sl, request.tp, base, base)
-            or rules.expiration(spec, request.type_time, request.expiration, server_s)
-        )
-        if refused:
-            return refused
-        same = self._modified(case, order) == (
-            order.price_open, order.price_stoplimit, order.sl, order.tp, order.type_time, order.time_expiration
-        )  # fmt: skip
-        return c.TRADE_RETCODE_NO_CHANGES if same else OK
-
-    def _judge_remove(self, case: _Case) -> int:
-        order, quote = case.order, case.quote
-        if order is None:
-            return c.TRADE_RETCODE_INVALID_ORDER
-        return rules.frozen(case.spec, rules.order_distance(order, quote.bid, quote.ask))
-
-    def _judge_close_by(self, case: _Case) -> int:
-        if not self._market.is_open(case.spec.name, case.msc):
-            return c.TRADE_RETCODE_MARKET_CLOSED
-        other = self._ledger.positions.get(case.request.position_by)
-        return rules.close_by(case.position, other, self._account.mode)
+        `order_check` of the MQL5 reference shows a lot bought with an equity that is still the balance.
+        """
+        after = self._account.valuation()
+        entries = {deal.entry for deal in self._ledger.change.deals}
+        profit = after.profit
+        if c.DEAL_ENTRY_IN in entries:
+            profit = before.profit
+        elif c.DEAL_ENTRY_INOUT in entries:
+            position, pricer = self._ledger.of_symbol(case.spec.name), self._account.pricer(case.spec.name)
+            assert position is not None, "it was reversed"
+            assert pricer is not None, "it was dealt in"
+            profit = round(profit - pricer.profit(position), self._account.digits)
+        swap = sum(position.swap for position in self._ledger.positions.values())
+        balance = float(self._ledger.balance)
+        return self._account.valued(balance, profit, swap, after.assets, self._account.total_margin())
 
     # Executing.
 
-    def _deal(self, case: _Case) -> Outcome:
+    def _deal(self, case: Case) -> Outcome:
         request, quote = case.request, case.quote
-        price = quote.ask if request.type == c.ORDER_TYPE_BUY else quote.bid
         hedging = self._account.mode is MarginMode.HEDGING
         order = self._order(case, position_id=request.position if hedging else 0)
-        order.price_open = price
+        answer = Outcome(c.TRADE_RETCODE_REQUOTE, bid=quote.bid, ask=quote.ask)
+        if fills.requoted(case.spec, self._seed, order.ticket):
+            return answer
+        buying = is_buy(request.type)
+        best = fills.slipped(
+            case.spec, quote.ask if buying else quote.bid, self._seed, order.ticket, buying=buying
+        )  # fmt: skip
+        limit = rules.worst_price(case.spec, request)
+        if limit is not None and rules.beyond(case.spec, best, limit, buying=buying):
+            return answer
+        order.price_open = best
         if hedging and request.position:
             order.sl = order.tp = 0.0
-        deal = self._ledger.fill(order, price, order.time_setup_msc)
-        return Outcome(
-            c.TRADE_RETCODE_DONE, deal.ticket, order.ticket, deal.volume, price, bid=quote.bid, ask=quote.ask
-        )
+        parts = fills.plan(case.spec, request.volume, best, buying=buying, limit=limit)
+        whole = fills.filled(parts) >= request.volume
+        if not whole and request.type_filling == c.ORDER_FILLING_FOK:
+            return answer._replace(retcode=c.TRADE_RETCODE_REJECT)
+        return self._fill(case, order, parts, whole=whole)
 
-    def _place(self, case: _Case) -> Outcome:
+    def _fill(self, case: Case, order: Order, parts: list[Part], *, whole: bool) -> Outcome:
+        """Books the parts; what is left of an IOC order is cancelled, of a RETURN order waits."""
+        deals = [self._ledger.fill(order, part.price, order.time_setup_msc, part.volume) for part in parts]
+        if not whole and order.type_filling == c.ORDER_FILLING_RETURN:
+            self._ledger.place(order)
+        elif not whole:
+            self._ledger.finish(order, c.ORDER_STATE_CANCELED, order.time_setup_msc, parts[-1].price)
+        return Outcome(
+            c.TRADE_RETCODE_DONE if whole else c.TRADE_RETCODE_DONE_PARTIAL, deals[-1].ticket, order.ticket,
+            fills.filled(parts), fills.average(parts, case.spec.digits), case.quote.bid, case.quote.ask,
+        )  # fmt: skip
+
+    def _place(self, case: Case) -> Outcome:
         request, spec = case.request, case.spec
         order = self._order(case)
         order.state = c.ORDER_STATE_PLACED
-        order.price_open = _price(spec, request.price)
-        order.price_stoplimit = _price(spec, request.stoplimit) if request.type in rules.STOP_LIMIT_TYPES else 0.0
+        order.price_open = rounded(spec, request.price)
+        order.price_stoplimit = rounded(spec, request.stoplimit) if request.type in rules.STOP_LIMIT_TYPES else 0.0
         order.type_time = request.type_time
         order.time_expiration = rules.expires_at(request.type_time, request.expiration, order.time_setup_msc // 1000)
         self._ledger.place(order)
+        self._engine.meet(order, case.quote, case.msc)
         return self._placed(case, order)
 
-    def _set_stops(self, case: _Case) -> Outcome:
+    def _set_stops(self, case: Case) -> Outcome:
         position, request, spec = case.position, case.request, case.spec
         assert position is not None, "judged before"
-        position.sl, position.tp = _price(spec, request.sl), _price(spec, request.tp)
+        position.sl, position.tp = rounded(spec, request.sl), rounded(spec, request.tp)
         self._ledger.touch(position, self._market.server_time(case.msc))
         return Outcome(c.TRADE_RETCODE_DONE, bid=case.quote.bid, ask=case.quote.ask)
 
-    def _modify(self, case: _Case) -> Outcome:
+    def _modify(self, case: Case) -> Outcome:
         order = case.order
         assert order is not None, "judged before"
         (
             order.price_open, order.price_stoplimit, order.sl, order.tp, order.type_time, order.time_expiration
-        ) = self._modified(case, order)  # fmt: skip
+        ) = modified(case, order, self._market.server_time(case.msc) // 1000)  # fmt: skip
         self._ledger.place(order)
+        self._engine.meet(order, case.quote, case.msc)
         return self._placed(case, order)
 
-    def _remove(self, case: _Case) -> Outcome:
+    def _remove(self, case: Case) -> Outcome:
         order = case.order
         assert order is not None, "judged before"
         self._ledger.finish(order, c.ORDER_STATE_CANCELED, self._market.server_time(case.msc))
         return self._placed(case, order)
 
-    def _close_by(self, case: _Case) -> Outcome:
+    def _close_by(self, case: Case) -> Outcome:
         position, other = case.position, self._ledger.positions[case.request.position_by]
         assert position is not None, "judged before"
         volume = min(position.volume, other.volume)
@@ -306,65 +211,19 @@ class Dealer:
 
     # What they share.
 
-    def _order(self, case: _Case, position_id: int = 0) -> Order:
+    def _order(self, case: Case, position_id: int = 0) -> Order:
         request, spec = case.request, case.spec
         return Order(
             ticket=self._ledger.ticket(), symbol=spec.name, type=request.type, type_time=c.ORDER_TIME_GTC,
             type_filling=request.type_filling, state=c.ORDER_STATE_STARTED, volume_initial=request.volume,
-            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=_price(spec, request.sl),
-            tp=_price(spec, request.tp), time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
+            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=rounded(spec, request.sl),
+            tp=rounded(spec, request.tp), time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
             reason=c.ORDER_REASON_EXPERT, comment=request.comment[:_MAX_COMMENT], position_id=position_id,
         )  # fmt: skip
 
-    def _modified(self, case: _Case, order: Order) -> tuple[float, float, float, float, int, int]:
-        request, spec = case.request, case.spec
-        stoplimit = request.stoplimit or order.price_stoplimit
-        return (
-            _price(spec, request.price),
-            _price(spec, stoplimit) if order.type in rules.STOP_LIMIT_TYPES else 0.0,
-            _price(spec, request.sl),
-            _price(spec, request.tp),
-            request.type_time,
-            rules.expires_at(request.type_time, request.expiration, self._market.server_time(case.msc) // 1000),
-        )
-
     @staticmethod
-    def _placed(case: _Case, order: Order) -> Outcome:
+    def _placed(case: Case, order: Order) -> Outcome:
         return Outcome(
             c.TRADE_RETCODE_DONE, 0, order.ticket, order.volume_current, order.price_open,
             bid=case.quote.bid, ask=case.quote.ask,
         )  # fmt: skip
-
-    def _need(self, case: _Case) -> float:
-        request, quote = case.request, case.quote
-        if self._account.mode is MarginMode.HEDGING and request.position:
-            return 0.0
-        price = quote.ask if request.type == c.ORDER_TYPE_BUY else quote.bid
-        return self._account.additional_margin(case.spec.name, request.type, request.volume, price)
-
-    def _volume_held(self, case: _Case) -> float:
-        """Open and waiting volume of the symbol in the request's direction."""
-        buy = is_buy(case.request.type)
-        held = sum(
-            position.volume
-            for position in self._ledger.by_symbol.get(case.spec.name, {}).values()
-            if (position.type == c.POSITION_TYPE_BUY) == buy
-        )
-        return held + sum(
-            order.volume_current
-            for order in self._ledger.orders.values()
-            if order.symbol == case.spec.name and is_buy(order.type) == buy
-        )
-
-
-def _nothing_named(request: Request) -> int:
-    """The retcode where neither a symbol nor an existing ticket says what it is about."""
-    if request.action in (c.TRADE_ACTION_SLTP, c.TRADE_ACTION_CLOSE_BY) and request.position:
-        return c.TRADE_RETCODE_POSITION_CLOSED
-    if request.action in (c.TRADE_ACTION_MODIFY, c.TRADE_ACTION_REMOVE):
-        return c.TRADE_RETCODE_INVALID_ORDER
-    return c.TRADE_RETCODE_INVALID
-
-
-def _price(spec: SymbolSpec, price: float) -> float:
-    return round(price, spec.digits)

@@ -1,4 +1,4 @@
-"""What passing time does to an account: pendings, stops, targets, expirations and stop-outs, in the order of the ticks.
+"""What passing time does to an account: pendings, stops, targets, expirations, nights and stop-outs, in order.
 
 The result depends on the ticks alone, never on how often somebody looks: everything up to a moment is worked off tick
 by tick, with each event at the time and price of its tick, also for the time no process was running.
@@ -6,24 +6,18 @@ by tick, with each event at the time and price of its tick, also for the time no
 
 from typing import NamedTuple
 
-import numpy as np
-
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator import matching
+from mt5_bridge.simulator import matching, swaps
 from mt5_bridge.simulator.account import Account
 from mt5_bridge.simulator.market import Market, Quote
-from mt5_bridge.simulator.matching import Cause, is_buy
-from mt5_bridge.simulator.records import Order, Position
-from mt5_bridge.simulator.rules import STOP_LIMIT_TYPES
-
-STOP_OUT_LEVEL = 30.0
-MARGIN_CALL_LEVEL = 50.0
-"""Percent of margin."""
+from mt5_bridge.simulator.records import Order
+from mt5_bridge.simulator.rollover import Rollover
+from mt5_bridge.simulator.stopout import StopOut
+from mt5_bridge.simulator.triggers import Triggers
 
 _STRETCH_MSC = 3_600_000
 """How much market time is worked off at once."""
 _CHUNK = 32_768
-_SAFE = 1.02
 _FOREVER_MSC = 1 << 62
 
 
@@ -38,10 +32,13 @@ class _Due(NamedTuple):
 class Engine:
     """Works the market's ticks off against the account's books."""
 
-    def __init__(self, market: Market, account: Account) -> None:
+    def __init__(self, market: Market, account: Account, seed: int = 0) -> None:
         self._market = market
         self._account = account
         self._ledger = account.ledger
+        self._triggers = Triggers(market, account, seed)
+        self._rollover = Rollover(market, account)
+        self._stop_outs = StopOut(market, account)
         self._stretch = max(1, int(_STRETCH_MSC / market.speed))
         self._next: dict[str, int] = {}
         """By watched symbol, the number of the first tick not worked off."""
@@ -51,6 +48,19 @@ class Engine:
         self._quiet_until = 0
         self._event_msc = 0
         """When the last event was: what came before it is settled."""
+        self._suspect: int | None = None
+        """A moment at which money changed without a tick."""
+        self._midnight = _FOREVER_MSC
+        """The next rollover, UTC."""
+
+    def meet(self, order: Order, quote: Quote, msc: int) -> None:
+        """A pending placed or moved to where the market already is: only exchange execution lets it."""
+        if not matching.order_due(order, quote.bid, quote.ask):
+            return
+        if order.type_filling == c.ORDER_FILLING_BOC:
+            self._ledger.finish(order, c.ORDER_STATE_CANCELED, self._market.server_time(msc))
+        else:
+            self._triggers.trigger(order, Quote(msc, quote.bid, quote.ask))
 
     def stale(self, symbol: str) -> None:
         """The symbol's positions or orders changed."""
@@ -81,6 +91,7 @@ class Engine:
         if now < self._quiet_until:
             return
         self._watch()
+        self._midnight = self._next_midnight(account.processed_msc)
         while True:
             # In stretches, so that a long absence needs no more memory than a short one.
             until = min(now, account.processed_msc + self._stretch) if self._next else now
@@ -114,7 +125,12 @@ class Engine:
         """The next moment at which anything can happen."""
         moments = [self._wake(symbol) for symbol in self._next]
         moments.extend(self._expiry(order) for order in self._ledger.orders.values() if order.time_expiration)
-        return min(moments, default=_FOREVER_MSC)
+        moments.append(self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC)
+        return min(moments)
+
+    def _next_midnight(self, msc: int) -> int:
+        """The first midnight of the server's clock after `msc`, UTC."""
+        return self._market.utc(swaps.next_midnight(self._market.server_time(msc)))
 
     def _run(self, until: int) -> None:
         """Events up to `until`, one after the other."""
@@ -132,16 +148,21 @@ class Engine:
             for order in self._ledger.orders.values()
             if order.time_expiration and (moment := self._expiry(order)) <= until
         ]
-        if not awake and not expiring:
+        if not awake and not expiring and self._midnight > until and self._suspect is None:
             return False
         due = {symbol: self._find(symbol, until) for symbol in awake}
         found = min(((d.msc, symbol) for symbol, d in due.items() if d.found), default=(_FOREVER_MSC, ""))
         expiry = min(expiring, default=(_FOREVER_MSC, 0))
-        moment = min(until, found[0], expiry[0])
-        fatal = self._stop_out_moment(moment)
+        night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
+        # A night ends with its last millisecond: the tick of midnight belongs to the new day.
+        moment = min(until, found[0], expiry[0], night - 1)
+        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, self._suspect)
+        self._suspect = None
         self._event_msc = moment if fatal is None else fatal
         if fatal is not None:
             self._stop_out(fatal)
+        elif night < _FOREVER_MSC and night <= min(found[0], expiry[0]):
+            self._roll_over(night)
         elif expiring and expiry[0] <= found[0]:
             self._expire(*expiry)
         elif found[1]:
@@ -184,50 +205,21 @@ class Engine:
         scale = feed.spec.scale
         quote = Quote(int(times[0]), int(bids[0]) / scale, int(asks[0]) / scale)
         self._account.msc = quote.time_msc
-        positions = list(self._ledger.by_symbol.get(symbol, {}).values())
-        orders = [order for order in self._ledger.orders.values() if order.symbol == symbol]
-        for position in positions:
-            cause = matching.position_due(position, quote.bid, quote.ask)
-            if cause is not None:
-                self._close(position, cause, quote)
-        for order in orders:
-            if matching.order_due(order, quote.bid, quote.ask):
-                self._trigger(order, quote)
+        self._triggers.tick(symbol, quote)
         self._advance(symbol, number + 1)
         self.stale(symbol)
 
-    def _trigger(self, order: Order, quote: Quote) -> None:
-        if order.type in STOP_LIMIT_TYPES:
-            # Reached its stop: from the next tick on it waits as a limit order.
-            order.type = c.ORDER_TYPE_BUY_LIMIT if is_buy(order.type) else c.ORDER_TYPE_SELL_LIMIT
-            order.price_open, order.price_stoplimit = order.price_stoplimit, 0.0
-            self._ledger.place(order)
-            return
-        price = quote.ask if is_buy(order.type) else quote.bid
-        server_msc = self._market.server_time(quote.time_msc)
-        if not self._affordable(order, price):
-            self._ledger.finish(order, c.ORDER_STATE_REJECTED, server_msc, price)
-            return
-        self._ledger.fill(order, price, server_msc)
+    def _roll_over(self, midnight: int) -> None:
+        for symbol in self._rollover.roll_over(midnight):
+            self.stale(symbol)
+        self._event_msc = self._suspect = midnight
+        self._midnight = self._next_midnight(midnight)
 
-    def _affordable(self, order: Order, price: float) -> bool:
-        side = 0 if is_buy(order.type) else 1
-        need = self._account.additional_margin(order.symbol, side, order.volume_current, price)
-        return need <= 0 or need <= self._account.estimate().free
-
-    def _close(self, position: Position, cause: Cause, quote: Quote) -> None:
-        buy = position.type == c.POSITION_TYPE_BUY
-        server_msc = self._market.server_time(quote.time_msc)
-        words = {Cause.STOP: f"[sl {position.sl}]", Cause.TARGET: f"[tp {position.tp}]"}
-        order = Order(
-            ticket=self._ledger.ticket(), symbol=position.symbol,
-            type=c.ORDER_TYPE_SELL if buy else c.ORDER_TYPE_BUY, type_time=c.ORDER_TIME_GTC,
-            type_filling=c.ORDER_FILLING_FOK, state=c.ORDER_STATE_STARTED, volume_initial=position.volume,
-            volume_current=position.volume, price_open=0.0, price_stoplimit=0.0, sl=0.0, tp=0.0,
-            time_setup_msc=server_msc, magic=position.magic, reason=cause.value,
-            comment=words.get(cause, "[so]"), position_id=position.ticket,
-        )  # fmt: skip
-        self._ledger.fill(order, quote.bid if buy else quote.ask, server_msc)
+    def _stop_out(self, msc: int) -> None:
+        victim = self._stop_outs.victim(msc)
+        assert victim is not None, "the moment was chosen by it"
+        self._triggers.stop_out(victim, msc)
+        self.stale(victim.symbol)
 
     def _expiry(self, order: Order) -> int:
         return self._market.utc(order.time_expiration * 1000)
@@ -236,58 +228,3 @@ class Engine:
         order = self._ledger.orders[ticket]
         self._ledger.finish(order, c.ORDER_STATE_EXPIRED, self._market.server_time(msc))
         self.stale(order.symbol)
-
-    # Stop-out: the margin level falls to the limit.
-
-    def _stop_out_moment(self, until: int) -> int | None:
-        """The first moment not worked off, up to `until`, at which equity is at most the stop-out share of margin."""
-        account = self._account
-        margin = account.total_margin()
-        if margin <= 0:
-            return None
-        floor = margin * STOP_OUT_LEVEL / 100
-        account.msc = until
-        if self._worst_equity(until) > floor * _SAFE:
-            return None
-        moments: set[int] = set()
-        for symbol in self._ledger.by_symbol:
-            feed = self._market.feeds[symbol]
-            moments.update(feed.raw(self._next[symbol], feed.index_after(until))[0].tolist())
-        for moment in sorted(moment for moment in moments if moment >= self._event_msc):
-            account.msc = moment
-            if account.estimate().equity <= floor:
-                return moment
-        account.msc = until
-        return until if account.estimate().equity <= floor else None
-
-    def _worst_equity(self, until: int) -> float:
-        """Less than the equity ever was since the last event: each symbol at its worst price."""
-        account = self._account
-        equity = float(self._ledger.balance)
-        for symbol, held in account.exposures().items():
-            feed = self._market.feeds[symbol]
-            quote = feed.quote(until)
-            if quote is None:
-                continue
-            bid, ask = quote.bid, quote.ask
-            lo, hi = self._next[symbol], feed.index_after(until)
-            if hi > lo:
-                _, bids, asks = feed.raw(lo, hi)
-                bid = min(bid, int(np.min(bids)) / feed.spec.scale)
-                ask = max(ask, int(np.max(asks)) / feed.spec.scale)
-            equity += account.symbol_profit(symbol, held, bid, ask) + held.swap
-        return equity
-
-    def _stop_out(self, msc: int) -> None:
-        """Closes the position that loses most."""
-        self._account.msc = msc
-        losses = [
-            (pricer.profit(position), position.ticket, pricer.quote)
-            for symbol, positions in self._ledger.by_symbol.items()
-            if (pricer := self._account.pricer(symbol)) is not None
-            for position in positions.values()
-        ]
-        _, ticket, quote = min(losses)
-        position = self._ledger.positions[ticket]
-        self._close(position, Cause.STOP_OUT, Quote(msc, quote.bid, quote.ask))
-        self.stale(position.symbol)

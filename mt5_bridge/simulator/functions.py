@@ -10,7 +10,7 @@ from mt5_bridge.simulator import bars, views
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.arguments import ArgumentError
 from mt5_bridge.simulator.bars import Records
-from mt5_bridge.simulator.dealer import Outcome, UnknownSymbolError
+from mt5_bridge.simulator.dealer import Check, Outcome, UnknownSymbolError
 from mt5_bridge.simulator.groups import Group
 from mt5_bridge.simulator.market import Feed
 from mt5_bridge.simulator.records import Deal, Order
@@ -97,7 +97,7 @@ class Functions:
 
     def account_info(self) -> AccountInfo:
         session, _ = self.terminal.synced()
-        return views.account_info(self.terminal, session.account, session.login, session.server)
+        return views.account_info(self.terminal, session, session.login)
 
     # Symbols.
 
@@ -126,10 +126,11 @@ class Functions:
         name = _one_text(args)[0]
         feed = self._feed(name)
         terminal = self.terminal
-        quote = feed.quote(terminal.clock.now()) if terminal.is_selected(name) else None
+        now = terminal.clock.now()
+        quote = feed.quote(now) if terminal.is_selected(name) else None
         if quote is None:
             raise TerminalError(*NOT_FOUND)
-        return views.tick(quote, terminal.market)
+        return views.tick(quote, terminal.market, feed.last_trade(feed.index_after(now) - 1))
 
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):
@@ -138,39 +139,32 @@ class Functions:
         name = a.text(args[0])
         self._feed(name)
         if enable:
-            self.terminal.selected[name] = None
-            return True
-        self.terminal.selected.pop(name, None)
-        if self.terminal.is_selected(name):
-            self.terminal.selected[name] = None
+            self.terminal.watch.add(name)
+        elif not self.terminal.watch.remove(name):
             raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
         return True
 
     def market_book_add(self, *args: Any) -> bool:
         name = _one_text(args)[0]
-        self._feed(name)
+        if not self._feed(name).spec.book_depth:
+            raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
         self._books[name] = None
         return True
 
     def market_book_release(self, *args: Any) -> bool:
         name = _one_text(args)[0]
         self._feed(name)
-        self._books.pop(name, None)
+        if name not in self._books:
+            raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
+        del self._books[name]
         return True
 
     def market_book_get(self, *args: Any) -> tuple[BookInfo, ...]:
         name = _one_text(args)[0]
-        feed = self._feed(name)
+        self._feed(name)
         if name not in self._books:
             raise TerminalError(*NOT_FOUND)
-        quote = feed.quote(self.terminal.clock.now())
-        if quote is None:
-            return ()
-        volume = int(feed.spec.volume_max)
-        return (
-            BookInfo((c.BOOK_TYPE_SELL, quote.ask, volume, float(volume))),
-            BookInfo((c.BOOK_TYPE_BUY, quote.bid, volume, float(volume))),
-        )
+        return views.book(self.terminal.market.book(name, self.terminal.clock.now()))
 
     # Ticks and bars.
 
@@ -182,7 +176,7 @@ class Functions:
         if count <= 0:
             raise TerminalError(*BAD_PARAMS)
         lo, end = self._tick_range(feed, start)
-        return self._ticks(name, lo, min(lo + count, end), flags)
+        return self._ticks(name, lo, end, flags, count)
 
     def copy_ticks_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
@@ -197,24 +191,24 @@ class Functions:
         a.exactly(args, 4)
         timeframe, count = a.int32(args[1]), a.int32(args[3])
         name, until = a.text(args[0]), a.seconds(args[2])
-        builder = self._builder(name, timeframe, count)
-        return builder.last(timeframe, count, until_msc=until * 1000)
+        history = self._bars(name, timeframe, count)
+        return history.last(timeframe, count, self.terminal.clock.now(), until_msc=until * 1000)
 
     def copy_rates_from_pos(self, *args: Any) -> Records:
         a.exactly(args, 4)
         timeframe, position, count = (a.int32(value) for value in args[1:])
         name = a.text(args[0])
-        builder = self._builder(name, timeframe, count)
+        history = self._bars(name, timeframe, count)
         if position < 0:
             raise TerminalError(*BAD_PARAMS)
-        return builder.last(timeframe, count, skip=position)
+        return history.last(timeframe, count, self.terminal.clock.now(), skip=position)
 
     def copy_rates_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
         timeframe = a.int32(args[1])
         name, start, stop = a.text(args[0]), a.seconds(args[2]), a.seconds(args[3])
-        builder = self._builder(name, timeframe, 1)
-        return builder.between(timeframe, start * 1000, stop * 1000)
+        history = self._bars(name, timeframe, 1)
+        return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
 
     # Trading.
 
@@ -224,9 +218,13 @@ class Functions:
         name = a.text(args[1])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
-        if action not in (0, 1) or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
+        known = c.ORDER_TYPE_BUY <= action <= c.ORDER_TYPE_SELL_STOP_LIMIT
+        if not known or not (volume > 0 and price > 0) or np.isinf(volume) or np.isinf(price):
             raise TerminalError(*BAD_PARAMS)
-        return round(session.account.margin(feed.spec.name, action, volume, price), 2)
+        account = session.account
+        if not account.convertible(feed.spec.name):
+            raise TerminalError(*NOT_FOUND)
+        return round(account.margin(feed.spec.name, action, volume, price), account.digits)
 
     def order_calc_profit(self, *args: Any) -> float:
         a.exactly(args, 5)
@@ -238,16 +236,19 @@ class Functions:
         values = (volume, opened, closed)
         if action not in (0, 1) or not all(value > 0 for value in values) or np.isinf(values).any():
             raise TerminalError(*BAD_PARAMS)
+        if not session.account.convertible(feed.spec.name):
+            raise TerminalError(*NOT_FOUND)
         return float(session.account.profit(feed.spec.name, action, volume, opened, closed))
 
     def order_check(self, *args: Any, **kwargs: Any) -> OrderCheckResult:
         request = a.request(args, kwargs)
         session, now = self.terminal.synced()
         try:
-            check = session.dealer.check(request, now)
+            barred = self._barred(session, request)
+            check = Check(barred) if barred else session.dealer.check(request, now)
         except UnknownSymbolError:
             raise TerminalError(*NOT_FOUND) from None
-        return views.checked(check, request, float(session.account.ledger.balance))
+        return views.checked(check, request)
 
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
@@ -326,15 +327,21 @@ class Functions:
         return self._request_id
 
     def _send(self, session: Session, request: Request, now: int) -> Outcome:
-        terminal = self.terminal
+        barred = self._barred(session, request)
+        return Outcome(barred) if barred else session.dealer.send(request, now)
+
+    def _barred(self, session: Session, request: Request) -> int:
+        """The retcode where terminal, account or server take no requests, or the symbol is not in the market watch."""
+        terminal, rules = self.terminal, session.account.rules
         if not terminal.autotrading:
-            return Outcome(c.TRADE_RETCODE_CLIENT_DISABLES_AT)
-        if terminal.read_only:
-            return Outcome(c.TRADE_RETCODE_TRADE_DISABLED)
+            return c.TRADE_RETCODE_CLIENT_DISABLES_AT
+        if terminal.read_only or session.investor or not rules.trade_allowed:
+            return c.TRADE_RETCODE_TRADE_DISABLED
+        if not rules.trade_expert:
+            return c.TRADE_RETCODE_SERVER_DISABLES_AT
         opens = request.action in (c.TRADE_ACTION_DEAL, c.TRADE_ACTION_PENDING)
-        if opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol):
-            return Outcome(c.TRADE_RETCODE_PRICE_OFF)
-        return session.dealer.send(request, now)
+        hidden = opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol)
+        return c.TRADE_RETCODE_PRICE_OFF if hidden else 0
 
     def _feeds(self) -> list[tuple[str, Feed]]:
         return list(self.terminal.market.feeds.items())
@@ -347,26 +354,23 @@ class Functions:
         return feed
 
     def _symbol_info(self, feed: Feed, session: Session) -> SymbolInfo:
-        selected = self.terminal.is_selected(feed.spec.name)
-        return views.symbol_info(feed.spec, self.terminal, session.account, selected=selected)
+        return views.symbol_info(feed.spec, self.terminal, session.account)
 
     def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
         market = self.terminal.market
         end = feed.index_after(market.now())
         return feed.index_after(market.utc(start * 1000) - 1), end
 
-    def _ticks(self, name: str, lo: int, hi: int, flags: int) -> Records:
+    def _ticks(self, name: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
         if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):
             raise TerminalError(*BAD_PARAMS)
-        if flags == c.COPY_TICKS_TRADE:
-            hi = lo  # no symbol of the catalogue has a last price
-        return self.terminal.market.tick_records(name, lo, hi)
+        return self.terminal.market.changes(name, lo, hi, flags, count)
 
-    def _builder(self, name: str, timeframe: int, count: int) -> bars.Builder:
+    def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
         self._feed(name)
         if timeframe not in bars.TIMEFRAMES or not 0 < count <= _MAX_BARS:
             raise TerminalError(*BAD_PARAMS)
-        return self.terminal.market.bar_builder(name)
+        return self.terminal.market.bars(name)
 
 
 def _one_text(args: tuple[Any, ...]) -> tuple[str]:

@@ -1,129 +1,28 @@
 """What every symbol quotes at any moment, past or now: a pure function of anchor, files, seed and speed."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from mt5_bridge.simulator import bars, tickfile
-from mt5_bridge.simulator.bars import TICKS_DTYPE, Records
+from mt5_bridge.simulator import broker, depth, tickfile
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.bars import QUOTE_FLAGS, TICKS_DTYPE, TRADE_FLAGS, BarHistory, Records
 from mt5_bridge.simulator.catalogue import SymbolSpec, catalogue, unlisted
 from mt5_bridge.simulator.clock import Clock
 from mt5_bridge.simulator.config import PaperConfig
-from mt5_bridge.simulator.sources import HandSource, Ints, RecordedSource, Retiming, Source, Ticks, WalkSource
+from mt5_bridge.simulator.daystats import Day, DayStats
+from mt5_bridge.simulator.feed import Blocks
+from mt5_bridge.simulator.feed import Feed as Feed
+from mt5_bridge.simulator.feed import Quote as Quote
+from mt5_bridge.simulator.serverclock import ServerClock
+from mt5_bridge.simulator.sessions import AROUND_THE_CLOCK, MINUTE_MSC, Retiming
+from mt5_bridge.simulator.sources import RecordedSource, Source
+from mt5_bridge.simulator.walk import WalkSource
 
-_WINDOW = 128
-_BEFORE = 32
-"""How many ticks are kept at hand: those to come, and the last ones, which a poll asks for again."""
-_FOREVER_MSC = 1 << 62
-_CACHE_TICKS = 131_072
-
-
-class Quote(NamedTuple):
-    """Prices from `time_msc` (UTC) on."""
-
-    time_msc: int
-    bid: float
-    ask: float
-
-
-class Feed:
-    """One symbol's ticks. The nearest ones are kept as plain lists, because single look-ups are frequent."""
-
-    def __init__(self, spec: SymbolSpec, source: Source, retiming: Retiming) -> None:
-        self.spec = spec
-        self.source = source
-        self.retiming = retiming
-        self._lo = 0
-        self._times: list[int] = []
-        self._bids: list[float] = []
-        self._asks: list[float] = []
-        self._until = -1
-        self._window: tuple[int, int, Ticks] | None = None
-        self._cached: tuple[int, int, Ticks] | None = None
-        self._packed: tuple[int, int, int, Records] | None = None
-
-    def index_after(self, msc: int) -> int:
-        """How many ticks came at or before `msc`: the number of the next one."""
-        if self._times and msc < self._times[0]:
-            return self.source.index(msc + 1)
-        if not msc < self._until:
-            self._load(msc)
-        return self._lo + bisect_right(self._times, msc)
-
-    def quote(self, msc: int) -> Quote | None:
-        """The last tick at or before `msc`; None before the first."""
-        if not self._times or msc < self._times[0] or msc >= self._until:
-            self._load(msc)
-        place = bisect_right(self._times, msc) - 1
-        if place < 0:
-            return None
-        return Quote(self._times[place], self._bids[place], self._asks[place])
-
-    def next_time(self, number: int) -> int:
-        """When tick `number` falls; a time beyond all others when there is none."""
-        if self.source.end is not None and number >= self.source.end:
-            return _FOREVER_MSC
-        place = number - self._lo
-        if 0 <= place < len(self._times):
-            return self._times[place]
-        return int(self.source.slice(number, number + 1)[0][0])
-
-    def raw(self, lo: int, hi: int) -> Ticks:
-        """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""
-        for held in (self._window, self._cached):
-            if held is not None and held[0] <= lo and hi <= held[1]:
-                start, _, (times, bids, asks) = held
-                return times[lo - start : hi - start], bids[lo - start : hi - start], asks[lo - start : hi - start]
-        ticks = self.source.slice(lo, hi)
-        if _WINDOW < hi - lo <= _CACHE_TICKS:
-            self._cached = (lo, hi, ticks)
-        return ticks
-
-    def replace(self, source: Source) -> None:
-        self.source = source
-        self.forget()
-
-    def forget(self) -> None:
-        """Drops the window: the source has new ticks."""
-        self._times, self._until, self._window, self._cached, self._packed = [], -1, None, None, None
-
-    def packed(self, lo: int, hi: int, version: int, pack: "Callable[[int, int], Records]") -> Records | None:
-        """Ticks `lo` up to, not including, `hi` in the terminal's layout, if they are at hand: packed once for all.
-
-        Args:
-            version: of the server's clock, which the packed times are on.
-            pack: makes records of a range.
-        """
-        held = self._packed
-        if held is None or held[2] != version:
-            if self._window is None:
-                return None
-            # The window's first tick only tells what changed at the next one, unless it is the history's first.
-            start = self._window[0] + (self._window[0] > self.source.first)
-            held = self._packed = (start, self._window[1], version, pack(start, self._window[1]))
-        first, end, _, records = held
-        return records[lo - first : hi - first].copy() if first <= lo and hi <= end else None
-
-    def _load(self, msc: int) -> None:
-        source = self.source
-        after = source.index(msc + 1)
-        lo = max(after - _BEFORE, source.first)
-        hi = after + _WINDOW if source.end is None else min(after + _WINDOW, source.end)
-        times, bids, asks = ticks = source.slice(lo, max(hi, lo))
-        self._window = (lo, max(hi, lo), ticks)
-        self._packed = None
-        scale = self.spec.scale
-        self._lo = lo
-        self._times = times.tolist()
-        self._bids = (bids / scale).tolist()
-        self._asks = (asks / scale).tolist()
-        at_end = source.end is not None and hi >= source.end
-        self._until = _FOREVER_MSC if at_end else (self._times[-1] if self._times else -1)
+_CHUNK = 65_536
 
 
 class Market:
@@ -137,10 +36,18 @@ class Market:
         self.clock = clock
         self.anchor_msc = anchor_msc
         self.speed = config.speed
-        self._offsets: list[tuple[int, int]] = [(-_FOREVER_MSC, config.server_offset * 1000)]
+        self.server = ServerClock(config.server_offset, config.server_zone)
         self.feeds: dict[str, Feed] = {}
+        self._bars: dict[str, BarHistory] = {}
+        self._days: dict[str, DayStats] = {}
+        blocks = Blocks()
         for spec, source, retiming in _sources(config, anchor_msc):
-            self.feeds[spec.name] = Feed(spec, source, retiming)
+            self.feeds[spec.name] = Feed(spec, source, retiming, self.server, blocks)
+
+    @property
+    def specs(self) -> dict[str, SymbolSpec]:
+        """The symbols' rules, by name."""
+        return {name: feed.spec for name, feed in self.feeds.items()}
 
     def now(self) -> int:
         """UTC, ms since the epoch."""
@@ -156,67 +63,72 @@ class Market:
 
     def server_time(self, msc: int) -> int:
         """UTC to the server's wall clock, both in ms."""
-        offsets = self._offsets
-        if len(offsets) == 1:
-            return msc + offsets[0][1]
-        return msc + next(offset for start, offset in reversed(offsets) if start <= msc)
+        return self.server.server_time(msc)
 
     def utc(self, server_msc: int) -> int:
         """The server's wall clock to UTC: the earliest moment where a clock set back leaves two."""
-        for place, (start, offset) in enumerate(self._offsets):
-            last = place + 1 == len(self._offsets)
-            if last or server_msc - offset < self._offsets[place + 1][0]:
-                return max(server_msc - offset, start)
-        raise AssertionError("unreachable: the last offset holds for ever")
+        return self.server.utc(server_msc)
 
     def change_offset(self, seconds: int) -> None:
         """After this millisecond the server's clock shows UTC + `seconds`."""
-        self._offsets.append((self.now() + 1, seconds * 1000))
+        self.server.change(self.now() + 1, seconds)
+
+    def day(self, symbol: str, msc: int) -> Day | None:
+        """The symbol's day of the server's clock as it is at `msc` (UTC); None before its first tick."""
+        return self._days.setdefault(symbol, DayStats()).at(self.feeds[symbol], self.server, msc)
+
+    def book(self, symbol: str, msc: int) -> depth.Book:
+        """The symbol's market book at `msc` (UTC), empty without a quote."""
+        feed = self.feeds[symbol]
+        quote = feed.quote(msc)
+        if quote is None:
+            return depth.Book((), ())
+        return depth.book(feed.spec, quote.bid, quote.ask, feed.index_after(msc) - 1)
 
     def tick_records(self, symbol: str, lo: int, hi: int) -> Records:
         """Ticks `lo` up to, not including, `hi` in the terminal's own layout, times on the server's clock."""
+        return self.feeds[symbol].records(lo, hi)
+
+    def changes(self, symbol: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
+        """Of ticks `lo` up to, not including, `hi` those that bring what `flags` ask for.
+
+        Args:
+            symbol: by name.
+            lo: the first tick.
+            hi: the one after the last.
+            flags: a bit of COPY_TICKS_INFO (bid or ask changed) or COPY_TICKS_TRADE (a trade), or both.
+            count: at most so many, the first ones.
+        """
+        wanted = (QUOTE_FLAGS if flags & c.COPY_TICKS_INFO else 0) | (TRADE_FLAGS if flags & c.COPY_TICKS_TRADE else 0)
         feed = self.feeds[symbol]
-        if hi <= lo:
-            return np.empty(0, TICKS_DTYPE)
-        packed = feed.packed(lo, hi, len(self._offsets), lambda first, end: self._pack(feed, first, end))
-        return self._pack(feed, lo, hi) if packed is None else packed
+        if wanted == QUOTE_FLAGS | TRADE_FLAGS or feed.extras(lo, lo) is None:
+            none = not wanted & QUOTE_FLAGS
+            return feed.records(lo, lo if none else hi if count is None else min(lo + count, hi))
+        parts = [np.empty(0, TICKS_DTYPE)]
+        left = hi - lo if count is None else count
+        for start in range(lo, hi, _CHUNK):
+            records = feed.records(start, min(start + _CHUNK, hi))
+            parts.append(records[records["flags"] & np.uint32(wanted) != 0][:left])
+            left -= len(parts[-1])
+            if left <= 0:
+                break
+        return np.concatenate(parts)
 
-    def _pack(self, feed: Feed, lo: int, hi: int) -> Records:
-        before = max(lo - 1, feed.source.first)
-        times, bids, asks = feed.raw(before, hi)
-        return bars.tick_records(self._server_times(times), bids, asks, feed.spec.scale, skip=lo - before)
+    def bars(self, symbol: str) -> BarHistory:
+        """The symbol's bars."""
+        found = self._bars.get(symbol)
+        if found is None:
+            feed = self.feeds[symbol]
+            by_last = feed.spec.chart_mode == c.SYMBOL_CHART_MODE_LAST
+            found = BarHistory(feed, self.server, feed.spec.scale, by_last=by_last)
+            self._bars[symbol] = found
+        return found
 
-    def bar_builder(self, symbol: str) -> "bars.Builder":
-        """Builds the symbol's bars up to now."""
+    def hand_tick(self, symbol: str, bid: float, ask: float, last: float = 0.0, volume: float = 0.0) -> None:
+        """A tick now. Takes the symbol from its source: from now on only such ticks move it."""
         feed = self.feeds[symbol]
-        return bars.Builder(
-            read=lambda lo, hi: self._server_ticks(feed, lo, hi),
-            index=lambda server_msc: feed.source.index(self.utc(server_msc)),
-            first=feed.source.first,
-            end=feed.index_after(self.now()),
-            scale=feed.spec.scale,
-        )
-
-    def hand_feed(self, symbol: str) -> HandSource:
-        """Takes the symbol from its source: from now on only a test's ticks move it."""
-        feed = self.feeds[symbol]
-        if not isinstance(feed.source, HandSource):
-            feed.replace(HandSource(feed.source, feed.index_after(self.now())))
-        source = feed.source
-        assert isinstance(source, HandSource)
-        return source
-
-    def _server_ticks(self, feed: Feed, lo: int, hi: int) -> Ticks:
-        times, bids, asks = feed.source.slice(lo, hi)
-        return self._server_times(times), bids, asks
-
-    def _server_times(self, times: Ints) -> Ints:
-        if len(self._offsets) == 1:
-            return times + self._offsets[0][1]
-        starts = np.array([start for start, _ in self._offsets], np.int64)
-        offsets = np.array([offset for _, offset in self._offsets], np.int64)
-        shifted: Ints = times + offsets[np.searchsorted(starts, times, "right") - 1]
-        return shifted
+        scale = feed.spec.scale
+        feed.push(self.now(), round(bid * scale), round(ask * scale), round(last * scale), volume)
 
 
 def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Source, Retiming]]:
@@ -233,26 +145,38 @@ def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Sou
     }
     for name, recording in recordings.items():
         if name not in specs:
-            _, bids, asks = recording.ticks
-            scale = 10**recording.digits
-            spread = max(1, int(np.median(asks - bids)))
-            specs[name] = unlisted(
-                name.removesuffix(config.suffix), config.suffix, int(bids[0]) / scale, recording.digits, spread
-            )
-    for spec in specs.values():
-        retiming = _retiming(config, anchor, config.speed, weekend=spec.weekend)
+            specs[name] = _spec_of(name.removesuffix(config.suffix), config.suffix, recording)
+    # Sessions follow the clock as it was foreseen, whatever a fault makes it show.
+    server = ServerClock(config.server_offset, config.server_zone)
+    for spec in broker.apply(specs.values(), config.broker, config.suffix).values():
+        week = spec.sessions if config.real_sessions else AROUND_THE_CLOCK
+        retiming = Retiming(anchor, config.speed, week, server)
         found = recordings.get(spec.name)
         if found is not None:
-            yield spec, RecordedSource(found.ticks, retiming, loop=config.loop), retiming
+            # Bars of a file are whole minutes of the clock, so that the terminal's bars are the file's.
+            late = server.server_time(anchor) % MINUTE_MSC if config.speed == Fraction(1) else 0
+            yield spec, _recorded(found, retiming, late, loop=config.loop), retiming
         else:
             plain = msgspec.structs.replace(spec, name=spec.name.removesuffix(config.suffix))
-            yield spec, WalkSource(plain, config.seed, retiming), retiming
+            yield spec, WalkSource(plain, config.seed, retiming, lively=config.real_sessions), retiming
+
+
+def _recorded(recording: tickfile.Recording, retiming: Retiming, late: int, *, loop: bool) -> RecordedSource:
+    """`late`: how far into its minute the market begins, ms."""
+    past = recording.past
+    return RecordedSource(
+        recording.ticks, retiming, loop=loop, extra=recording.extra, early=late if recording.of_bars else 0,
+        past=None if past is None else (past[0] - late, past[1], past[2]), past_extra=recording.past_extra,
+    )  # fmt: skip
+
+
+def _spec_of(name: str, suffix: str, recording: tickfile.Recording) -> SymbolSpec:
+    _, bids, asks = recording.ticks
+    price = int(bids[0]) / 10**recording.digits
+    spread = max(1, int(np.median(asks - bids)))
+    traded = recording.extra is not None and bool(recording.extra.traded.any())
+    return unlisted(name, suffix, price, recording.digits, spread, traded=traded)
 
 
 def _known_digits(specs: Mapping[str, SymbolSpec], name: str) -> int | None:
     return specs[name].digits if name in specs else None
-
-
-def _retiming(config: PaperConfig, anchor: int, speed: Fraction, *, weekend: bool) -> Retiming:
-    sessions = config.real_sessions and not weekend
-    return Retiming(anchor, speed, sessions=sessions, server_offset=config.server_offset)

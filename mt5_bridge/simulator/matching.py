@@ -5,15 +5,20 @@ Longs open at the ask and close on the bid, shorts the reverse (MetaTrader 5 hel
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.records import Order, Position
-from mt5_bridge.simulator.sources import Ints
+
+Ints: TypeAlias = NDArray[np.int64]
 
 _NEVER = 1 << 60
+_MARKET = frozenset({c.ORDER_TYPE_BUY, c.ORDER_TYPE_SELL})
+_STOPS = frozenset({c.ORDER_TYPE_BUY_STOP, c.ORDER_TYPE_SELL_STOP})
 
 
 class Cause(Enum):
@@ -42,6 +47,9 @@ class Levels(msgspec.Struct):
     def watch_order(self, order: Order, scale: int) -> None:
         """Adds the order's trigger."""
         price = order.price_open
+        if order.type in _MARKET or (order.state == c.ORDER_STATE_PARTIAL and order.type in _STOPS):
+            self.bid_high = 0  # what is left of an order that takes any price tries at every tick
+            return
         match order.type:
             case c.ORDER_TYPE_BUY_LIMIT:
                 self._ask(below=price, above=0, scale=scale)
@@ -95,7 +103,9 @@ def position_due(position: Position, bid: float, ask: float) -> Cause | None:
 
 
 def order_due(order: Order, bid: float, ask: float) -> bool:
-    """Whether a pending order triggers at these prices."""
+    """Whether a waiting order triggers at these prices, or what is left of one tries again."""
+    if order.type in _MARKET or (order.state == c.ORDER_STATE_PARTIAL and order.type in _STOPS):
+        return True
     match order.type:
         case c.ORDER_TYPE_BUY_LIMIT:
             return ask <= order.price_open

@@ -20,9 +20,11 @@ STOP_TYPES = frozenset({c.ORDER_TYPE_BUY_STOP, c.ORDER_TYPE_SELL_STOP})
 STOP_LIMIT_TYPES = frozenset({c.ORDER_TYPE_BUY_STOP_LIMIT, c.ORDER_TYPE_SELL_STOP_LIMIT})
 PENDING_TYPES = LIMIT_TYPES | STOP_TYPES | STOP_LIMIT_TYPES
 
-ORDER_LIMIT, ORDER_STOP, ORDER_STOP_LIMIT = 2, 4, 8
+ORDER_MARKET, ORDER_LIMIT, ORDER_STOP, ORDER_STOP_LIMIT, ORDER_SL, ORDER_TP, ORDER_CLOSEBY = 1, 2, 4, 8, 16, 32, 64
 """SYMBOL_ORDER_* bits: absent from the official package, values from the MQL5 documentation."""
 
+_PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
+"""Executions at a price the trader names."""
 _DAY = 86_400
 _ALIGNED = 1e-6
 
@@ -59,7 +61,7 @@ def volume(spec: SymbolSpec, lots: float) -> int:
 
 def filling(spec: SymbolSpec, mode: int) -> int:
     """Of a market order: by the symbol's bits, but for instant and request execution, which take all but BOC."""
-    if spec.execution in (c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST):
+    if spec.execution in _PRICED:
         allowed = mode in (c.ORDER_FILLING_FOK, c.ORDER_FILLING_IOC, c.ORDER_FILLING_RETURN)
     elif mode == c.ORDER_FILLING_RETURN:
         allowed = spec.execution == c.SYMBOL_TRADE_EXECUTION_EXCHANGE
@@ -69,12 +71,19 @@ def filling(spec: SymbolSpec, mode: int) -> int:
     return OK if allowed else c.TRADE_RETCODE_INVALID_FILL
 
 
-def pending_filling(spec: SymbolSpec, mode: int) -> int:
-    """Pendings use RETURN; brokers take FOK and IOC all the same, BOC only with its bit."""
+def pending_filling(spec: SymbolSpec, kind: int, mode: int) -> int:
+    """Pendings use RETURN; brokers take FOK and IOC all the same, BOC only of limits and stop-limits, with its bit."""
     if mode == c.ORDER_FILLING_BOC:
-        return OK if spec.filling_bits & FILLING_BOC else c.TRADE_RETCODE_INVALID_FILL
+        book = spec.filling_bits & FILLING_BOC and kind in LIMIT_TYPES | STOP_LIMIT_TYPES
+        return OK if book else c.TRADE_RETCODE_INVALID_FILL
     known = mode in (c.ORDER_FILLING_FOK, c.ORDER_FILLING_IOC, c.ORDER_FILLING_RETURN)
     return OK if known else c.TRADE_RETCODE_INVALID_FILL
+
+
+def trading(spec: SymbolSpec) -> int:
+    """Whether the symbol takes requests at all."""
+    disabled = spec.trade_mode == c.SYMBOL_TRADE_MODE_DISABLED or spec.calc_mode == c.SYMBOL_CALC_MODE_SERV_COLLATERAL
+    return c.TRADE_RETCODE_TRADE_DISABLED if disabled else OK
 
 
 def trade_mode(spec: SymbolSpec, order_type: int) -> int:
@@ -96,7 +105,7 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
     """Instant and request execution hold the trader to a price within `deviation`; market execution takes none."""
     if not math.isfinite(request.price) or request.price < 0:
         return c.TRADE_RETCODE_INVALID_PRICE
-    if spec.execution not in (c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST):
+    if spec.execution not in _PRICED:
         return OK
     if request.price == 0:
         return c.TRADE_RETCODE_INVALID_PRICE
@@ -105,8 +114,29 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
     return OK if within else c.TRADE_RETCODE_REQUOTE
 
 
+def worst_price(spec: SymbolSpec, request: Request) -> float | None:
+    """The worst price a market order takes; None: any."""
+    if spec.execution not in _PRICED:
+        return None
+    slack = request.deviation * spec.point
+    return request.price + slack if is_buy(request.type) else request.price - slack
+
+
+def beyond(spec: SymbolSpec, price: float, limit: float, *, buying: bool) -> bool:
+    """Whether a price is worse than the limit."""
+    return (price - limit if buying else limit - price) > spec.point * _ALIGNED
+
+
+def on_tick(spec: SymbolSpec, price: float) -> bool:
+    """Whether a price is on the symbol's step, where that is more than a point; finer digits are rounded away."""
+    if not spec.tick_size:
+        return True
+    steps = price / spec.tick_size
+    return abs(steps - round(steps)) < _ALIGNED
+
+
 def stops(spec: SymbolSpec, buy: bool, sl: float, tp: float, low: float, high: float) -> int:
-    """A stop and a target against the price they are measured from.
+    """A stop and a target against the price they are measured from, which the symbol must allow.
 
     Args:
         spec: the symbol.
@@ -118,6 +148,14 @@ def stops(spec: SymbolSpec, buy: bool, sl: float, tp: float, low: float, high: f
     """
     if not (math.isfinite(sl) and math.isfinite(tp)) or sl < 0 or tp < 0:
         return c.TRADE_RETCODE_INVALID_STOPS
+    if not (on_tick(spec, sl) and on_tick(spec, tp)):
+        return c.TRADE_RETCODE_INVALID_STOPS
+    if (sl and not spec.order_mode & ORDER_SL) or (tp and not spec.order_mode & ORDER_TP):
+        return c.TRADE_RETCODE_INVALID_STOPS
+    return _stops_apart(spec, buy, sl, tp, low, high)
+
+
+def _stops_apart(spec: SymbolSpec, buy: bool, sl: float, tp: float, low: float, high: float) -> int:
     level = spec.stops_level * spec.point - spec.point * _ALIGNED
     if buy:
         wrong = (sl and low - sl < level) or (tp and tp - low < level)
@@ -129,9 +167,21 @@ def stops(spec: SymbolSpec, buy: bool, sl: float, tp: float, low: float, high: f
 
 
 def pending_price(spec: SymbolSpec, kind: int, price: float, stoplimit: float, bid: float, ask: float) -> int:
-    """A pending must wait on its own side of the market, at least the stops level away."""
+    """A pending must wait on its own side of the market, at least the stops level away.
+
+    Under exchange execution a limit may be placed at any price: it fills at once, at that price or better (MetaTrader 5
+    help, "Basic Principles", section "Types of Orders").
+    """
     if not math.isfinite(price) or price <= 0 or not math.isfinite(stoplimit) or stoplimit < 0:
         return c.TRADE_RETCODE_INVALID_PRICE
+    if not (on_tick(spec, price) and on_tick(spec, stoplimit)):
+        return c.TRADE_RETCODE_INVALID_PRICE
+    if kind in LIMIT_TYPES and spec.execution == c.SYMBOL_TRADE_EXECUTION_EXCHANGE:
+        return OK
+    return _pending_apart(spec, kind, price, stoplimit, bid, ask)
+
+
+def _pending_apart(spec: SymbolSpec, kind: int, price: float, stoplimit: float, bid: float, ask: float) -> int:
     buy = is_buy(kind)
     inward = ask - price if buy else price - bid
     outward = price - ask if buy else bid - price
@@ -198,8 +248,10 @@ def closing(position: Position | None, request: Request, mode: MarginMode) -> in
     return c.TRADE_RETCODE_INVALID_CLOSE_VOLUME if request.volume > position.volume + _ALIGNED else OK
 
 
-def close_by(position: Position | None, other: Position | None, mode: MarginMode) -> int:
-    """Two open, opposite positions of one symbol, on a hedging account."""
+def close_by(spec: SymbolSpec, position: Position | None, other: Position | None, mode: MarginMode) -> int:
+    """Two open, opposite positions of one symbol that allows it, on a hedging account."""
+    if not spec.order_mode & ORDER_CLOSEBY:
+        return c.TRADE_RETCODE_INVALID_ORDER
     if position is None or other is None:
         return c.TRADE_RETCODE_POSITION_CLOSED
     if mode is not MarginMode.HEDGING or position is other:
@@ -211,6 +263,12 @@ def close_by(position: Position | None, other: Position | None, mode: MarginMode
 def order_distance(order: Order, bid: float, ask: float) -> float:
     """How far a pending is from its trigger, in price."""
     return abs(order.price_open - (ask if is_buy(order.type) else bid))
+
+
+def stop_distance(position: Position, bid: float, ask: float) -> float:
+    """How far the market is from a position's stop or target, whichever is nearer, in price."""
+    now = bid if position.type == c.POSITION_TYPE_BUY else ask
+    return min((abs(now - level) for level in (position.sl, position.tp) if level), default=math.inf)
 
 
 COMMENTS = {

@@ -5,26 +5,46 @@ number, so that two processes, or one before and after a restart, see the same m
 """
 
 from bisect import bisect_left
-from fractions import Fraction
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mt5_bridge.simulator.catalogue import SymbolSpec
+from mt5_bridge.simulator.sessions import Retiming
 
 Ints: TypeAlias = NDArray[np.int64]
 Ticks: TypeAlias = tuple[Ints, Ints, Ints]
 """Times (UTC, ms since the epoch, never falling), bids and asks (in points)."""
 
-DAY_MSC = 86_400_000
-WEEK_MSC = 7 * DAY_MSC
-OPEN_MSC = 5 * DAY_MSC
-MONDAY_MSC = 4 * DAY_MSC
-"""A Monday's first midnight: 1970-01-05."""
 
-WALK_HISTORY_MSC = 2 * DAY_MSC
-"""How much of a walk's past the terminal holds when a market is first opened."""
+class Extra(NamedTuple):
+    """What ticks may hold beside a quote, one value each.
+
+    `lasts` and `volumes` are price (in points) and volume (in lots) of the newest trade, 0 before the first; `traded`
+    says where one came; `weights` how many ticks each stands for in a bar, as those made from bars do.
+    """
+
+    lasts: Ints
+    volumes: NDArray[np.float64]
+    traded: NDArray[np.bool_]
+    weights: Ints
+
+    def part(self, lo: int, hi: int) -> "Extra":
+        """Rows `lo` up to, not including, `hi`."""
+        return Extra._make(column[lo:hi] for column in self)
+
+    def rows(self, places: Ints) -> "Extra":
+        """The rows at `places`."""
+        return Extra._make(column[places] for column in self)
+
+    def join(self, other: "Extra") -> "Extra":
+        """These rows, then the other's."""
+        return Extra._make(np.concatenate(pair) for pair in zip(self, other, strict=True))
+
+    @classmethod
+    def plain(cls, count: int) -> "Extra":
+        """Of ticks that are quotes and nothing else."""
+        return cls(np.zeros(count, np.int64), np.zeros(count), np.zeros(count, np.bool_), np.ones(count, np.int64))
 
 
 class Source(Protocol):
@@ -41,46 +61,28 @@ class Source(Protocol):
         """Ticks `lo` up to, not including, `hi`."""
         ...
 
-
-class Retiming:
-    """Market time to the clock and back: `speed` market milliseconds pass in one of the clock, from `anchor` on.
-
-    With sessions, market time stands still from Friday's last midnight to Monday's first, on the server's wall clock:
-    no tick is lost to a weekend, and ticks keep their numbers.
-    """
-
-    def __init__(self, anchor_msc: int, speed: Fraction, *, sessions: bool = False, server_offset: int = 0) -> None:
-        self._week_start = MONDAY_MSC - server_offset * 1000 if sessions else None
-        self._up, self._down = speed.numerator, speed.denominator
-        self._anchor = self._open(anchor_msc)
-
-    def to_market(self, msc: int) -> int:
-        """The first market millisecond that falls at or after `msc`."""
-        return -((self._anchor - self._open(msc)) * self._up // self._down)
-
-    def to_clock(self, market: Ints) -> Ints:
-        times: Ints = self._anchor + market * self._down // self._up
-        if self._week_start is not None:
-            weeks, rest = np.divmod(times, OPEN_MSC)
-            times = weeks * WEEK_MSC + rest + self._week_start
-        return times
-
-    def is_open(self, msc: int) -> bool:
-        """Whether the market trades at `msc`."""
-        return self._week_start is None or (msc - self._week_start) % WEEK_MSC < OPEN_MSC
-
-    def _open(self, msc: int) -> int:
-        """Open milliseconds up to `msc`; without sessions simply `msc`."""
-        if self._week_start is None:
-            return msc
-        weeks, rest = divmod(msc - self._week_start, WEEK_MSC)
-        return weeks * OPEN_MSC + min(rest, OPEN_MSC)
+    def extras(self, lo: int, hi: int) -> Extra | None:
+        """What the same ticks hold beside quotes; None where that is nothing."""
+        ...
 
 
 class RecordedSource:
-    """A tick file, retimed; looped with time going on, or silent after its end."""
+    """A tick file, retimed; looped with time going on, or silent after its end.
 
-    def __init__(self, ticks: Ticks, retiming: Retiming, *, loop: bool) -> None:
+    Args:
+        ticks: the file's.
+        retiming: market time to the clock.
+        loop: begin again after the last tick.
+        extra: what the ticks hold beside quotes.
+        past: ticks from before the first, their times counted back from it (so all below 0).
+        past_extra: what those hold beside quotes.
+        early: by how much the first tick falls before the market's start, ms of market time.
+    """
+
+    def __init__(
+        self, ticks: Ticks, retiming: Retiming, *, loop: bool, extra: Extra | None = None,
+        past: Ticks | None = None, past_extra: Extra | None = None, early: int = 0,
+    ) -> None:  # fmt: skip
         times, self._bids, self._asks = ticks
         if not len(times):
             raise ValueError("a tick file without ticks")
@@ -90,83 +92,56 @@ class RecordedSource:
         # The pause between the last tick and the first of the next round is an ordinary one.
         self._period = length + max(1, length // max(1, self._count - 1))
         self._retiming = retiming
-        self.first = 0
+        self._early = early
+        self._extra = extra
+        self._past = past
+        self._past_extra = past_extra
+        self.first = 0 if past is None else -len(past[0])
         self.end = None if loop else self._count
 
     def index(self, msc: int) -> int:
-        market = self._retiming.to_market(msc)
+        market = self._retiming.to_market(msc) + self._early
         if market <= 0:
-            return 0
+            if self._past is None:
+                return 0
+            return self.first + int(np.searchsorted(self._past[0], market, "left"))
         rounds, rest = divmod(market, self._period)
         number = rounds * self._count + int(np.searchsorted(self._offsets, rest, "left"))
         return number if self.end is None else min(number, self.end)
 
     def slice(self, lo: int, hi: int) -> Ticks:
+        found = self._rounds(max(lo, 0), max(hi, 0))
+        if lo >= 0 or self._past is None:
+            return found
+        before, bids, asks = (column[lo - self.first : min(hi, 0) - self.first] for column in self._past)
+        old = self._retiming.to_clock(before), bids, asks
+        if hi <= 0:
+            return old
+        times, bids, asks = (np.concatenate(pair) for pair in zip(old, found, strict=True))
+        return times, bids, asks
+
+    def _rounds(self, lo: int, hi: int) -> Ticks:
+        """Ticks from 0 on, which repeat."""
+        turn, place = divmod(lo, self._count)
+        stop = place + hi - lo
+        if stop <= self._count:
+            market = self._offsets[place:stop] + (turn * self._period - self._early)
+            return self._retiming.to_clock(market), self._bids[place:stop], self._asks[place:stop]
         rounds, places = np.divmod(np.arange(lo, hi, dtype=np.int64), self._count)
-        times = self._retiming.to_clock(rounds * self._period + self._offsets[places])
+        times = self._retiming.to_clock(rounds * self._period + self._offsets[places] - self._early)
         return times, self._bids[places], self._asks[places]
 
-
-class WalkSource:
-    """A price that wanders for ever around a base price: fractal noise of the seed, the symbol and the market's time.
-
-    Octaves of smooth noise, each four times as long as the one before and, as in a random walk, twice as high: from
-    four seconds to half a year. Only + - * / and integers, so that every platform gets the same bits.
-    """
-
-    end: int | None = None
-    _OCTAVES = 12
-    _SHORTEST_MSC = 4_000
-    _AMPLITUDE = 4e-5
-
-    def __init__(self, spec: SymbolSpec, seed: int, retiming: Retiming) -> None:
-        self._slot = spec.slot_ms
-        self._base = spec.base_price * spec.scale
-        self._height = self._base * self._AMPLITUDE * spec.volatility
-        self._spread = spec.spread
-        self._retiming = retiming
-        self._key = _key(f"{seed}/{spec.name}")
-        self.first = -(WALK_HISTORY_MSC // self._slot)
-
-    def index(self, msc: int) -> int:
-        market = self._retiming.to_market(msc)
-        number = market // self._slot
-        if int(self._market_times(np.array([number], np.int64))[0]) < market:
-            number += 1
-        return max(number, self.first)
-
-    def slice(self, lo: int, hi: int) -> Ticks:
-        numbers = np.arange(lo, hi, dtype=np.int64)
-        market = self._market_times(numbers)
-        noise = _hash(numbers, self._key + np.uint64(1))
-        wander = (noise - 0.5) * 0.6
-        for octave in range(self._OCTAVES):
-            wander += self._octave(market, octave)
-        bids: Ints = np.rint(self._base + self._height * wander).astype(np.int64)
-        np.maximum(bids, 1, out=bids)
-        width = 0.75 + 0.75 * _hash(numbers // 5, self._key + np.uint64(2))
-        spreads = np.maximum(np.rint(self._spread * width).astype(np.int64), 1)
-        return self._retiming.to_clock(market), bids, bids + spreads
-
-    def _market_times(self, numbers: Ints) -> Ints:
-        shift = (_hash(numbers, self._key) * self._slot).astype(np.int64)
-        times: Ints = numbers * self._slot + shift
-        return times
-
-    def _octave(self, market: Ints, octave: int) -> NDArray[np.float64]:
-        if not len(market):
-            return np.zeros(0)
-        period = self._SHORTEST_MSC << (2 * octave)
-        cells, inside = np.divmod(market, period)
-        lowest = int(cells[0])
-        lattice = _hash(np.arange(lowest, int(cells[-1]) + 2, dtype=np.int64), self._key + np.uint64(16 + octave))
-        lattice = (lattice - 0.5) * float(1 << octave)
-        at = cells - lowest
-        part = inside / period
-        part *= part * (3.0 - 2.0 * part)
-        left = lattice[at]
-        smooth: NDArray[np.float64] = left + (lattice[at + 1] - left) * part
-        return smooth
+    def extras(self, lo: int, hi: int) -> Extra | None:
+        if self._extra is None and self._past_extra is None:
+            return None
+        places = np.arange(max(lo, 0), max(hi, 0), dtype=np.int64) % self._count
+        found = Extra.plain(len(places)) if self._extra is None else self._extra.rows(places)
+        if lo >= 0:
+            return found
+        old = Extra.plain(min(hi, 0) - lo)
+        if self._past_extra is not None:
+            old = self._past_extra.part(lo - self.first, min(hi, 0) - self.first)
+        return old.join(found)
 
 
 class HandSource:
@@ -179,12 +154,20 @@ class HandSource:
         self._cut = cut
         self._rows: list[tuple[int, int, int]] = []
         self._times: list[int] = []
+        self._trades: list[tuple[int, float, bool]] = []
+        self._traded = False
         self.first = base.first
         self.end = cut
 
-    def append(self, msc: int, bid: int, ask: int) -> None:
+    def append(self, msc: int, bid: int, ask: int, last: int = 0, volume: float = 0.0) -> None:
+        """A tick after all others. `last` 0: no trade, what the one before showed stays."""
         self._rows.append((msc, bid, ask))
         self._times.append(msc)
+        traded = last > 0
+        if not traded and self._trades:
+            last, volume, _ = self._trades[-1]
+        self._traded = self._traded or traded
+        self._trades.append((last, volume, traded))
         self.end = self._cut + len(self._rows)
 
     def index(self, msc: int) -> int:
@@ -202,22 +185,18 @@ class HandSource:
         times, bids, asks = (np.concatenate((a, new[:, i])) for i, a in enumerate(old))
         return times, bids, asks
 
-
-def _key(text: str) -> np.uint64:
-    """FNV-1a: Python's own hash of a text differs from run to run."""
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return np.uint64(value & 0x7FFFFFFFFFFFFFFF)
-
-
-def _hash(numbers: Ints, key: np.uint64) -> NDArray[np.float64]:
-    """SplitMix64 of each number, as a float from 0 to 1."""
-    x = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key * np.uint64(1)
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    part: NDArray[np.float64] = (x >> np.uint64(11)).astype(np.float64) * (1.0 / (1 << 53))
-    return part
+    def extras(self, lo: int, hi: int) -> Extra | None:
+        stop = min(hi, self._cut)
+        old = self._base.extras(lo, stop) if lo < self._cut else None
+        if old is None and not self._traded:
+            return None
+        trades = self._trades[max(lo - self._cut, 0) : max(hi - self._cut, 0)]
+        new = Extra(
+            np.array([last for last, _, _ in trades], np.int64),
+            np.array([volume for _, volume, _ in trades], np.float64),
+            np.array([traded for _, _, traded in trades], np.bool_),
+            np.ones(len(trades), np.int64),
+        )
+        if lo >= self._cut:
+            return new
+        return (old or Extra.plain(stop - lo)).join(new)

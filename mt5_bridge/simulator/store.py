@@ -163,8 +163,9 @@ class Store:
     def load(self, ledger: Ledger) -> int:
         """Fills the ledger; returns up to when the market's ticks are accounted for (UTC, ms)."""
         db = self._db
-        balance, next_ticket, processed_msc = (self.get("books") or f"0 {FIRST_TICKET} 0").split()
+        balance, next_ticket, processed_msc, *credit = (self.get("books") or f"0 {FIRST_TICKET} 0").split()
         ledger.balance, ledger.next_ticket = Decimal(balance), int(next_ticket)
+        ledger.credit = Decimal(credit[0]) if credit else Decimal(0)
         rows = db.execute(_SELECT["positions"] + " ORDER BY ticket")
         ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for row in rows:
@@ -190,7 +191,7 @@ class Store:
                         db.execute(_INSERT[table], _row(record))
             db.executemany(_INSERT["history"], map(_row, change.history))
             db.executemany(_INSERT["deals"], map(_row, change.deals))
-            books = f"{ledger.balance} {ledger.next_ticket} {processed_msc}"
+            books = f"{ledger.balance} {ledger.next_ticket} {processed_msc} {ledger.credit}"
             db.execute("INSERT OR REPLACE INTO meta VALUES ('books', ?)", (books,))
         except BaseException:
             db.execute("ROLLBACK")

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator import secret
 from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.broker import Broker
 from mt5_bridge.simulator.clock import Clock, ManualClock, SystemClock
 from mt5_bridge.simulator.config import PaperConfig, parse
 from mt5_bridge.simulator.dealer import Dealer, UnknownSymbolError
@@ -18,6 +21,7 @@ from mt5_bridge.simulator.faults import FaultInjector
 from mt5_bridge.simulator.late import LateOrders
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.store import PaperStateError, Store, account_file, market_anchor
+from mt5_bridge.simulator.watch import MarketWatch
 
 NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
 AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
@@ -38,12 +42,16 @@ class TerminalError(Exception):
 class Session:
     """One account, logged in: its books and the server that works on them."""
 
-    def __init__(self, login: int, server: str, market: Market, account: Account) -> None:
+    def __init__(
+        self, login: int, server: str, market: Market, account: Account, *, seed: int = 0, investor: bool = False
+    ) -> None:
         self.login = login
         self.server = server
         self.account = account
-        self.engine = Engine(market, account)
-        self.dealer = Dealer(market, account, self.engine)
+        self.investor = investor
+        """Logged in with the password that only lets one look."""
+        self.engine = Engine(market, account, seed)
+        self.dealer = Dealer(market, account, self.engine, seed)
         self.late = LateOrders(account.store)
 
     def work_off(self, now: int) -> None:
@@ -74,7 +82,7 @@ class Terminal:
         self.autotrading = True
         """The toolbar's AutoTrading button."""
         self.faults = FaultInjector(config.seed)
-        self.selected: dict[str, None] = {}
+        self.watch = MarketWatch(config.currency, lambda: self.market.specs, self._in_use)
         self.updates = 0
         """How often it has updated itself since it was first started."""
         self._market: Market | None = None
@@ -206,9 +214,10 @@ class Terminal:
         return session, now
 
     def is_selected(self, symbol: str) -> bool:
-        """In the market watch: by choice, or because something of it is open."""
-        if symbol in self.selected:
-            return True
+        """In Market Watch, seen or unseen: it has prices."""
+        return symbol in self.watch
+
+    def _in_use(self, symbol: str) -> bool:
         if self._session is None:
             return False
         ledger = self._session.account.ledger
@@ -228,16 +237,23 @@ class Terminal:
         folder = self._folder() if kept else None
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
         store = self._store(path if folder else None, path)
+        investor = False
         try:
             if store.is_new:
                 self._found(store, login, password or "")
             else:
-                _admit(store, password)
-            account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+                investor = _admit(store, password)
+            account = self._account(store)
         except BaseException:
             store.release()
             raise
-        return Session(login, server, market, account)
+        return Session(login, server, market, account, seed=config.seed, investor=investor)
+
+    def _account(self, store: Store) -> Account:
+        config = self.config
+        return Account(
+            self.market, store, config.margin_mode, config.currency, config.leverage, config.broker.account
+        )  # fmt: skip
 
     def _store(self, path: Path | None, name: Path) -> Store:
         """The account's file; without one, a store that lives as long as the terminal.
@@ -253,20 +269,31 @@ class Terminal:
     def _found(self, store: Store, login: int, password: str) -> None:
         """Opens a new account: its first deal is the deposit."""
         config, market = self.config, self.market
-        account = Account(market, store, config.margin_mode, config.currency, config.leverage)
+        account = self._account(store)
         now = market.now()
         account.ledger.deposit(config.balance, market.server_time(now))
         account.commit(now)
-        store.put((("password", secret.seal(password)), ("login", str(login))))
+        investor = config.broker.account.investor_password
+        sealed = [("investor", secret.seal(investor))] if investor else []
+        store.put((*sealed, ("password", secret.seal(password)), ("login", str(login))))
 
 
-def _admit(store: Store, password: str | None) -> None:
-    if password is not None and not secret.matches(password, store.get("password") or ""):
+def _admit(store: Store, password: str | None) -> bool:
+    """Whether it is the investor, who may only look."""
+    if password is None or secret.matches(password, store.get("password") or ""):
+        return False
+    if not secret.matches(password, store.get("investor") or ""):
         raise TerminalError(*AUTH_FAILED)
+    return True
 
 
-def make(settings: Mapping[str, str], clock: str | Clock = "system") -> Terminal:
+def make(settings: Mapping[str, str], clock: str | Clock = "system", broker: Broker | None = None) -> Terminal:
     """Builds a terminal from settings by name.
+
+    Args:
+        settings: as people write them.
+        clock: what the market's time is.
+        broker: rules in place of a file's.
 
     Raises:
         SettingsError: a setting is wrong.
@@ -276,7 +303,8 @@ def make(settings: Mapping[str, str], clock: str | Clock = "system") -> Terminal
         if clock not in ("system", "manual"):
             raise ValueError(f'clock is "system" or "manual", not {clock!r}')
         clock = ManualClock() if clock == "manual" else SystemClock()
-    return Terminal(parse(settings), clock)
+    config = parse(settings)
+    return Terminal(config if broker is None else msgspec.structs.replace(config, broker=broker), clock)
 
 
 MARGIN_MODES = {

@@ -548,8 +548,11 @@ class MT5SessionManager:
 
 
 def _clock_for(config: TerminalConfig) -> BrokerClock:
-    """The paper terminal's offset is a setting, so its first tick need not wait for two more to tell the time."""
+    """The paper terminal's clock is a setting, so its first tick need not wait for two more to tell the time."""
     if config.backend != "paper" or config.server_timezone is not None:
         return BrokerClock(timezone=config.server_timezone)
+    zone = config.settings.get("PAPER_SERVER_TIMEZONE")
+    if zone:
+        return BrokerClock(timezone=zone)
     text = config.settings.get("PAPER_SERVER_OFFSET") or PAPER_OFFSET_S
     return BrokerClock(offset_ms=round(float(text) * 1000))

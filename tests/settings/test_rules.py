@@ -46,6 +46,7 @@ def names_at_fault(folder: Path, env: dict[str, str]) -> list[str]:
         ({**SASL, **CREDENTIALS, "REDPANDA_SSL_CA_FILE": "none.pem"}, "REDPANDA_SSL_CA_FILE"),
         ({"PAPER_TICKS": "none.csv"}, "PAPER_TICKS"),
         ({"PAPER_FAULTS": "none.json"}, "PAPER_FAULTS"),
+        ({"PAPER_SYMBOLS": "none.toml"}, "PAPER_SYMBOLS"),
     ],
 )
 def test_contradictions_on_paper(tmp_path: Path, env: dict[str, str], name: str) -> None:

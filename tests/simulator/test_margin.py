@@ -8,6 +8,7 @@ import pytest
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator import margin
 from mt5_bridge.simulator.catalogue import SymbolSpec, catalogue
+from mt5_bridge.simulator.conversion import Converter
 
 SPECS = catalogue()
 EURUSD = SPECS["EURUSD"]
@@ -46,7 +47,7 @@ def test_money_rounds_half_up_to_the_currency() -> None:
 
 def test_conversion_takes_the_side_that_is_traded() -> None:
     prices = {"EURUSD": (1.1, 1.2), "USDJPY": (100.0, 101.0), "GBPUSD": (1.3, 1.4)}
-    converter = margin.Converter(SPECS, prices.get)
+    converter = Converter(SPECS, prices.get)
     assert converter.rate("USD", "USD", selling=True) == 1.0
     assert converter.rate("EUR", "USD", selling=True) == 1.1
     assert converter.rate("EUR", "USD", selling=False) == 1.2

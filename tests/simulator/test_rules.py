@@ -49,10 +49,13 @@ def test_filling(execution: int, bits: int, allowed: set[int]) -> None:
 
 
 def test_pending_filling() -> None:
-    assert [rules.pending_filling(spec(filling_bits=FILLING_IOC), mode) == OK for mode in range(5)] == [
+    limit, stop = c.ORDER_TYPE_BUY_LIMIT, c.ORDER_TYPE_BUY_STOP
+    assert [rules.pending_filling(spec(filling_bits=FILLING_IOC), limit, mode) == OK for mode in range(5)] == [
         True, True, True, False, False,
     ]  # fmt: skip
-    assert rules.pending_filling(spec(filling_bits=FILLING_BOC), c.ORDER_FILLING_BOC) == OK
+    assert rules.pending_filling(spec(filling_bits=FILLING_BOC), limit, c.ORDER_FILLING_BOC) == OK
+    refused = rules.pending_filling(spec(filling_bits=FILLING_BOC), stop, c.ORDER_FILLING_BOC)
+    assert refused == c.TRADE_RETCODE_INVALID_FILL
 
 
 @pytest.mark.parametrize(

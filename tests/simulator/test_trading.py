@@ -278,7 +278,7 @@ def test_netting_adds_reduces_and_reverses(start: Start, mode: str) -> None:
     buy(0.1, tp=1.2)
     (position,) = mt5.positions_get()
     assert (position.ticket, position.volume, position.price_open) == (first, 0.2, 1.1011)
-    assert (position.sl, position.tp) == (1.09, 1.2)
+    assert (position.sl, position.tp) == (0.0, 1.2)  # the last order's, also where it has none
     assert mt5.account_info().margin == 220.22
     sell(0.05)
     assert mt5.positions_get()[0].volume == 0.15
@@ -312,7 +312,7 @@ def test_a_stop_out_closes_what_loses_most(start: Start) -> None:
     market.tick("EURUSD", 1.0911, 1.0912)
     assert [position.ticket for position in mt5.positions_get()] == [small]
     deal = mt5.history_deals_get(position=big)[-1]
-    assert (deal.reason, deal.comment) == (mt5.DEAL_REASON_SO, "[so]")
+    assert (deal.reason, deal.comment) == (mt5.DEAL_REASON_SO, "[so 29.04%]")
     assert balance_adds_up()
 
 
@@ -335,7 +335,8 @@ def test_margin_and_profit_are_calculated_as_documented(market: MarketControl) -
     assert mt5.order_calc_margin(mt5.ORDER_TYPE_BUY, "BTCUSD", 1, 7000) == 700.0
     assert mt5.order_calc_profit(mt5.ORDER_TYPE_BUY, "USDJPY", 1.0, 100.0, 101.0) == 990.1
     assert mt5.order_calc_profit(mt5.ORDER_TYPE_SELL, "EURUSD", 1.0, 1.1, 1.2) == -10000.0
-    assert mt5.order_calc_margin(5, "EURUSD", 0.1, 1.1) is None
+    assert mt5.order_calc_margin(mt5.ORDER_TYPE_SELL_STOP, "EURUSD", 0.1, 1.1) == 0.0  # a pending reserves nothing
+    assert mt5.order_calc_margin(mt5.ORDER_TYPE_CLOSE_BY, "EURUSD", 0.1, 1.1) is None
     assert mt5.order_calc_margin(0, "EURUSD", float("nan"), 1.1) is None
     assert mt5.order_calc_profit(0, "EURUSD", 1.0, 0.0, 1.1) is None
     assert mt5.last_error()[0] == mt5.RES_E_INVALID_PARAMS
@@ -377,7 +378,8 @@ def test_the_suffix_is_part_of_every_name(start: Start) -> None:
 
 def test_the_market_book_holds_the_quote(market: MarketControl) -> None:
     assert mt5.market_book_add("EURUSD")
-    sell_side, buy_side = mt5.market_book_get("EURUSD")
+    levels = mt5.market_book_get("EURUSD")
+    sell_side, buy_side = levels[9:11]
     assert (sell_side.price, buy_side.price) == (1.1001, 1.1)
     assert mt5.market_book_release("EURUSD")
     assert mt5.market_book_get("EURUSD") is None

@@ -1,6 +1,7 @@
 """The port's contract, through real frames, against the paper terminal and the fake one."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def paper(folder: Path | None = None, **settings: str) -> MT5SessionManager:
 async def mt5(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MT5SessionManager]:
     async with paper(tmp_path) if request.param == "paper" else fake() as session:
         yield session
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kolkata"])
+async def test_a_paper_server_with_summer_time_is_read_by_its_zone(tmp_path: Path, zone: str) -> None:
+    async with paper(tmp_path, PAPER_SERVER_TIMEZONE=zone) as session:
+        assert session.clock.timezone == zone
+        await session.get_symbol("AUDUSD")
+        price = await session.get_price("AUDUSD")
+        assert abs(price.time_msc - time.time() * 1000) < 60_000
 
 
 async def test_a_host_started_ahead_is_the_one_that_is_opened(tmp_path: Path) -> None:
