@@ -72,3 +72,11 @@ history_orders_total = api.BUILTINS["history_orders_total"]
 history_orders_get = api.BUILTINS["history_orders_get"]
 history_deals_total = api.BUILTINS["history_deals_total"]
 history_deals_get = api.BUILTINS["history_deals_get"]
+
+# `from MetaTrader5 import *` gives the official names and no more. Set so that type checkers still see all others, too.
+globals()["__all__"] = [
+    *(name for name in globals() if name.isupper()),
+    *(name for name, value in globals().items() if getattr(structs, name, None) is value and isinstance(value, type)),
+    *("Buy", "Sell", "Close"),
+    *api.BUILTINS,
+]

@@ -4,90 +4,20 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from mt5_bridge.simulator import broker
+from mt5_bridge.simulator import broker, trouble
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.arguments import ArgumentError
+from mt5_bridge.simulator.arguments import ArgumentError, PendingOverflowError, without_overflow
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.clock import Clock, ManualClock
-from mt5_bridge.simulator.faults import Fault
+from mt5_bridge.simulator.faults import fault
 from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.functions import Functions
+from mt5_bridge.simulator.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
 from mt5_bridge.simulator.margin import to_money
 from mt5_bridge.simulator.market import Market
-from mt5_bridge.simulator.rules import COMMENTS
-from mt5_bridge.simulator.structs import OrderCheckResult, OrderSendResult
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
-
-_SUCCESS = (c.RES_S_OK, "Success")
-_TEXTS = {
-    c.RES_E_FAIL: "Terminal: Call failed",
-    c.RES_E_INVALID_PARAMS: "Terminal: Invalid params",
-    c.RES_E_NO_MEMORY: "Terminal: Out of memory",
-    c.RES_E_NOT_FOUND: "Terminal: Not found",
-    c.RES_E_INVALID_VERSION: (
-        "Terminal: Incompatible versions, please install the latest version of Terminal and Python module"
-    ),
-    c.RES_E_AUTH_FAILED: "Terminal: Authorization failed",
-    c.RES_E_UNSUPPORTED: "Terminal: Unsupported function",
-    c.RES_E_AUTO_TRADING_DISABLED: "Auto-Trading using Python API disabled in Terminal",
-    c.RES_E_INTERNAL_FAIL: "IPC call failed",
-    c.RES_E_INTERNAL_FAIL_SEND: "IPC send failed",
-    c.RES_E_INTERNAL_FAIL_RECEIVE: "IPC recv failed",
-    c.RES_E_INTERNAL_FAIL_INIT: "IPC initialize failed, no terminal",
-    c.RES_E_INTERNAL_FAIL_CONNECT: "No IPC connection",
-    c.RES_E_INTERNAL_FAIL_TIMEOUT: "IPC timeout",
-}
-
-
-class _Manner(NamedTuple):
-    """How a function is called and fails."""
-
-    arguments: bool = True
-    keywords: bool = False
-    failure: Any = None
-    bad_arguments: Any = None
-
-
-_FALSE = _Manner(failure=False, bad_arguments=False)
-_MANNERS: dict[str, _Manner] = {
-    "initialize": _FALSE._replace(keywords=True),
-    "login": _FALSE._replace(keywords=True),
-    "shutdown": _Manner(arguments=False),
-    "version": _Manner(arguments=False, failure=(0, 0, "")),
-    "terminal_info": _Manner(arguments=False),
-    "account_info": _Manner(arguments=False),
-    "copy_ticks_from": _Manner(),
-    "copy_ticks_range": _Manner(),
-    "copy_rates_from": _Manner(),
-    "copy_rates_from_pos": _Manner(),
-    "copy_rates_range": _Manner(),
-    "positions_total": _Manner(arguments=False),
-    "positions_get": _Manner(keywords=True),
-    "orders_total": _Manner(arguments=False),
-    "orders_get": _Manner(keywords=True),
-    "history_orders_total": _Manner(),
-    "history_orders_get": _Manner(keywords=True),
-    "history_deals_total": _Manner(),
-    "history_deals_get": _Manner(keywords=True),
-    "order_check": _Manner(keywords=True),
-    "order_send": _Manner(keywords=True),
-    "order_calc_margin": _Manner(),
-    "order_calc_profit": _Manner(),
-    "symbol_info": _Manner(),
-    "symbol_info_tick": _Manner(),
-    "symbol_select": _FALSE,
-    "symbols_total": _Manner(arguments=False),
-    "symbols_get": _Manner(keywords=True, bad_arguments=False),
-    "market_book_add": _Manner(failure=False),
-    "market_book_release": _Manner(failure=False),
-    "market_book_get": _Manner(),
-}
-_VERSION_FIRST = frozenset({"symbols_total", "symbols_get"})
-"""Without a terminal these complain of its version, not of the connection."""
-_SILENT = frozenset({"market_book_add", "market_book_release"})
-"""These fail without telling `last_error`."""
 
 
 class _State:
@@ -109,32 +39,42 @@ _state = _State()
 
 
 class Builtin:
-    """A function of the package. Like a C builtin it does not bind when a class stores it."""
+    # A function of the package. Like a C builtin it does not bind when a class stores it.
 
     __slots__ = ("__name__", "_manner")
 
-    def __init__(self, name: str, manner: _Manner) -> None:
+    def __init__(self, name: str, manner: Manner) -> None:
         self.__name__ = name
         self._manner = manner
 
     def __repr__(self) -> str:
         return f"<built-in function {self.__name__}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return builtin, (self.__name__,)
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override] # every function describes itself, as builtins do
+        return f"{self._manner.signature}\n\n{self._manner.words}"
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         name, manner = self.__name__, self._manner
         self._admit(args, kwargs)
         with _state.lock:
-            _state.last_error = _SUCCESS
+            _state.last_error = SUCCESS
             functions = _state.functions
-            work: Callable[..., Any] = getattr(functions, name)
             try:
                 if functions.terminal.faults:
-                    return _troubled(functions, name, work, args, kwargs)
+                    return trouble.perform(functions, name, args, kwargs)
+                work: Callable[..., Any] = getattr(functions, name)
                 return work(*args, **kwargs)
+            except PendingOverflowError:
+                self(*without_overflow(args), **kwargs)
+                raise self._exception_set() from None
             except ArgumentError as error:
                 _state.last_error = (c.RES_E_INVALID_PARAMS, str(error))
                 if error.system_error:
-                    raise SystemError(f"{self!r} returned a result with an exception set") from None
+                    raise self._exception_set() from None
                 return manner.bad_arguments
             except TerminalError as error:
                 _fail(name, error)
@@ -143,93 +83,32 @@ class Builtin:
                 _fail(name, TerminalError(c.RES_E_FAIL, f"Terminal: Call failed ({error})"))
                 return manner.failure
 
+    def _exception_set(self) -> SystemError:
+        return SystemError(f"{self!r} returned a result with an exception set")
+
     def _admit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """What CPython itself refuses before a builtin is reached."""
         if kwargs and not self._manner.keywords:
-            raise TypeError(f"MetaTrader5.{self.__name__}() takes no keyword arguments")
+            owner = "" if self._manner.arguments else "MetaTrader5._core."
+            raise TypeError(f"{owner}{self.__name__}() takes no keyword arguments")
         if args and not self._manner.arguments:
-            raise TypeError(f"MetaTrader5.{self.__name__}() takes no arguments ({len(args)} given)")
+            raise TypeError(f"MetaTrader5._core.{self.__name__}() takes no arguments ({len(args)} given)")
 
 
 def _fail(name: str, error: TerminalError) -> None:
     code, text = error.code, error.text
-    if name in _VERSION_FIRST and code == c.RES_E_INTERNAL_FAIL_CONNECT:
+    if name in VERSION_FIRST and code == c.RES_E_INTERNAL_FAIL_CONNECT:
         code = c.RES_E_INVALID_VERSION
-        text = _TEXTS[code]
-    if name not in _SILENT:
+        text = TEXTS[code]
+    if name not in SILENT:
         _state.last_error = (code, text)
 
 
-def _troubled(
-    functions: Functions, name: str, work: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """A call on which faults may strike."""
-    terminal = functions.terminal
-    hits = terminal.faults.strike(name)
-    for fault in hits:
-        _before(terminal, fault)
-    answer = next((fault for fault in hits if fault.kind == "retcode"), None)
-    if answer is not None and name in ("order_send", "order_check"):
-        result = _false_answer(functions, name, answer, args, kwargs)
-    else:
-        result = work(*args, **kwargs)
-    for fault in hits:
-        _after(terminal, fault)
-    return result
-
-
-def _before(terminal: Terminal, fault: Fault) -> None:
-    faults = terminal.faults
-    match fault.kind:
-        case "delay" if fault.when == "before":
-            faults.wait(fault.seconds)
-        case "hang" if fault.when == "before":
-            faults.hang()
-        case "crash" if fault.when == "before":
-            faults.die()
-        case "none":
-            raise TerminalError(fault.code, fault.text or _TEXTS.get(fault.code, "Terminal: Call failed"))
-        case "autotrading_off" | "autotrading_on":
-            terminal.autotrading = fault.kind == "autotrading_on"
-        case "account_swap":
-            terminal.shown_login = fault.login or None
-        case "clock_offset":
-            terminal.market.change_offset(round(fault.seconds))
-        case _:
-            pass
-
-
-def _after(terminal: Terminal, fault: Fault) -> None:
-    faults = terminal.faults
-    match fault.kind:
-        case "delay" if fault.when == "after":
-            faults.wait(fault.seconds)
-        case "hang" if fault.when == "after":
-            faults.hang()
-        case "crash" if fault.when == "after":
-            faults.die()
-        case "executed_then_none":
-            raise TerminalError(fault.code, fault.text or _TEXTS.get(fault.code, "Terminal: Call failed"))
-        case _:
-            pass
-
-
-def _false_answer(
-    functions: Functions, name: str, fault: Fault, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> OrderSendResult | OrderCheckResult:
-    if fault.execute or name == "order_check":
-        real = getattr(functions, name)(*args, **kwargs)
-        request = real.request
-    else:
-        request = functions.read_request(args, kwargs)
-    kind = OrderSendResult if name == "order_send" else OrderCheckResult
-    return kind.of({"retcode": fault.retcode, "comment": COMMENTS.get(fault.retcode, ""), "request": request})
-
-
 class _LastError(Builtin):
-    """Code and text of the last call's error; asking does not reset it."""
+    # Code and text of the last call's error; asking does not reset it.
 
     __slots__ = ()
+    __doc__ = Builtin.__doc__  # else the class has none, which hides the property
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[int, str]:
         self._admit(args, kwargs)
@@ -237,9 +116,14 @@ class _LastError(Builtin):
 
 
 BUILTINS = {
-    **{name: Builtin(name, manner) for name, manner in _MANNERS.items()},
-    "last_error": _LastError("last_error", _Manner(arguments=False)),
+    **{name: Builtin(name, manner) for name, manner in MANNERS.items()},
+    "last_error": _LastError("last_error", LAST_ERROR),
 }
+
+
+def builtin(name: str) -> Builtin:
+    """The function of that name, for pickle: worker processes are given functions of the package."""
+    return BUILTINS[name]
 
 
 def configure(settings: Mapping[str, str]) -> None:
@@ -290,16 +174,21 @@ def uninstall() -> None:
 
 
 def inject(**rule: Any) -> None:
-    """Adds a fault: `inject(function="order_send", kind="none", nth=1, code=-10005)`."""
-    _state.functions.terminal.faults.add(Fault(**rule))
+    """Adds a fault: `inject(function="order_send", kind="none", nth=1, code=-10005)`.
+
+    Raises:
+        ValueError: a name or value makes no sense; the message says which, and what would.
+    """
+    _state.functions.terminal.faults.add(fault(**rule))
 
 
 def clear_faults() -> None:
-    """Ends all faults, and what they left: AutoTrading is on, the own account answers."""
-    terminal = _state.functions.terminal
-    terminal.faults.clear()
-    terminal.autotrading = True
-    terminal.shown_login = None
+    """Ends all faults, and what they left: AutoTrading is on, the own account answers, nothing lags or is on its way.
+
+    A changed clock stays.
+    """
+    with _state.lock:
+        trouble.clear(_state.functions.terminal)
 
 
 def _full_name(name: str) -> str:

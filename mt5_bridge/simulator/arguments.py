@@ -1,9 +1,11 @@
 """How the official package reads arguments: what it takes, and what it says where it does not.
 
-Every rule was seen in the real wheel's answers to right and wrong calls (`tests/contract/mt5_wheel_answers.tsv`).
+Every rule was seen in the real wheel's answers to right and wrong calls (`tests/contract/mt5_wheel_answers.tsv` and
+`mt5_wheel_matrix.tsv`). Of several wrong arguments it complains of the one it reads first: plain numbers before texts,
+texts before dates.
 """
 
-import math
+import datetime
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +16,8 @@ MAX_TEXT = 29
 MAX_GROUP = 1997
 INVALID = "Invalid arguments"
 
-MAX_SECRET = 255
-MAX_PATH = 1023
+MAX_SECRET = 253
+MAX_PATH = 257
 UINT32, _UINT64 = (1 << 32) - 1, (1 << 64) - 1
 _INT32, INT64 = (1 << 31) - 1, (1 << 63) - 1
 
@@ -26,6 +28,13 @@ class ArgumentError(Exception):
     def __init__(self, text: str = INVALID, *, system_error: bool = False) -> None:
         super().__init__(text)
         self.system_error = system_error
+
+
+class PendingOverflowError(Exception):
+    """A date beyond int32 was given as an int: the wheel asks the terminal all the same, with -1 in its place.
+
+    What comes back is lost, since CPython finds the overflow still pending and raises SystemError.
+    """
 
 
 def exactly(args: tuple[Any, ...], count: int) -> None:
@@ -51,23 +60,46 @@ def int32(value: Any) -> int:
     """Anything with `__index__`, numpy's ints included."""
     try:
         number = operator.index(value)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - a foreign `__index__` may raise anything
         raise ArgumentError(system_error=True) from None
     if not -_INT32 - 1 <= number <= _INT32:
         raise ArgumentError(system_error=True)
     return number
 
 
+def truth(value: Any) -> bool:
+    """Whatever has a truth value."""
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001 - an array has none, a foreign `__bool__` may raise anything
+        raise ArgumentError(system_error=True) from None
+
+
 def seconds(value: Any) -> int:
-    """A date as whole seconds: int, float, or what has a `timestamp()`. Kept within int32."""
-    if not isinstance(value, int | float):
-        timestamp = getattr(value, "timestamp", None)
-        if not callable(timestamp):
-            raise ArgumentError
-        value = timestamp()
-    if not math.isfinite(value):
-        return -_INT32 - 1
-    return max(-_INT32 - 1, min(int(value), _INT32))
+    """A date as whole seconds: int, float or datetime. A float beyond int32, or none at all, is the lowest int32.
+
+    Raises:
+        ArgumentError: anything else, numpy's ints and a plain `date` included.
+        PendingOverflowError: an int beyond int32.
+    """
+    if isinstance(value, int):
+        if not -_INT32 - 1 <= value <= _INT32:
+            raise PendingOverflowError
+        return int(value)
+    if isinstance(value, datetime.datetime):
+        try:
+            value = value.timestamp()
+        except (OSError, OverflowError, ValueError):
+            # Windows knows no local time before 1970.
+            raise ArgumentError(system_error=True) from None
+    if not isinstance(value, float):
+        raise ArgumentError
+    return int(value) if -_INT32 - 2 < value < _INT32 + 1 else -_INT32 - 1
+
+
+def without_overflow(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What the wheel goes on with after a `PendingOverflowError`."""
+    return tuple(-1 if isinstance(v, int) and not -_INT32 - 1 <= v <= _INT32 else v for v in args)
 
 
 def python_int(value: Any, message: str, most: int = _UINT64, least: int = 0) -> int:
@@ -80,19 +112,19 @@ def python_int(value: Any, message: str, most: int = _UINT64, least: int = 0) ->
 
 
 def action(value: Any) -> int:
-    """The order type of order_calc_*: a Python int and nothing else."""
-    if not isinstance(value, int) or not -_INT32 - 1 <= value <= _INT32:
+    """The order type of order_calc_*: a Python int and nothing else, of which the lowest 32 bits count."""
+    if not isinstance(value, int):
         raise ArgumentError(system_error=True)
-    return int(value)
+    return value & UINT32
 
 
 def number(value: Any) -> float:
     """A float, or what turns into one; not a text."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | bytearray | memoryview):
         raise ArgumentError(system_error=True)
     try:
         return float(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # noqa: BLE001 - a foreign `__float__` may raise anything
         raise ArgumentError(system_error=True) from None
 
 

@@ -1,7 +1,6 @@
 """The package's functions, as methods on a terminal: arguments in, structures out. `api` gives them their manners."""
 
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,18 @@ from mt5_bridge.simulator.structs import (
     TradeDeal,
     TradeOrder,
     TradePosition,
-    TradeRequest,
 )
 from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, RACES, Session, Terminal, TerminalError
 
 _KEYWORD_INT = 'Invalid "{}" argument'
 _MAX_BARS = 1_000_000
+_NEVER_SENT = frozenset(
+    {
+        c.TRADE_RETCODE_INVALID, c.TRADE_RETCODE_INVALID_PRICE, c.TRADE_RETCODE_PRICE_OFF,
+        c.TRADE_RETCODE_CLIENT_DISABLES_AT,
+    }
+)  # fmt: skip
+"""What the terminal refuses by itself: answers that people publish have no request number and no prices with these."""
 
 
 class Functions:
@@ -52,9 +57,9 @@ class Functions:
             raise ArgumentError("Invalid number of arguments")
         if args:
             a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_PATH)
+        login, password, server = _credentials(kwargs)
         if "path" in kwargs:
             a.text(kwargs["path"], 'Invalid "path" argument', limit=a.MAX_PATH)
-        login, password, server = _credentials(kwargs)
         self._books.clear()
         self.terminal.initialize(login, password, server)
         return True
@@ -62,13 +67,18 @@ class Functions:
     def login(self, *args: Any, **kwargs: Any) -> bool:
         if len(args) > 3:
             raise ArgumentError("Invalid number of arguments")
-        login, password, server = _credentials(kwargs)
+        login = password = server = None
         if args:
             login = a.python_int(args[0], "Invalid 1st unnamed argument")
         if len(args) > 1:
             password = a.text(args[1], "Invalid 2nd unnamed argument", limit=a.MAX_SECRET)
         if len(args) > 2:
             server = a.text(args[2], "Invalid 3rd unnamed argument", limit=a.MAX_SECRET)
+        if kwargs:
+            named = _credentials(kwargs)
+            login = named[0] if "login" in kwargs else login
+            password = named[1] if named[1] is not None else password
+            server = named[2] if named[2] is not None else server
         if not login:
             raise ArgumentError('Invalid "login" argument')
         self.terminal.login(login, password, server)
@@ -80,7 +90,7 @@ class Functions:
 
     def version(self) -> tuple[int, int, str]:
         assert self.terminal.session
-        return 500, views.BUILD, views.BUILD_DATE
+        return 500, views.BUILD + self.terminal.updates, views.BUILD_DATE
 
     def terminal_info(self) -> TerminalInfo:
         assert self.terminal.session
@@ -88,8 +98,7 @@ class Functions:
 
     def account_info(self) -> AccountInfo:
         session, _ = self.terminal.synced()
-        login = self.terminal.shown_login or session.login
-        return views.account_info(self.terminal, session, login)
+        return views.account_info(self.terminal, session, session.login)
 
     # Symbols.
 
@@ -103,7 +112,7 @@ class Functions:
         mask = "*"
         if args:
             mask = a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_GROUP)
-        elif "group" in kwargs:
+        if "group" in kwargs:
             mask = a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP)
         session, _ = self.terminal.synced()
         group = Group(mask)
@@ -127,9 +136,10 @@ class Functions:
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):
             raise ArgumentError
+        enable = len(args) == 1 or a.truth(args[1])
         name = a.text(args[0])
         self._feed(name)
-        if len(args) == 1 or args[1]:
+        if enable:
             self.terminal.watch.add(name)
         elif not self.terminal.watch.remove(name):
             raise TerminalError(c.RES_E_FAIL, "Terminal: Call failed")
@@ -161,8 +171,8 @@ class Functions:
 
     def copy_ticks_from(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, start = a.text(args[0]), a.seconds(args[1])
         count, flags = a.int32(args[2]), a.int32(args[3])
+        name, start = a.text(args[0]), a.seconds(args[1])
         feed = self._feed(name)
         if count <= 0:
             raise TerminalError(*BAD_PARAMS)
@@ -171,8 +181,8 @@ class Functions:
 
     def copy_ticks_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
         flags = a.int32(args[3])
+        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
         feed = self._feed(name)
         lo, end = self._tick_range(feed, start)
         hi = feed.index_after(self.terminal.market.utc(stop * 1000))
@@ -180,15 +190,15 @@ class Functions:
 
     def copy_rates_from(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        until, count = a.seconds(args[2]), a.int32(args[3])
+        timeframe, count = a.int32(args[1]), a.int32(args[3])
+        name, until = a.text(args[0]), a.seconds(args[2])
         history = self._bars(name, timeframe, count)
         return history.last(timeframe, count, self.terminal.clock.now(), until_msc=until * 1000)
 
     def copy_rates_from_pos(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        position, count = a.int32(args[2]), a.int32(args[3])
+        timeframe, position, count = (a.int32(value) for value in args[1:])
+        name = a.text(args[0])
         history = self._bars(name, timeframe, count)
         if position < 0:
             raise TerminalError(*BAD_PARAMS)
@@ -196,8 +206,8 @@ class Functions:
 
     def copy_rates_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
-        name, timeframe = a.text(args[0]), a.int32(args[1])
-        start, stop = a.seconds(args[2]), a.seconds(args[3])
+        timeframe = a.int32(args[1])
+        name, start, stop = a.text(args[0]), a.seconds(args[2]), a.seconds(args[3])
         history = self._bars(name, timeframe, 1)
         return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
 
@@ -205,8 +215,8 @@ class Functions:
 
     def order_calc_margin(self, *args: Any) -> float:
         a.exactly(args, 4)
-        action, name = a.action(args[0]), a.text(args[1])
-        volume, price = a.number(args[2]), a.number(args[3])
+        action, volume, price = a.action(args[0]), a.number(args[2]), a.number(args[3])
+        name = a.text(args[1])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
         known = c.ORDER_TYPE_BUY <= action <= c.ORDER_TYPE_SELL_STOP_LIMIT
@@ -219,8 +229,9 @@ class Functions:
 
     def order_calc_profit(self, *args: Any) -> float:
         a.exactly(args, 5)
-        action, name = a.action(args[0]), a.text(args[1])
+        action = a.action(args[0])
         volume, opened, closed = (a.number(value) for value in args[2:])
+        name = a.text(args[1])
         feed = self._feed(name)
         session, _ = self.terminal.synced()
         values = (volume, opened, closed)
@@ -242,19 +253,20 @@ class Functions:
 
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
         request = a.request(args, kwargs)
-        self._request_id += 1
         try:
             outcome = self._executed(request)
         except UnknownSymbolError:
             raise TerminalError(*NOT_FOUND) from None
-        return views.sent(outcome, request, self._request_id)
+        if outcome.retcode in _NEVER_SENT:
+            return views.sent(Outcome(outcome.retcode), request, 0)
+        return views.sent(outcome, request, self.next_request_id())
 
     def positions_total(self) -> int:
         session, _ = self.terminal.synced()
         return len(session.account.ledger.positions)
 
     def positions_get(self, *args: Any, **kwargs: Any) -> tuple[TradePosition, ...]:
-        wanted = _Wanted(args, kwargs)
+        wanted = Wanted(args, kwargs)
         session, _ = self.terminal.synced()
         account = session.account
         pricers = {symbol: account.pricer(symbol) for symbol in account.ledger.by_symbol}
@@ -269,7 +281,7 @@ class Functions:
         return len(session.account.ledger.orders)
 
     def orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
-        wanted = _Wanted(args, kwargs)
+        wanted = Wanted(args, kwargs)
         session, now = self.terminal.synced()
         market = self.terminal.market
         return tuple(
@@ -306,10 +318,10 @@ class Functions:
 
     # What they share.
 
-    @staticmethod
-    def read_request(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TradeRequest:
-        """The request as the terminal understands it."""
-        return views.request(a.request(args, kwargs))
+    def next_request_id(self) -> int:
+        """The number under which the terminal sends the next request."""
+        self._request_id += 1
+        return self._request_id
 
     def _executed(self, request: Request) -> Outcome:
         for _ in range(RACES):
@@ -379,16 +391,16 @@ def _credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | 
     login = password = server = None
     if "login" in kwargs:
         login = a.python_int(kwargs["login"], _KEYWORD_INT.format("login"))
-    if "password" in kwargs:
-        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
     if "server" in kwargs:
         server = a.text(kwargs["server"], 'Invalid "server" argument', limit=a.MAX_SECRET)
+    if "password" in kwargs:
+        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
     if "timeout" in kwargs:
         a.python_int(kwargs["timeout"], _KEYWORD_INT.format("timeout"), most=a.UINT32)
     return login or None, password, server
 
 
-class _Wanted:
+class Wanted:
     """The filter of positions_get and orders_get: ticket before symbol before group; what is unknown is ignored."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

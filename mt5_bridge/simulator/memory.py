@@ -7,6 +7,7 @@ from copy import copy
 from decimal import Decimal
 from typing import Generic, TypeAlias, TypeVar
 
+from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.ledger import FIRST_TICKET, Ledger
 from mt5_bridge.simulator.records import Change, Deal, Order, Position
 from mt5_bridge.simulator.store import By, Store
@@ -73,6 +74,14 @@ class MemoryStore:
 
     def get(self, name: str) -> str | None:
         return self._values.get(name)
+
+    def put(self, values: Iterable[tuple[str, str]]) -> None:
+        """Keeps something about the account beside its books."""
+        self._values.update(values)
+
+    def refuse(self, what: str) -> PaperStateError:
+        """`what` was found here."""
+        return PaperStateError(what)
 
     def foreign_writes(self) -> int:
         """Nobody else can write here."""

@@ -117,6 +117,18 @@ class Store:
         row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
+    def put(self, values: Iterable[tuple[str, str]]) -> None:
+        """Keeps something about the account beside its books.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        self._db.executemany(_PUT, values)
+
+    def refuse(self, what: str) -> PaperStateError:
+        """Closes the file and sets it aside: `what` was found in it."""
+        return self._refusal(_damage(what))
+
     def foreign_writes(self) -> int:
         """Changes whenever another process wrote to the file."""
         return int(self._db.execute("PRAGMA data_version").fetchone()[0])
@@ -142,7 +154,7 @@ class Store:
         except (ValueError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.Error) and not _damaged(error):
                 raise
-            raise self._refusal(_damage(str(error))) from error
+            raise self.refuse(str(error)) from error
         ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for position in positions:
             ledger.adopt(position)

@@ -19,11 +19,15 @@ class Struct(tuple[Any, ...]):
     n_unnamed_fields: ClassVar[int] = 0
 
     def __init_subclass__(cls) -> None:
+        if cls.__bases__ != (Struct,):
+            raise TypeError(f"type '{cls.__bases__[0].__name__}' is not an acceptable base type")
+        # The wheel's say so, too; it is why they cannot be pickled.
+        cls.__module__ = "builtins"
         cls.n_fields = cls.n_sequence_fields = len(cls.__match_args__)
         for place, name in enumerate(cls.__match_args__):
             setattr(cls, name, property(itemgetter(place)))
 
-    def __new__(cls, sequence: Iterable[Any], /) -> Self:
+    def __new__(cls, sequence: Iterable[Any], dict: Mapping[str, Any] | None = None) -> Self:
         values = tuple(sequence)
         if len(values) != cls.n_fields:
             raise TypeError(f"{cls.__name__}() takes a {cls.n_fields}-sequence ({len(values)}-sequence given)")
@@ -39,7 +43,7 @@ class Struct(tuple[Any, ...]):
         return f"{type(self).__name__}({pairs})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (tuple(self),)
+        return type(self), (tuple(self), {})
 
     def _asdict(self) -> dict[str, Any]:
         return dict(zip(self.__match_args__, self, strict=True))
@@ -50,7 +54,7 @@ class Struct(tuple[Any, ...]):
 
 
 class TradePosition(Struct):
-    """Trade position structure."""
+    """Trade position structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -77,7 +81,7 @@ class TradePosition(Struct):
 
 
 class TradeOrder(Struct):
-    """Trade order structure."""
+    """Trade order structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -109,7 +113,7 @@ class TradeOrder(Struct):
 
 
 class TradeDeal(Struct):
-    """Trade deal structure."""
+    """Trade deal structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -135,7 +139,7 @@ class TradeDeal(Struct):
 
 
 class TradeRequest(Struct):
-    """Trade request structure."""
+    """Trade request structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -160,7 +164,7 @@ class TradeRequest(Struct):
 
 
 class SymbolInfo(Struct):
-    """This is a structure for storing symbol information."""
+    """This is a structure for storing symbol information"""
 
     __slots__ = ()
     __match_args__ = (
@@ -264,7 +268,7 @@ class SymbolInfo(Struct):
 
 
 class OrderCheckResult(Struct):
-    """order_check result structure."""
+    """order_check result structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -281,7 +285,7 @@ class OrderCheckResult(Struct):
 
 
 class OrderSendResult(Struct):
-    """order_send result structure."""
+    """order_send result structure"""
 
     __slots__ = ()
     __match_args__ = (
@@ -300,7 +304,7 @@ class OrderSendResult(Struct):
 
 
 class Tick(Struct):
-    """This is a structure for storing latest symbol prices."""
+    """This is a structure for storing latest symbol prices"""
 
     __slots__ = ()
     __match_args__ = (
@@ -316,7 +320,7 @@ class Tick(Struct):
 
 
 class TerminalInfo(Struct):
-    """This is a structure for storing terminal information."""
+    """This is a structure for storing terminal information"""
 
     __slots__ = ()
     __match_args__ = (
@@ -346,7 +350,7 @@ class TerminalInfo(Struct):
 
 
 class AccountInfo(Struct):
-    """This is a structure for storing account information."""
+    """This is a structure for storing account information"""
 
     __slots__ = ()
     __match_args__ = (
@@ -382,7 +386,7 @@ class AccountInfo(Struct):
 
 
 class BookInfo(Struct):
-    """This is a structure for storing Depth of Market information."""
+    """This is a structure for storing Depth of Market information"""
 
     __slots__ = ()
     __match_args__ = (

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,10 +15,11 @@ from mt5_bridge.simulator.account import Account
 from mt5_bridge.simulator.broker import Broker
 from mt5_bridge.simulator.clock import Clock, ManualClock, SystemClock
 from mt5_bridge.simulator.config import PaperConfig, parse
-from mt5_bridge.simulator.dealer import Dealer
+from mt5_bridge.simulator.dealer import Dealer, UnknownSymbolError
 from mt5_bridge.simulator.engine import Engine
 from mt5_bridge.simulator.faults import FaultInjector
 from mt5_bridge.simulator.folder import PaperStateError, account_file, market_anchor
+from mt5_bridge.simulator.late import LateOrders
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.memory import AnyStore, MemoryStore
 from mt5_bridge.simulator.store import BooksChangedError, Store
@@ -54,6 +56,20 @@ class Session:
         """Logged in with the password that only lets one look."""
         self.engine = Engine(market, account, seed)
         self.dealer = Dealer(market, account, self.engine, seed)
+        self.late = LateOrders(account.store)
+
+    def work_off(self, now: int) -> None:
+        """Brings the books up to `now` (UTC, ms), with late orders executed at their own time.
+
+        Raises:
+            sqlite3.Error: the store cannot be written.
+        """
+        for order in self.late.take(now):
+            moment = max(order.due_msc, self.account.processed_msc)
+            self.engine.sync(moment)
+            with suppress(UnknownSymbolError):  # the symbol has gone with its tick file since the order was sent
+                self.dealer.send(order.request, moment)
+        self.engine.sync(now)
 
     def close(self) -> None:
         """Lets go of the account's file."""
@@ -71,10 +87,12 @@ class Terminal:
         """The toolbar's AutoTrading button."""
         self.faults = FaultInjector(config.seed)
         self.watch = MarketWatch(config.currency, lambda: self.market.specs, self._in_use)
-        self.shown_login: int | None = None
-        """Set by a fault: another account answers the pipe."""
+        self.updates = 0
+        """How often it has updated itself since it was first started."""
         self._market: Market | None = None
         self._session: Session | None = None
+        self._ousted: Session | None = None
+        """The own account's session, while another account answers the pipe."""
         self._memory: dict[Path, MemoryStore] = {}
         self._faults_read = False
 
@@ -134,11 +152,39 @@ class Terminal:
             session = self._open(login, password, server)
         except (SettingsError, PaperStateError, OSError) as error:
             raise TerminalError(c.RES_E_FAIL, str(error)) from error
-        current.close()
+        self.shutdown()
         self._session = session
+
+    def restart(self) -> None:
+        """Closes the program for an update: every connection is gone."""
+        self.shutdown()
+        self.updates += 1
+
+    def admit_impostor(self, login: int, server: str) -> None:
+        """Lets another terminal, with another account, answer the pipe until the next connection.
+
+        Args:
+            login: its account; 0: the next number.
+            server: its server; empty: the same.
+
+        Raises:
+            TerminalError: there is no connection that could be taken over.
+        """
+        self.dismiss_impostor()
+        own = self.session
+        impostor = self._open(login or own.login + 1, None, server or own.server, kept=False)
+        self._session, self._ousted = impostor, own
+
+    def dismiss_impostor(self) -> None:
+        """The own account answers again."""
+        if self._ousted is not None:
+            if self._session is not None:
+                self._session.close()
+            self._session, self._ousted = self._ousted, None
 
     def shutdown(self) -> None:
         """Disconnects. The market goes on."""
+        self.dismiss_impostor()
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -164,7 +210,7 @@ class Terminal:
                 if self.read_only:
                     account.msc = now
                 else:
-                    session.engine.sync(now)
+                    session.work_off(now)
             except BooksChangedError:
                 session.engine.reset()
             except (sqlite3.Error, PaperStateError) as error:
@@ -192,10 +238,10 @@ class Terminal:
     def _folder(self) -> Path | None:
         return None if self.config.data_dir is None else self.config.data_dir / "paper"
 
-    def _open(self, login: int, password: str | None, server: str) -> Session:
+    def _open(self, login: int, password: str | None, server: str, *, kept: bool = True) -> Session:
         config = self.config
         market = self.market
-        folder = self._folder()
+        folder = self._folder() if kept else None
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
         store = self._store(path if folder else None, path)
         try:

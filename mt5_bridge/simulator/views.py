@@ -176,7 +176,7 @@ def terminal_info(terminal: Terminal) -> TerminalInfo:
             "connected": True,
             "dlls_allowed": True,
             "trade_allowed": terminal.autotrading,
-            "build": BUILD,
+            "build": BUILD + terminal.updates,
             "maxbars": 100_000,
             "codepage": 0,
             "ping_last": 1_000,

@@ -1,133 +1,120 @@
-"""Trouble on demand."""
+"""Which calls are struck, and how that is written down."""
 
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+import yaml
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
-from mt5_bridge.simulator import MarketControl
-from mt5_bridge.simulator.faults import CRASH_EXIT_CODE, Fault, FaultInjector
+from mt5_bridge.simulator.faults import CRASH_EXIT_CODE, Fault, FaultInjector, Kind, fault
 
-BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0}
-
-
-class Hung(Exception):
-    """Raised by a test's sleep, where a real call would never return."""
-
-
-class Died(Exception):
-    """Raised where the process would end."""
+PLAIN = Fault(kind="none")
+FIELDS = set(Fault.__struct_fields__) - {"kind", "function", "times", "text"}
+SEND_ONLY = {
+    "executed_then_timeout", "timeout", "no_connection", "server_error", "requote", "late_fill", "partial_fill",
+    "comment_rewritten", "comment_truncated",
+}  # fmt: skip
+PAGE = Path(__file__).parents[2] / "docs/paper-terminal.md"
 
 
-@pytest.fixture
-def slept(market: MarketControl) -> Iterator[list[float]]:
-    naps: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        if seconds >= 3600:
-            raise Hung
-        naps.append(seconds)
-
-    def die(code: int) -> None:
-        assert code == CRASH_EXIT_CODE
-        raise Died
-
-    market.terminal.faults = FaultInjector(sleep=sleep, die=die)
-    yield naps
-    mt5.clear_faults()
+def strikes(injector: FaultInjector, calls: int, function: str = "order_send") -> list[bool]:
+    return [bool(injector.strike(function)) for _ in range(calls)]
 
 
-def test_the_nth_call_fails_once_and_is_not_executed(slept: list[float]) -> None:
-    mt5.inject(function="order_send", kind="none", nth=2, code=mt5.RES_E_INTERNAL_FAIL_SEND)
-    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_DONE
-    assert mt5.order_send(BUY) is None
-    assert mt5.last_error() == (mt5.RES_E_INTERNAL_FAIL_SEND, "IPC send failed")
-    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_DONE
-    assert mt5.positions_total() == 2
+def test_the_nth_call_of_the_function_is_struck_once() -> None:
+    injector = FaultInjector()
+    injector.add(fault(kind="none", function="order_send", nth=3))
+    assert strikes(injector, 5, "positions_get") == [False] * 5
+    assert strikes(injector, 5) == [False, False, True, False, False]
+    assert not injector
 
 
-def test_executed_and_then_none(slept: list[float]) -> None:
-    mt5.inject(function="order_send", kind="executed_then_none", times=1, text="lost")
-    assert mt5.order_send({**BUY, "magic": 5}) is None
-    assert mt5.last_error() == (mt5.RES_E_INTERNAL_FAIL_TIMEOUT, "lost")
-    assert [position.magic for position in mt5.positions_get()] == [5]
+def test_from_the_nth_call_on_so_many_times() -> None:
+    injector = FaultInjector()
+    injector.add(fault(kind="none", nth=2, times=2))
+    assert strikes(injector, 5) == [False, True, True, False, False]
 
 
-@pytest.mark.parametrize("execute", [True, False])
-def test_a_retcode_that_may_be_a_lie(slept: list[float], execute: bool) -> None:
-    mt5.inject(function="order_send", kind="retcode", retcode=mt5.TRADE_RETCODE_TIMEOUT, execute=execute, times=1)
-    result = mt5.order_send(BUY)
-    assert (result.retcode, result.order, result.deal) == (mt5.TRADE_RETCODE_TIMEOUT, 0, 0)
-    assert (result.comment, result.request.volume) == ("Request timed out", 0.1)
-    assert mt5.positions_total() == execute
-    mt5.inject(function="order_check", kind="retcode", retcode=mt5.TRADE_RETCODE_REJECT, times=1)
-    assert mt5.order_check(BUY).retcode == mt5.TRADE_RETCODE_REJECT
-    mt5.inject(function="positions_total", kind="retcode", times=1)
-    assert mt5.positions_total() == execute
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_delay_hang_and_crash_around_the_effect(slept: list[float], when: str) -> None:
-    mt5.inject(function="order_send", kind="delay", seconds=2.5, when=when, times=1)
-    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_DONE
-    assert slept == [2.5]
-    for kind, error in (("hang", Hung), ("crash", Died)):
-        before = mt5.positions_total()
-        mt5.inject(function="order_send", kind=kind, when=when, times=1)
-        with pytest.raises(error):
-            mt5.order_send(BUY)
-        assert mt5.positions_total() - before == (when == "after")
-
-
-def test_autotrading_can_be_switched_off_in_the_middle(slept: list[float]) -> None:
-    mt5.inject(function="order_send", kind="autotrading_off", nth=1)
-    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_CLIENT_DISABLES_AT
-    assert mt5.terminal_info().trade_allowed is False
-    mt5.inject(function="*", kind="autotrading_on", times=1)
-    assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_DONE
-    mt5.inject(function="*", kind="autotrading_off", times=1)
-    assert mt5.positions_total() == 1
-    mt5.clear_faults()
-    assert mt5.terminal_info().trade_allowed is True
-
-
-def test_another_account_answers_and_the_clock_jumps(slept: list[float], market: MarketControl) -> None:
-    mt5.inject(function="account_info", kind="account_swap", login=99, nth=1)
-    assert mt5.account_info().login == 99
-    mt5.clear_faults()
-    assert mt5.account_info().login == 5000001
-    mt5.inject(function="symbol_info_tick", kind="clock_offset", seconds=10800, nth=1)
-    before = mt5.symbol_info_tick("EURUSD").time
-    market.advance(1)
-    market.tick("EURUSD", 1.1, 1.1001)
-    assert mt5.symbol_info_tick("EURUSD").time == before + 3601
+def test_every_call_but_those_that_ask_nothing_of_the_terminal() -> None:
+    injector = FaultInjector()
+    injector.add(fault(kind="delay"))
+    assert strikes(injector, 3, "version") == [True] * 3
+    assert strikes(injector, 3, "shutdown") == [False] * 3
 
 
 def test_probability_is_drawn_from_the_seed() -> None:
-    def strikes(seed: int) -> list[bool]:
+    def drawn(seed: int) -> list[bool]:
         injector = FaultInjector(seed)
         injector.add(Fault(function="*", kind="none", probability=0.5))
-        return [bool(injector.strike("order_send")) for _ in range(50)]
+        return strikes(injector, 50)
 
-    assert strikes(1) == strikes(1) != strikes(2)
-    assert 10 < sum(strikes(1)) < 40
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert 10 < sum(drawn(1)) < 40
+
+
+def test_what_changes_the_terminal_does_so_once_unless_told_otherwise() -> None:
+    assert fault(kind="terminal_restart").times == fault(kind="crash", nth=4).times == 1
+    assert fault(kind="terminal_restart", probability=0.1).times is None
+    assert fault(kind="requote", times=3).times == 3
+    assert fault(kind="none").times is None
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_the_catalogue_has_the_kind_with_its_defaults(kind: str) -> None:
+    rule = fault(kind=kind)
+    [row] = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{kind}`")]
+    _, name, what, defaults, why, _ = row.split("|")
+    assert ("¹" in name) == (rule.times == 1)
+    assert len(what) > 10
+    assert len(why) > 10
+    told = {field: yaml.safe_load(value) for field, value in re.findall(r"`(\w+): ([^`]*)`", defaults)}
+    assert told == {field: getattr(rule, field) for field in told}
+    assert {field for field in FIELDS if getattr(rule, field) != getattr(PLAIN, field)} <= told.keys()
+    assert "function" in told or (kind in SEND_ONLY and rule.function == "order_send") or kind.endswith("_ticks")
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("rule", "message"),
     [
-        ("f.yaml", "seed: 4\nfaults:\n  - {function: account_info, kind: none, nth: 1, code: -10004}\n"),
-        ("f.toml", '[[faults]]\nfunction = "account_info"\nkind = "none"\nnth = 1\ncode = -10004\n'),
+        ({}, "kind: None is unknown"),
+        ({"kind": "dealy"}, r"kind: 'dealy' is unknown \(did you mean delay\?\)"),
+        ({"kind": "delay", "secnds": 1}, r"secnds: delay knows no such thing \(did you mean seconds\?\); it"),
+        ({"kind": "delay", "retcode": 1}, "retcode: delay knows no such thing"),
+        ({"kind": "none", "function": "order_sned"}, r"no 'order_sned' \(did you mean order_send\?\)"),
+        ({"kind": "none", "function": "last_error"}, "function: the package has no 'last_error'"),
+        ({"kind": "requote", "function": "positions_get"}, "requote strikes order_send, not positions_get"),
+        ({"kind": "none", "nth": 0}, "nth: 0 is not from 1"),
+        ({"kind": "none", "nth": "2"}, "Expected `int"),
+        ({"kind": "none", "times": 0}, "times: 0"),
+        ({"kind": "none", "probability": 1.5}, "probability: 1.5 is not from 0 to 1"),
+        ({"kind": "none", "probability": 0.5, "nth": 1}, "nth, probability: give one"),
+        ({"kind": "delay", "seconds": -1}, "seconds: -1 is below 0"),
+        ({"kind": "delay", "when": "during"}, "Invalid enum value"),
+        ({"kind": "partial_fill", "share": 0}, "share: with 0"),
+        ({"kind": "partial_fill", "share": 2}, "share: 2.0 is not"),
+        ({"kind": "retcode", "retcode": -5}, "retcode: -5"),
+        ({"kind": "account_swap", "login": -5}, "login: -5"),
     ],
-)
+)  # fmt: skip
+def test_a_rule_that_makes_no_sense_is_told(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mt5.inject(**rule)
+
+
+YAML = "seed: 4\nfaults:\n  - {function: account_info, kind: none, nth: 1, code: -10004}\n"
+TOML = 'seed = 4\n[[faults]]\nfunction = "account_info"\nkind = "none"\nnth = 1\ncode = -10004\n'
+
+
+@pytest.mark.parametrize(("name", "text"), [("f.yaml", YAML), ("f.toml", TOML)])
 def test_a_script_is_read_at_initialize(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
-    mt5.install(clock="manual", PAPER_FAULTS=path)
+    market = mt5.install(clock="manual", PAPER_FAULTS=path)
     assert mt5.initialize()
+    assert market.terminal.faults.seed == 4
     assert mt5.account_info() is None
     assert mt5.last_error() == (mt5.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
     assert mt5.initialize()
@@ -135,10 +122,56 @@ def test_a_script_is_read_at_initialize(tmp_path: Path, name: str, text: str) ->
     mt5.uninstall()
 
 
-@pytest.mark.parametrize("text", ["faults: [", "faults: [{function: x, kind: explode}]", "seed: 1", None])
-def test_a_bad_script_is_told(tmp_path: Path, text: str | None) -> None:
-    path = tmp_path / "f.yaml"
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("f.yaml", "faults: [", "expected the node content"),
+        ("f.toml", "faults = [", "(?i)invalid|unclosed|line 1"),
+        ("f.yaml", "", "there is no list named faults"),
+        ("f.yaml", "seed: 1", "there is no list named faults"),
+        ("f.yaml", "faults: []\nsede: 1", r"sede: unknown \(did you mean seed\?\)"),
+        ("f.yaml", "faults: []\nseed: x", "seed: 'x' is not a whole number"),
+        ("f.yaml", "faults: [none]", "fault 1: 'none' is not a set of names and values"),
+        ("f.yaml", "faults: [{kind: none}, {kind: explode}]", "fault 2: kind: 'explode' is unknown"),
+        ("f.yaml", None, "No such file"),
+    ],
+)
+def test_a_bad_script_is_told(tmp_path: Path, name: str, text: str | None, message: str) -> None:
+    path = tmp_path / name
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    with pytest.raises(SettingsError, match="PAPER_FAULTS"):
+    with pytest.raises(SettingsError, match=message) as caught:
         FaultInjector().load(path)
+    assert str(caught.value).startswith(f"PAPER_FAULTS: {path}: ")
+    assert str(caught.value).endswith("; see docs/paper-terminal.md for the format")
+
+
+def test_a_bad_script_keeps_the_terminal_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("faults: [{kind: explode}]", encoding="utf-8")
+    mt5.install(clock="manual", PAPER_FAULTS=path)
+    assert mt5.initialize() is False
+    code, text = mt5.last_error()
+    assert code == mt5.RES_E_INTERNAL_FAIL_INIT
+    assert "explode" in text
+    mt5.uninstall()
+
+
+def test_waiting_hanging_and_dying_are_the_injectors_own() -> None:
+    done: list[tuple[str, float]] = []
+
+    def once(name: str) -> Any:
+        def note(value: float) -> None:
+            done.append((name, value))
+            if len(done) > 4:
+                raise InterruptedError
+
+        return note
+
+    injector = FaultInjector(sleep=once("sleep"), hold=once("hold"), die=once("die"))
+    injector.wait(2)
+    injector.wait(3, gil=True)
+    injector.die()
+    with pytest.raises(InterruptedError):
+        injector.hang(gil=True)
+    assert done == [("sleep", 2), ("hold", 3), ("die", CRASH_EXIT_CODE), ("hold", 3600.0), ("hold", 3600.0)]

@@ -375,7 +375,7 @@ def terminals(folder: Path, count: int = 2) -> list[Terminal]:
     for _ in range(count):
         found.append(make({"DATA_DIR": str(folder)}, clock))
         found[-1].initialize(None, None, None)
-        found[-1].selected["EURUSD"] = None
+        Functions(found[-1]).symbol_select("EURUSD")
     return found
 
 

@@ -351,7 +351,10 @@ def test_the_packages_own_helpers(market: MarketControl) -> None:
     assert mt5.Close("EURUSD", ticket=sold.order) is True
     assert mt5.Close("EURUSD") is True
     assert mt5.Close("EURUSD") is False
-    assert mt5.Buy("GBPUSD", 0.1) is None
+    assert mt5.Close("GBPUSD", ticket=mt5.Buy("EURUSD", 0.1).order) is None
+    for helper in (mt5.Buy, mt5.Sell):
+        with pytest.raises(AttributeError):
+            helper("GBPUSD", 0.1)
 
 
 def test_a_symbol_with_something_open_stays_in_the_market_watch(market: MarketControl) -> None:
