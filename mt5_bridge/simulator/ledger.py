@@ -101,8 +101,8 @@ class Ledger:
 
     def adopt(self, position: Position) -> None:
         """Takes a position in without noting a change: what the store already holds."""
-        self.positions[position.ticket] = position
-        self.by_symbol.setdefault(position.symbol, {})[position.ticket] = position
+        _put(self.positions, position)
+        _put(self.by_symbol.setdefault(position.symbol, {}), position)
         self.touched.append((position.symbol, position.ticket))
 
     def of_symbol(self, symbol: str) -> Position | None:
@@ -289,3 +289,13 @@ class Ledger:
             )
         self.change.deals.append(deal)
         return deal
+
+
+def _put(held: dict[int, Position], position: Position) -> None:
+    """Keeps positions in the order of their tickets, as a restart reads them; a pending fills after later orders."""
+    late = held and position.ticket not in held and position.ticket < next(reversed(held))
+    held[position.ticket] = position
+    if late:
+        ordered = sorted(held.items())
+        held.clear()
+        held.update(ordered)
