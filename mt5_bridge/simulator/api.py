@@ -275,7 +275,7 @@ class MarketControl:
             TypeError: no account is logged in.
             ValueError: the amount is 0, or has more decimals than the currency.
         """
-        return self.book("balance", amount, comment or ("Deposit" if Decimal(str(amount)) > 0 else "Withdrawal"))
+        return self.book("balance", amount, comment or ("Withdrawal" if str(amount).startswith("-") else "Deposit"))
 
     def book(self, kind: BookingKind, amount: Decimal | float | str, comment: str = "") -> int:
         """Books a balance operation of the broker's; returns the deal's ticket.
@@ -298,7 +298,8 @@ class MarketControl:
                 raise ValueError(f"{amount} is no amount of {account.currency}")
             deal = account.ledger.transfer(exact, self.market.server_time(now), _BOOKINGS[kind], comment or kind)
             account.commit(now)
-            session.engine.wake()
+            session.engine.reconsider(now)
+            self._sync()
             return deal.ticket
 
     def _sync(self, *, force: bool = False) -> None:

@@ -74,6 +74,11 @@ class Engine:
         self._wakes.clear()
         self._quiet_until = 0
 
+    def reconsider(self, msc: int) -> None:
+        """Money changed at `msc` (UTC) without a tick: the account may have to be stopped out."""
+        self._suspect = self._event_msc = msc
+        self._quiet_until = 0
+
     def reset(self) -> None:
         """The books were read anew."""
         self._next.clear()
@@ -159,16 +164,23 @@ class Engine:
         fatal = self._stop_outs.moment(moment, self._event_msc, self._next, self._suspect)
         self._suspect = None
         self._event_msc = moment if fatal is None else fatal
+        return self._event(fatal, night, expiry, found, due)
+
+    def _event(
+        self, fatal: int | None, night: int, expiry: tuple[int, int], found: tuple[int, str], due: dict[str, _Due]
+    ) -> bool:
+        """Does the first of what may come next; money that it moves is looked at before the next tick."""
         if fatal is not None:
             self._stop_out(fatal)
         elif night < _FOREVER_MSC and night <= min(found[0], expiry[0]):
             self._roll_over(night)
-        elif expiring and expiry[0] <= found[0]:
+        elif expiry[1] and expiry[0] <= found[0]:
             self._expire(*expiry)
         elif found[1]:
             self._apply(found[1], due[found[1]].number)
         else:
             return False
+        self._suspect = self._event_msc
         return True
 
     def _advance(self, symbol: str, number: int) -> None:
@@ -212,7 +224,7 @@ class Engine:
     def _roll_over(self, midnight: int) -> None:
         for symbol in self._rollover.roll_over(midnight):
             self.stale(symbol)
-        self._event_msc = self._suspect = midnight
+        self._event_msc = midnight
         self._midnight = self._next_midnight(midnight)
 
     def _stop_out(self, msc: int) -> None:

@@ -122,7 +122,7 @@ def raw_margin(
 ) -> float:
     """Margin of one order or position alone, rate included, in the symbol's margin currency."""
     if spec.calc_mode == FORTS:
-        return volume * _forts(spec, order_type % 2, price)
+        return volume * _forts(spec, order_type, price)
     margin = basic_margin(spec, volume, price, leverage, maintenance=maintenance)
     return margin * rate(spec, order_type, maintenance=maintenance)
 
@@ -287,9 +287,9 @@ def _forts_margin(spec: SymbolSpec, legs: tuple[Leg, Leg], orders: Sequence[tupl
     return max(sides)
 
 
-def _forts(spec: SymbolSpec, side: int, price: float) -> float:
+def _forts(spec: SymbolSpec, order_type: int, price: float) -> float:
     """Margin per lot of a FORTS future: the maintenance margin is that of the sell side ("Exchange FORTS Futures")."""
-    settled = spec.settlement_price or price
-    if side == 0:
-        return (spec.margin_initial + (price - settled) * _per_tick(spec)) * rate(spec, 0)
-    return ((spec.margin_maintenance or spec.margin_initial) + (settled - price) * _per_tick(spec)) * rate(spec, 1)
+    rise = (price - (spec.settlement_price or price)) * _per_tick(spec)
+    if order_type % 2 == 0:
+        return (spec.margin_initial + rise) * rate(spec, order_type)
+    return ((spec.margin_maintenance or spec.margin_initial) - rise) * rate(spec, order_type)
