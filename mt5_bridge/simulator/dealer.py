@@ -58,6 +58,8 @@ class Dealer:
         self._engine = engine
         self._seed = seed
         self._judge = Judge(market, account)
+        self.scarce: float | None = None
+        """At most so many lots fill at once, also where all or nothing was asked for: a fault's doing."""
         self._actions: dict[int, Callable[[Case], Outcome]] = {
             c.TRADE_ACTION_DEAL: self._deal,
             c.TRADE_ACTION_PENDING: self._place,
@@ -143,8 +145,10 @@ class Dealer:
         if hedging and request.position:
             order.sl = order.tp = 0.0
         parts = fills.plan(case.spec, request.volume, best, buying=buying, limit=limit)
+        if self.scarce is not None:
+            parts = fills.cut(parts, self.scarce)
         whole = fills.filled(parts) >= request.volume
-        if not whole and request.type_filling == c.ORDER_FILLING_FOK:
+        if not whole and request.type_filling == c.ORDER_FILLING_FOK and self.scarce is None:
             return answer._replace(retcode=c.TRADE_RETCODE_REJECT)
         return self._fill(case, order, parts, whole=whole)
 

@@ -11,7 +11,8 @@ import msgspec
 
 from mt5_bridge.simulator import views
 from mt5_bridge.simulator.clock import ManualClock
-from mt5_bridge.simulator.functions import Functions, Wanted
+from mt5_bridge.simulator.functions import Functions
+from mt5_bridge.simulator.queries import Wanted
 from mt5_bridge.simulator.structs import SymbolInfo, TradeDeal, TradeOrder, TradePosition
 from mt5_bridge.simulator.terminal import TerminalError
 

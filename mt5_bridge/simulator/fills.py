@@ -63,6 +63,17 @@ def plan(spec: SymbolSpec, volume: float, best: float, *, buying: bool, limit: f
     return parts
 
 
+def cut(parts: list[Part], most: float) -> list[Part]:
+    """The first `most` lots of the parts."""
+    kept = []
+    for part in parts:
+        lots = round(min(part.volume, most), 8)
+        if lots > 0:
+            kept.append(Part(part.price, lots))
+        most = round(most - lots, 8)
+    return kept
+
+
 def filled(parts: list[Part]) -> float:
     """Lots in all."""
     return round(sum(part.volume for part in parts), 8)

@@ -14,9 +14,10 @@ from mt5_bridge.simulator.dealer import Check, Outcome, UnknownSymbolError
 from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.groups import Group
 from mt5_bridge.simulator.market import Feed
+from mt5_bridge.simulator.queries import Wanted, credentials, past
 from mt5_bridge.simulator.records import Deal, Order
 from mt5_bridge.simulator.rules import Request
-from mt5_bridge.simulator.store import BooksChangedError, By
+from mt5_bridge.simulator.store import BooksChangedError
 from mt5_bridge.simulator.structs import (
     AccountInfo,
     BookInfo,
@@ -31,7 +32,6 @@ from mt5_bridge.simulator.structs import (
 )
 from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, RACES, Session, Terminal, TerminalError
 
-_KEYWORD_INT = 'Invalid "{}" argument'
 _MAX_BARS = 1_000_000
 _NEVER_SENT = frozenset(
     {
@@ -57,7 +57,7 @@ class Functions:
             raise ArgumentError("Invalid number of arguments")
         if args:
             a.text(args[0], "Invalid 1st unnamed argument", limit=a.MAX_PATH)
-        login, password, server = _credentials(kwargs)
+        login, password, server = credentials(kwargs)
         if "path" in kwargs:
             a.text(kwargs["path"], 'Invalid "path" argument', limit=a.MAX_PATH)
         self._books.clear()
@@ -75,7 +75,7 @@ class Functions:
         if len(args) > 2:
             server = a.text(args[2], "Invalid 3rd unnamed argument", limit=a.MAX_SECRET)
         if kwargs:
-            named = _credentials(kwargs)
+            named = credentials(kwargs)
             login = named[0] if "login" in kwargs else login
             password = named[1] if named[1] is not None else password
             server = named[2] if named[2] is not None else server
@@ -305,13 +305,13 @@ class Functions:
         return session.account.store.count_deals(start * 1000, stop * 1000 + 999)
 
     def history_orders_get(self, *args: Any, **kwargs: Any) -> tuple[TradeOrder, ...]:
-        by, values, group = _past(args, kwargs)
+        by, values, group = past(args, kwargs)
         session, _ = self.terminal.synced()
         records: list[Order] = session.account.store.history(by, values)
         return tuple(views.order(record) for record in records if group is None or record.symbol in group)
 
     def history_deals_get(self, *args: Any, **kwargs: Any) -> tuple[TradeDeal, ...]:
-        by, values, group = _past(args, kwargs)
+        by, values, group = past(args, kwargs)
         session, _ = self.terminal.synced()
         records: list[Deal] = session.account.store.deals(by, values)
         return tuple(views.deal(record) for record in records if group is None or record.symbol in group)
@@ -385,57 +385,3 @@ class Functions:
 def _one_text(args: tuple[Any, ...]) -> tuple[str]:
     a.exactly(args, 1)
     return (a.text(args[0]),)
-
-
-def _credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | None]:
-    login = password = server = None
-    if "login" in kwargs:
-        login = a.python_int(kwargs["login"], _KEYWORD_INT.format("login"))
-    if "server" in kwargs:
-        server = a.text(kwargs["server"], 'Invalid "server" argument', limit=a.MAX_SECRET)
-    if "password" in kwargs:
-        password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
-    if "timeout" in kwargs:
-        a.python_int(kwargs["timeout"], _KEYWORD_INT.format("timeout"), most=a.UINT32)
-    return login or None, password, server
-
-
-class Wanted:
-    """The filter of positions_get and orders_get: ticket before symbol before group; what is unknown is ignored."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._ticket: int | None = None
-        self._symbol: str | None = None
-        self._group: Group | None = None
-        if args:
-            raise ArgumentError("Unnamed arguments not allowed")
-        if "ticket" in kwargs:
-            self._ticket = a.python_int(kwargs["ticket"], _KEYWORD_INT.format("ticket"))
-        elif "symbol" in kwargs:
-            self._symbol = a.text(kwargs["symbol"], 'Invalid "symbol" argument')
-        elif "group" in kwargs:
-            self._group = Group(a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP))
-
-    def takes(self, ticket: int, symbol: str) -> bool:
-        if self._ticket is not None:
-            return ticket == self._ticket
-        if self._symbol is not None:
-            return symbol == self._symbol
-        return self._group is None or symbol in self._group
-
-
-def _past(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[By, tuple[int, ...], Group | None]:
-    """How the history is asked for: two dates, or a ticket or position alone."""
-    if len(args) == 2:
-        start, stop = a.seconds(args[0]), a.seconds(args[1])
-        group = None
-        if "group" in kwargs:
-            group = Group(a.text(kwargs["group"], 'Invalid "group" argument', limit=a.MAX_GROUP))
-        return By.PERIOD, (start * 1000, stop * 1000 + 999), group
-    for name, by in (("ticket", By.TICKET), ("position", By.POSITION)):
-        if name in kwargs:
-            if args:
-                raise ArgumentError("Unnamed arguments not allowed")
-            number = a.python_int(kwargs[name], _KEYWORD_INT.format(name))
-            return by, (min(number, a.INT64),), None
-    raise ArgumentError

@@ -35,8 +35,8 @@ class _Struck(msgspec.Struct):
     """Given instead of the terminal's."""
     request: Request | None = None
     """What the caller asked for, where a fault has changed it on its way."""
-    part: bool = False
-    """Whether less than the volume asked for was passed on."""
+    undo: list[Callable[[], None]] = []
+    """Done when the call is over, however it ended."""
 
 
 def perform(functions: Functions, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,18 +63,28 @@ def _perform(call: Call) -> Any:
         arguments.request(call.args, call.kwargs)
     for effect in tuple(faults.effects):
         effect.before(call)
+    try:
+        for fault in struck.hits:
+            _BEFORE.get(fault.kind, _nothing)(struck, fault)
+        result = _work(struck)
+    finally:
+        for undo in struck.undo:
+            undo()
     for fault in struck.hits:
-        _BEFORE.get(fault.kind, _nothing)(struck, fault)
+        result = _AFTER.get(fault.kind, _unchanged)(struck, fault, result)
+    return result
+
+
+def _work(struck: _Struck) -> Any:
+    call = struck.call
     # The oldest has the last word: what struck later has not shown through it yet.
-    effects = faults.effects[::-1]
+    effects = call.terminal.faults.effects[::-1]
     with ExitStack() as stack:
         for effect in effects:
             stack.enter_context(effect.during(call))
         result = struck.answer() if struck.answer else getattr(call.functions, call.name)(*call.args, **call.kwargs)
     for effect in effects:
         result = effect.show(call, result)
-    for fault in struck.hits:
-        result = _AFTER.get(fault.kind, _unchanged)(struck, fault, result)
     return result
 
 
@@ -218,23 +228,17 @@ def _fill_late(struck: _Struck, fault: Fault) -> None:
 def _fill_part(struck: _Struck, fault: Fault) -> None:
     request = _read(struck)
     feed = struck.call.terminal.market.feeds.get(request.symbol)
-    if request.action != c.TRADE_ACTION_DEAL or feed is None or not math.isfinite(request.volume):
+    if feed is None or not math.isfinite(request.volume):
         return
     spec = feed.spec
     steps = math.floor(request.volume * fault.share / spec.volume_step + 1e-9)
-    volume = max(round(steps * spec.volume_step, 8), spec.volume_min)
-    if volume < request.volume:
-        struck.part = True
-        _change(struck, volume=volume)
+    dealer = struck.call.terminal.session.dealer
+    dealer.scarce = max(round(steps * spec.volume_step, 8), spec.volume_min)
 
+    def undo() -> None:
+        dealer.scarce = None
 
-def _filled_part(struck: _Struck, fault: Fault, result: Any) -> Any:
-    if not struck.part:
-        return result
-    answer = _echo(struck, fault, result)._asdict()
-    if result.retcode == c.TRADE_RETCODE_DONE:
-        answer.update(retcode=c.TRADE_RETCODE_DONE_PARTIAL, comment=COMMENTS[c.TRADE_RETCODE_DONE_PARTIAL])
-    return OrderSendResult.of(answer)
+    struck.undo.append(undo)
 
 
 def _rewrite_comment(struck: _Struck, fault: Fault) -> None:
@@ -374,7 +378,6 @@ _AFTER: dict[str, Callable[[_Struck, Fault, Any], Any]] = {
     "hang": _wait_after,
     "crash": _wait_after,
     "executed_then_none": _lost_answer,
-    "partial_fill": _filled_part,
     "comment_rewritten": _echo,
     "comment_truncated": _echo,
     "zero_tick": _zero_tick,

@@ -241,6 +241,19 @@ def test_a_partial_fill_tells_the_true_volume(market: MarketControl) -> None:
     assert (position.ticket, position.volume, position.magic) == (result.order, 0.12, 4)
     [deal] = mt5.history_deals_get(ticket=result.order)
     assert (deal.ticket, deal.volume) == (result.deal, 0.12)
+    [order] = mt5.history_orders_get(ticket=result.order)
+    assert (order.volume_initial, order.volume_current, order.state) == (0.25, 0.13, mt5.ORDER_STATE_CANCELED)
+
+
+def test_a_partial_fill_ends_with_its_call(market: MarketControl) -> None:
+    mt5.inject(kind="partial_fill", times=1)
+    mt5.inject(kind="none", times=1)
+    assert send(volume=0.2) is None
+    assert send(volume=0.2).volume == 0.2
+    mt5.inject(kind="partial_fill", times=1)
+    mt5.inject(kind="executed_then_timeout", times=1)
+    assert send(volume=0.4).retcode == mt5.TRADE_RETCODE_TIMEOUT
+    assert [position.volume for position in mt5.positions_get()] == [0.2, 0.2]
 
 
 def test_a_partial_close_leaves_the_rest_open(market: MarketControl) -> None:
