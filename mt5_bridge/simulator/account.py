@@ -12,7 +12,7 @@ from mt5_bridge.simulator import margin as formulas
 from mt5_bridge.simulator import swaps
 from mt5_bridge.simulator.broker import AccountRules
 from mt5_bridge.simulator.catalogue import SymbolSpec
-from mt5_bridge.simulator.conversion import Converter
+from mt5_bridge.simulator.conversion import Converter, Prices
 from mt5_bridge.simulator.exposure import Exposure, Exposures
 from mt5_bridge.simulator.ledger import Ledger
 from mt5_bridge.simulator.margin import Leg, Waiting
@@ -71,6 +71,7 @@ class Account:
         self.ledger = Ledger(mode, self)
         self.processed_msc = store.load(self.ledger)
         self._exposures = Exposures(self.ledger)
+        self._rate_symbols: dict[str, tuple[str, ...]] = {}
         self._reserving = {name for name, feed in market.feeds.items() if formulas.pendings_reserve(feed.spec)}
         self._conversions: dict[tuple[int, float], float] = {}
         """Of pendings that reserve margin, by ticket and price."""
@@ -153,6 +154,15 @@ class Account:
             self._converter.rate(currency, self.currency, selling=True) is not None
             for currency in {spec.currency_margin, spec.currency_profit}
         )
+
+    def rate_symbols(self, symbol: str) -> tuple[str, ...]:
+        """The symbols whose prices turn what the symbol's positions bring into account money."""
+        found = self._rate_symbols.get(symbol)
+        if found is None:
+            found = self._rate_symbols[symbol] = self._converter.symbols(
+                self.spec(symbol).currency_profit, self.currency
+            )
+        return found
 
     def spec(self, symbol: str) -> SymbolSpec:
         """The symbol's rules."""
@@ -297,6 +307,23 @@ class Account:
     def symbol_worth(self, symbol: str, held: Exposure, bid: float, ask: float) -> float:
         """What a symbol's positions add to the equity: profit, swap, and the value of collateral."""
         return self.symbol_profit(symbol, held, bid, ask) + held.swap + self._assets(symbol, held, bid)
+
+    def least_worth(self, symbol: str, held: Exposure, extremes: Prices) -> float:
+        """At most what `symbol_worth` is while prices stay within `extremes` (lowest bid, highest ask)."""
+        prices = extremes(symbol)
+        if prices is None:
+            return held.swap
+        spec, (bid, ask), (long, short) = self.spec(symbol), prices, held.legs
+        unit = formulas.price_value(spec)
+        rates = (1.0, 1.0)
+        if spec.currency_profit != self.currency:
+            rates = self._converter.bounds(spec.currency_profit, self.currency, extremes)
+        # The wider spread that takes both extremes at once only lowers it.
+        parts = ((bid * long.lots - long.value) * unit, (short.value - ask * short.lots) * unit)
+        worth = sum(part * rates[0 if part > 0 else 1] for part in parts) + held.swap
+        if spec.calc_mode == c.SYMBOL_CALC_MODE_SERV_COLLATERAL:
+            worth += formulas.asset_value(spec, long.lots, bid) * rates[0]
+        return worth
 
     def exposures(self) -> dict[str, Exposure]:
         """What is open, by symbol."""

@@ -266,7 +266,7 @@ class MarketControl:
         with _state.lock:
             self._sync()
             self.market.hand_tick(symbol, bid, ask, last, volume)
-            self._sync(force=True)
+            self._sync(moved=symbol)
 
     def deposit(self, amount: Decimal | float | str, comment: str = "") -> int:
         """Pays money in or, negative, out; returns the deal's ticket.
@@ -302,9 +302,9 @@ class MarketControl:
             self._sync()
             return deal.ticket
 
-    def _sync(self, *, force: bool = False) -> None:
+    def _sync(self, *, moved: str | None = None) -> None:
         terminal = self._functions.terminal
         if terminal.connected:
-            if force:
-                terminal.session.engine.wake()
+            if moved is not None:
+                terminal.session.engine.wake(moved)
             terminal.synced()

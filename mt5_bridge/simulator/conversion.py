@@ -43,6 +43,36 @@ class Converter:
         second = self._step(_PIVOT, target, selling, known)
         return None if first is None or second is None else first * second
 
+    def symbols(self, source: str, target: str) -> tuple[str, ...]:
+        """The symbols whose prices make the rate."""
+        if source == target:
+            return ()
+        direct = self._pair(source, target)
+        if direct is not None or _PIVOT in (source, target):
+            return () if direct is None else (direct,)
+        steps = (self._pair(source, _PIVOT), self._pair(_PIVOT, target))
+        return tuple(name for name in steps if name is not None)
+
+    def bounds(self, source: str, target: str, extremes: Prices) -> tuple[float, float]:
+        """The lowest and the highest rate while prices stay within `extremes` (lowest bid, highest ask)."""
+        low = high = 1.0
+        for name in self.symbols(source, target):
+            prices = extremes(name)
+            if prices is None:
+                return 1.0, 1.0
+            if (
+                self._pairs.get((source, target)) == name
+                or self._pairs.get((source, _PIVOT)) == name
+                or (self._pairs.get((_PIVOT, target)) == name)
+            ):
+                low, high = low * prices[0], high * prices[1]
+            else:
+                low, high = low / prices[1], high / prices[0]
+        return low, high
+
+    def _pair(self, source: str, target: str) -> str | None:
+        return self._pairs.get((source, target)) or self._pairs.get((target, source))
+
     def _step(self, source: str, target: str, selling: bool, known: Mapping[str, float] | None) -> float | None:
         name = self._pairs.get((source, target))
         if name is not None:

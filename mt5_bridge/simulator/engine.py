@@ -18,6 +18,8 @@ from mt5_bridge.simulator.triggers import Triggers
 _STRETCH_MSC = 3_600_000
 """How much market time is worked off at once."""
 _CHUNK = 32_768
+_FEW = 32
+"""Ticks that are looked at one by one sooner than all at once."""
 _FOREVER_MSC = 1 << 62
 
 
@@ -45,12 +47,17 @@ class Engine:
         self._levels: dict[str, matching.Levels] = {}
         self._due: dict[str, _Due] = {}
         self._wakes: dict[str, int] = {}
+        self._wanted: set[str] | None = None
+        """The symbols to follow, until the books change."""
+        self._ends: list[tuple[int, int]] | None = None
+        """When orders expire (UTC), the first first, with their tickets; until the books or the clock change."""
+        self._clock = market.server.version
         self._quiet_until = 0
         self._event_msc = 0
         """When the last event was: what came before it is settled."""
         self._suspect: int | None = None
         """A moment at which money changed without a tick."""
-        self._midnight = _FOREVER_MSC
+        self._midnight = 0
         """The next rollover, UTC."""
 
     def meet(self, order: Order, quote: Quote, msc: int) -> None:
@@ -66,12 +73,14 @@ class Engine:
         """The symbol's positions or orders changed."""
         self._levels.pop(symbol, None)
         self._due.pop(symbol, None)
-        self._quiet_until = 0
+        self._wanted = self._ends = None
+        if self._ledger.orders or not self._next.keys() >= {symbol, *self._account.rate_symbols(symbol)}:
+            self._quiet_until = 0
 
-    def wake(self) -> None:
-        """The market has ticks nobody could foresee."""
-        self._due.clear()
-        self._wakes.clear()
+    def wake(self, symbol: str) -> None:
+        """The symbol has ticks nobody could foresee."""
+        self._due.pop(symbol, None)
+        self._wakes.pop(symbol, None)
         self._quiet_until = 0
 
     def reconsider(self, msc: int) -> None:
@@ -81,9 +90,10 @@ class Engine:
 
     def reset(self) -> None:
         """The books were read anew."""
-        self._next.clear()
-        self._levels.clear()
-        self.wake()
+        for known in (self._next, self._levels, self._due, self._wakes):
+            known.clear()
+        self._wanted = self._ends = None
+        self._quiet_until = self._midnight = 0
 
     def sync(self, now: int) -> None:
         """Works off everything up to `now` (UTC) and writes what came of it.
@@ -95,8 +105,11 @@ class Engine:
         account.msc = now
         if now < self._quiet_until:
             return
+        if self._clock != self._market.server.version:
+            self._clock, self._ends, self._midnight = self._market.server.version, None, 0
         self._watch()
-        self._midnight = self._next_midnight(account.processed_msc)
+        if account.processed_msc >= self._midnight:
+            self._midnight = self._next_midnight(account.processed_msc)
         while True:
             # In stretches, so that a long absence needs no more memory than a short one.
             until = min(now, account.processed_msc + self._stretch) if self._next else now
@@ -110,7 +123,12 @@ class Engine:
 
     def _watch(self) -> None:
         """Follows the symbols of which anything is open or waiting."""
+        if self._wanted is not None:
+            return
         wanted = {*self._ledger.by_symbol, *(order.symbol for order in self._ledger.orders.values())}
+        # The symbols that turn profit into account money move the equity as well.
+        wanted.update([name for symbol in wanted for name in self._account.rate_symbols(symbol)])
+        self._wanted = wanted
         for symbol in self._next.keys() - wanted:
             del self._next[symbol]
             self._levels.pop(symbol, None)
@@ -129,9 +147,16 @@ class Engine:
     def _quiet(self) -> int:
         """The next moment at which anything can happen."""
         moments = [self._wake(symbol) for symbol in self._next]
-        moments.extend(self._expiry(order) for order in self._ledger.orders.values() if order.time_expiration)
+        moments.extend(moment for moment, _ in self._expiring()[:1])
         moments.append(self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC)
         return min(moments)
+
+    def _expiring(self) -> list[tuple[int, int]]:
+        """When orders expire, and their tickets, in order."""
+        if self._ends is None:
+            orders = self._ledger.orders.values()
+            self._ends = sorted((self._expiry(order), order.ticket) for order in orders if order.time_expiration)
+        return self._ends
 
     def _next_midnight(self, msc: int) -> int:
         """The first midnight of the server's clock after `msc`, UTC."""
@@ -148,16 +173,12 @@ class Engine:
     def _step(self, until: int) -> bool:
         """Does the first event up to `until`; False when there is none."""
         awake = [symbol for symbol in self._next if self._wake(symbol) <= until]
-        expiring = [
-            (moment, order.ticket)
-            for order in self._ledger.orders.values()
-            if order.time_expiration and (moment := self._expiry(order)) <= until
-        ]
-        if not awake and not expiring and self._midnight > until and self._suspect is None:
+        ends = self._expiring()
+        expiry = ends[0] if ends and ends[0][0] <= until else (_FOREVER_MSC, 0)
+        if not awake and not expiry[1] and self._midnight > until and self._suspect is None:
             return False
         due = {symbol: self._find(symbol, until) for symbol in awake}
         found = min(((d.msc, symbol) for symbol, d in due.items() if d.found), default=(_FOREVER_MSC, ""))
-        expiry = min(expiring, default=(_FOREVER_MSC, 0))
         night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
         # A night ends with its last millisecond: the tick of midnight belongs to the new day.
         moment = min(until, found[0], expiry[0], night - 1)
@@ -201,6 +222,9 @@ class Engine:
         start = max(self._next[symbol], known.number) if known is not None else self._next[symbol]
         end = feed.index_after(until)
         result = _Due(until, end, found=False)
+        near = feed.listed(start, end) if start < end <= start + _FEW else None
+        if near is not None and not levels.some_due(*near, feed.spec.scale):
+            start = end
         for lo in range(start, end, _CHUNK):
             times, bids, asks = feed.raw(lo, min(lo + _CHUNK, end))
             place = levels.first_due(bids, asks)

@@ -115,6 +115,13 @@ class Feed:
             return self._times[place]
         return int(self.raw(number, number + 1)[0][0])
 
+    def listed(self, lo: int, hi: int) -> tuple[list[float], list[float]] | None:
+        """Bids and asks of ticks `lo` up to, not including, `hi`, where they are at hand as prices."""
+        first, end = lo - self._lo, hi - self._lo
+        if first < 0 or end > len(self._times):
+            return None
+        return self._bids[first:end], self._asks[first:end]
+
     def raw(self, lo: int, hi: int) -> Ticks:
         """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""
         for held in (self._window, self._cached):

@@ -17,6 +17,8 @@ from mt5_bridge.simulator.records import Order, Position
 Ints: TypeAlias = NDArray[np.int64]
 
 _NEVER = 1 << 60
+_NEAR = 0.5
+"""Of a point: prices as floats are whole numbers of points but for their last bits."""
 _MARKET = frozenset({c.ORDER_TYPE_BUY, c.ORDER_TYPE_SELL})
 _STOPS = frozenset({c.ORDER_TYPE_BUY_STOP, c.ORDER_TYPE_SELL_STOP})
 
@@ -60,6 +62,15 @@ class Levels(msgspec.Struct):
             case c.ORDER_TYPE_SELL_STOP | c.ORDER_TYPE_SELL_STOP_LIMIT:
                 self._bid(below=price, above=0, scale=scale)
 
+    def some_due(self, bids: list[float], asks: list[float], scale: int) -> bool:
+        """Whether something is due at one of these prices; quick for a few."""
+        return (
+            min(bids) * scale <= self.bid_low + _NEAR
+            or max(bids) * scale >= self.bid_high - _NEAR
+            or min(asks) * scale <= self.ask_low + _NEAR
+            or max(asks) * scale >= self.ask_high - _NEAR
+        )
+
     def first_due(self, bids: Ints, asks: Ints) -> int | None:
         """The place of the first tick at which something is due."""
         due = (bids <= self.bid_low) | (bids >= self.bid_high) | (asks <= self.ask_low) | (asks >= self.ask_high)
@@ -83,7 +94,8 @@ def levels(positions: Iterable[Position], orders: Iterable[Order], scale: int) -
     """The levels of one symbol's positions and orders."""
     found = Levels()
     for position in positions:
-        found.watch_position(position, scale)
+        if position.sl or position.tp:
+            found.watch_position(position, scale)
     for order in orders:
         found.watch_order(order, scale)
     return found
