@@ -13,7 +13,7 @@ from mt5_bridge.simulator import swaps
 from mt5_bridge.simulator.broker import AccountRules
 from mt5_bridge.simulator.catalogue import SymbolSpec
 from mt5_bridge.simulator.conversion import Converter, Prices
-from mt5_bridge.simulator.exposure import Exposure, Exposures
+from mt5_bridge.simulator.exposure import Exposure, Exposures, Worth
 from mt5_bridge.simulator.ledger import Ledger
 from mt5_bridge.simulator.margin import Leg, Waiting
 from mt5_bridge.simulator.market import Market, Quote
@@ -187,8 +187,10 @@ class Account:
 
     def total_margin(self) -> float:
         """Margin of everything open or waiting."""
-        symbols = {**self.exposures(), **dict.fromkeys(self._with_reserves())}
-        return sum((self._symbol_margin(symbol, self._waiting(symbol)) for symbol in symbols), 0.0)
+        held = self.exposures()
+        reserves = self._with_reserves()
+        symbols = {**held, **dict.fromkeys(reserves)} if reserves else held
+        return sum([self._symbol_margin(symbol, self._waiting(symbol)) for symbol in symbols], 0.0)
 
     def waiting_margin(self) -> float:
         """What pending orders add to the margin of what is open."""
@@ -218,9 +220,14 @@ class Account:
 
     def _symbol_margin(self, symbol: str, waiting: list[Waiting]) -> float:
         held = self.exposures().get(symbol)
+        if held is not None and held.margin is not None and not waiting:
+            return held.margin
         legs = held.legs if held is not None else (Leg(), Leg())
         hedging = self.mode is MarginMode.HEDGING
-        return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
+        margin = formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
+        if held is not None and not waiting:
+            held.margin = margin
+        return margin
 
     def _with_reserves(self) -> set[str]:
         if not self._reserving:
@@ -281,12 +288,35 @@ class Account:
         """The account now, symbol by symbol: as `valuation` but for the rounding of each position, and quick."""
         profit = swap = assets = 0.0
         for symbol, held in self.exposures().items():
-            quote = self.market.quote(symbol, self.msc)
-            if quote is not None:
-                profit += self.symbol_profit(symbol, held, quote.bid, quote.ask)
-                assets += self._assets(symbol, held, quote.bid)
+            worth = self._worth(symbol, held)
+            profit += worth.profit
+            assets += worth.assets
             swap += held.swap
         return self._valued(profit, swap, assets)
+
+    def worth(self, symbol: str, held: Exposure) -> float:
+        """What a symbol's positions add to the equity: profit, swap, and the value of collateral."""
+        found = self._worth(symbol, held)
+        return found.profit + found.assets + held.swap
+
+    def _worth(self, symbol: str, held: Exposure) -> Worth:
+        """Made anew only when a price that it depends on has changed."""
+        known, msc = held.worth, self.msc
+        if known is not None and known.since <= msc < known.until:
+            return known
+        quote = self.market.quote(symbol, msc)
+        if quote is None:
+            return Worth(msc, msc, 0.0, 0.0)
+        spans = [self.market.feeds[name].span(msc) for name in (symbol, *self.rate_symbols(symbol))]
+        held.worth = Worth(
+            max([since for since, _ in spans]), min([until for _, until in spans]),
+            self.symbol_profit(symbol, held, quote.bid, quote.ask), self._assets(symbol, held, quote.bid),
+        )  # fmt: skip
+        return held.worth
+
+    def forget_worths(self) -> None:
+        """A symbol has a tick that nobody could foresee."""
+        self._exposures.forget_worths()
 
     def symbol_profit(self, symbol: str, held: Exposure, bid: float, ask: float) -> float:
         """Floating profit of all positions of a symbol, unrounded."""
@@ -304,12 +334,8 @@ class Account:
             0.0,
         )
 
-    def symbol_worth(self, symbol: str, held: Exposure, bid: float, ask: float) -> float:
-        """What a symbol's positions add to the equity: profit, swap, and the value of collateral."""
-        return self.symbol_profit(symbol, held, bid, ask) + held.swap + self._assets(symbol, held, bid)
-
     def least_worth(self, symbol: str, held: Exposure, extremes: Prices) -> float:
-        """At most what `symbol_worth` is while prices stay within `extremes` (lowest bid, highest ask)."""
+        """At most what `worth` is while prices stay within `extremes` (lowest bid, highest ask)."""
         prices = extremes(symbol)
         if prices is None:
             return held.swap

@@ -81,6 +81,7 @@ class Engine:
         """The symbol has ticks nobody could foresee."""
         self._due.pop(symbol, None)
         self._wakes.pop(symbol, None)
+        self._account.forget_worths()
         self._quiet_until = 0
 
     def reconsider(self, msc: int) -> None:

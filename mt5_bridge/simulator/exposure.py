@@ -1,9 +1,20 @@
 """Sums over the open positions of each symbol, kept up to date position by position."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from mt5_bridge.simulator.ledger import Ledger
 from mt5_bridge.simulator.margin import Leg
+
+
+class Worth(NamedTuple):
+    """Floating profit and collateral at the prices that hold from `since` until `until` (UTC, ms; not included)."""
+
+    since: int
+    until: int
+    profit: float
+    assets: float
 
 
 class Exposure(msgspec.Struct, gc=False):
@@ -12,6 +23,10 @@ class Exposure(msgspec.Struct, gc=False):
     legs: tuple[Leg, Leg]
     swap: float = 0.0
     count: int = 0
+    margin: float | None = None
+    """Of the positions alone, where it is known."""
+    worth: Worth | None = None
+    """The last one known."""
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +55,11 @@ class Exposures:
             self._ledger.touched.clear()
         return self._sums
 
+    def forget_worths(self) -> None:
+        """Prices changed that were thought to hold."""
+        for held in self._sums.values():
+            held.worth = None
+
     def clear(self) -> None:
         """Forgets everything: the ledger is read anew."""
         self._sums.clear()
@@ -65,5 +85,6 @@ class Exposures:
 
 
 def _add(held: Exposure, share: _Share, sign: int) -> None:
+    held.margin = held.worth = None
     held.legs[share.side].add(sign * share.lots, share.price, share.conversion)
     held.swap += sign * share.swap

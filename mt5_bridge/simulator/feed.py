@@ -106,6 +106,13 @@ class Feed:
             return None
         return Quote(self._times[place], self._bids[place], self._asks[place])
 
+    def span(self, msc: int) -> tuple[int, int]:
+        """The moments from which and until which (not included) the quote at `msc` holds; none before the first."""
+        if self.quote(msc) is None:
+            return msc, msc
+        place = bisect_right(self._times, msc)
+        return self._times[place - 1], self._times[place] if place < len(self._times) else self._until
+
     def next_time(self, number: int) -> int:
         """When tick `number` falls; a time beyond all others when there is none."""
         if self.source.end is not None and number >= self.source.end:

@@ -47,12 +47,13 @@ class StopOut:
             return suspect
         feeds = self._market.feeds
         spans = {symbol: (number, feeds[symbol].index_after(until)) for symbol, number in ticks.items()}
-        return self._first(spans, since, floor)
+        self._account.msc = until
+        return self._first(spans, since, floor, now=True)
 
-    def _first(self, spans: Spans, since: int, floor: float) -> int | None:
+    def _first(self, spans: Spans, since: int, floor: float, *, now: bool = False) -> int | None:
         """The first such moment among these ticks, by halves: most have nowhere been near it."""
         count = sum(max(0, hi - lo) for lo, hi in spans.values())
-        if not count or self._least_equity(spans) > floor:
+        if not count or self._least_equity(spans, now=now) > floor:
             return None
         feeds = self._market.feeds
         times = {symbol: feeds[symbol].raw(lo, hi)[0] for symbol, (lo, hi) in spans.items() if hi > lo}
@@ -68,8 +69,13 @@ class StopOut:
         self._account.msc = moment
         return self._account.estimate().equity <= floor and self.victim(moment) is not None
 
-    def _least_equity(self, spans: Spans) -> float:
-        """At most what the equity is at these ticks: each symbol at its worst price, and a cent for the rounding."""
+    def _least_equity(self, spans: Spans, *, now: bool) -> float:
+        """At most what the equity is at these ticks: each symbol at its worst price, and a cent for the rounding.
+
+        Args:
+            spans: the ticks.
+            now: the spans end with the moment that the account is at.
+        """
         account = self._account
         found: dict[str, tuple[float, float] | None] = {}
 
@@ -78,7 +84,13 @@ class StopOut:
                 found[symbol] = self._extremes(symbol, spans.get(symbol))
             return found[symbol]
 
-        worths = [account.least_worth(symbol, held, extremes) for symbol, held in account.exposures().items()]
+        moving = {symbol for symbol, (lo, hi) in spans.items() if hi > lo} if now else spans.keys()
+        worths = [
+            account.worth(symbol, held)
+            if moving.isdisjoint((symbol, *account.rate_symbols(symbol)))
+            else account.least_worth(symbol, held, extremes)
+            for symbol, held in account.exposures().items()
+        ]
         return float(account.ledger.balance + account.ledger.credit) + sum(worths) - 10.0**-account.digits
 
     def victim(self, msc: int) -> Order | Position | None:

@@ -186,7 +186,8 @@ class Store:
                 db.execute(_INSERT["deals"], _row(deal))
             books = f"{ledger.balance} {ledger.next_ticket} {processed_msc} {ledger.credit}"
             db.execute(_PUT, ("books", books))
-            db.executemany(_PUT, values)
+            for value in values:
+                db.execute(_PUT, value)
             db.execute("COMMIT")
         except BaseException:
             # On a full disk SQLite may already have rolled back by itself.
