@@ -70,6 +70,8 @@ class Account:
         self._converter = Converter({name: feed.spec for name, feed in market.feeds.items()}, self._prices)
         self.ledger = Ledger(mode, self)
         self.processed_msc = store.load(self.ledger)
+        self._issued = self.ledger.next_ticket
+        """The next ticket that the store knows of."""
         self._exposures = Exposures(self.ledger)
         self._rate_symbols: dict[str, tuple[str, ...]] = {}
         self._reserving = {name for name, feed in market.feeds.items() if formulas.pendings_reserve(feed.spec)}
@@ -390,12 +392,14 @@ class Account:
                 `BooksChangedError` was too late: another process wrote first.
         """
         change = self.ledger.take_change()
-        if change:
+        # Tickets of requests that came to nothing are spent, too: after a restart as before it.
+        if change or self.ledger.next_ticket != self._issued:
             try:
                 self.store.commit(change, self.ledger, msc)
             except sqlite3.Error:
                 self.reload()
                 raise
+            self._issued = self.ledger.next_ticket
         self.processed_msc = msc
 
     def reload(self) -> None:
@@ -404,6 +408,7 @@ class Account:
         self._exposures.clear()
         self._conversions.clear()
         self.processed_msc = self.store.load(self.ledger)
+        self._issued = self.ledger.next_ticket
 
     def follow(self) -> bool:
         """Takes in what another process wrote; True if there was something."""

@@ -285,5 +285,5 @@ TestHedging = Trading.TestCase
 TestNetting = Netting.TestCase
 TestExchange = Exchange.TestCase
 TestHedging.settings = TestNetting.settings = TestExchange.settings = settings(
-    max_examples=heavy(10), stateful_step_count=30
+    max_examples=heavy(8), stateful_step_count=25
 )
