@@ -12,6 +12,8 @@ class Exposure(msgspec.Struct, gc=False):
     legs: tuple[Leg, Leg]
     swap: float = 0.0
     count: int = 0
+    margin: float | None = None
+    """Of the positions alone; None until somebody has worked it out."""
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +49,7 @@ class Exposures:
 
     def _update(self, symbol: str, ticket: int) -> None:
         held = self._sums.setdefault(symbol, Exposure((Leg(), Leg())))
+        held.margin = None
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1

@@ -29,7 +29,11 @@ def refused(**request: Any) -> int:
 
 
 def test_the_investor_only_looks(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"DATA_DIR": str(tmp_path), "MT5_PASSWORD": "main", "account": {"investor_password": "look"}}
+    settings: dict[str, Any] = {
+        "DATA_DIR": str(tmp_path),
+        "MT5_PASSWORD": "main",
+        "account": {"investor_password": "look"},
+    }
     mt5.install(clock="manual", **settings)
     assert mt5.initialize()
     mt5.symbol_select("EURUSD")
