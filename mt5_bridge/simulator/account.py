@@ -1,7 +1,7 @@
 """One account at work: its books, its store, and what it is worth at current prices."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import NamedTuple
@@ -222,14 +222,13 @@ class Account:
 
     def _symbol_margin(self, symbol: str, waiting: list[Waiting]) -> float:
         held = self.exposures().get(symbol)
-        if held is not None and held.margin is not None and not waiting:
-            return held.margin
-        legs = held.legs if held is not None else (Leg(), Leg())
-        hedging = self.mode is MarginMode.HEDGING
-        margin = formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
-        if held is not None and not waiting:
-            held.margin = margin
-        return margin
+        if waiting or held is None:
+            legs = held.legs if held is not None else (Leg(), Leg())
+            hedging = self.mode is MarginMode.HEDGING
+            return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
+        if held.margin is None:
+            held.margin = formulas.legs_margin(self.spec(symbol), held.legs, self.leverage)
+        return held.margin
 
     def _with_reserves(self) -> set[str]:
         if not self._reserving:
@@ -375,10 +374,10 @@ class Account:
         return Valuation(round(profit, digits), equity, margin, round(equity - margin, digits), level, assets)
 
     @contextmanager
-    def rehearsal(self, symbol: str) -> Iterator[None]:
-        """What happens to the symbol inside is undone at the end."""
+    def rehearsal(self, symbol: str, tickets: Iterable[int]) -> Iterator[None]:
+        """What happens inside to these positions and orders of a symbol, and to new ones, is undone at the end."""
         conversions = dict(self._conversions)
-        with self.ledger.rehearsal(symbol):
+        with self.ledger.rehearsal(symbol, tickets):
             yield
         self._conversions = conversions
 

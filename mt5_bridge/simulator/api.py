@@ -3,10 +3,9 @@
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from mt5_bridge.simulator import broker, trouble
+from mt5_bridge.simulator import bookings, broker, trouble
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.arguments import ArgumentError, PendingOverflowError, without_overflow
 from mt5_bridge.simulator.catalogue import SymbolSpec
@@ -15,7 +14,6 @@ from mt5_bridge.simulator.faults import fault
 from mt5_bridge.simulator.folder import PaperStateError
 from mt5_bridge.simulator.functions import Functions
 from mt5_bridge.simulator.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
-from mt5_bridge.simulator.margin import to_money
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
@@ -196,18 +194,6 @@ def _full_name(name: str) -> str:
     return upper if upper.startswith(("PAPER_", "MT5_", "DATA_DIR")) else f"PAPER_{upper}"
 
 
-BookingKind: TypeAlias = Literal["balance", "credit", "charge", "correction", "bonus", "commission", "interest"]
-_BOOKINGS: dict[BookingKind, int] = {
-    "balance": c.DEAL_TYPE_BALANCE,
-    "credit": c.DEAL_TYPE_CREDIT,
-    "charge": c.DEAL_TYPE_CHARGE,
-    "correction": c.DEAL_TYPE_CORRECTION,
-    "bonus": c.DEAL_TYPE_BONUS,
-    "commission": c.DEAL_TYPE_COMMISSION,
-    "interest": c.DEAL_TYPE_INTEREST,
-}
-
-
 class MarketControl:
     """A test's hand on the market."""
 
@@ -268,39 +254,21 @@ class MarketControl:
             self.market.hand_tick(symbol, bid, ask, last, volume)
             self._sync(moved=symbol)
 
-    def deposit(self, amount: Decimal | float | str, comment: str = "") -> int:
-        """Pays money in or, negative, out; returns the deal's ticket.
+    def deposit(self, amount: bookings.Amount, comment: str = "") -> int:
+        """Pays account money in or, negative, out; returns the deal's ticket. Raises as `book`."""
+        return self.book("balance", amount, comment)
 
-        Raises:
-            TypeError: no account is logged in.
-            ValueError: the amount is 0, or has more decimals than the currency.
-        """
-        return self.book("balance", amount, comment or ("Withdrawal" if str(amount).startswith("-") else "Deposit"))
-
-    def book(self, kind: BookingKind, amount: Decimal | float | str, comment: str = "") -> int:
-        """Books a balance operation of the broker's; returns the deal's ticket.
-
-        Args:
-            kind: what it is called; a credit counts into the equity alone.
-            amount: in account money, negative to take away.
-            comment: of the deal.
-
-        Raises:
-            TypeError: no account is logged in.
-            ValueError: the amount is 0, or has more decimals than the currency.
-        """
+    def book(self, kind: bookings.Kind, amount: bookings.Amount, comment: str = "") -> int:
+        """Books an operation of the broker's, as `bookings.book` says; returns the deal's ticket."""
         with _state.lock:
-            if not self.terminal.connected:
-                raise TypeError("no account is logged in: call initialize() first")
-            session, now = self.terminal.synced()
-            account, exact = session.account, Decimal(str(amount))
-            if not exact.is_finite() or not exact or exact != to_money(exact, account.currency):
-                raise ValueError(f"{amount} is no amount of {account.currency}")
-            deal = account.ledger.transfer(exact, self.market.server_time(now), _BOOKINGS[kind], comment or kind)
-            account.commit(now)
-            session.engine.reconsider(now)
+            ticket = bookings.book(self.terminal, kind, amount, comment)
             self._sync()
-            return deal.ticket
+            return ticket
+
+    def grant(self, symbol: str, volume: float) -> int:
+        """Gives the account collateral, as `bookings.grant` says; returns the position's ticket."""
+        with _state.lock:
+            return bookings.grant(self.terminal, symbol, volume)
 
     def _sync(self, *, moved: str | None = None) -> None:
         terminal = self._functions.terminal

@@ -81,12 +81,12 @@ class Dealer:
         retcode = self._judge.judge(case)
         if retcode not in (OK, c.TRADE_RETCODE_NO_MONEY):
             return Check(retcode)
-        before = self._account.valuation()
-        with self._account.rehearsal(case.spec.name):
+        position = case.position.ticket if case.position is not None else 0
+        with self._account.rehearsal(case.spec.name, (position, request.position_by, request.order)):
             copied = self._judge.case(request, msc)
             assert isinstance(copied, Case), "it was one before"
-            self._actions[request.action](copied)
-            return Check(retcode, float(self._ledger.balance), self._afterwards(case, before))
+            outcome = self._actions[request.action](copied)
+            return Check(retcode, float(self._ledger.balance), self._afterwards(case, outcome))
 
     def send(self, request: Request, msc: int) -> Outcome:
         """Judges, executes and writes.
@@ -106,24 +106,27 @@ class Dealer:
         self._account.commit(msc)
         return outcome
 
-    def _afterwards(self, case: Case, before: Valuation) -> Valuation:
+    def _afterwards(self, case: Case, outcome: Outcome) -> Valuation:
         """The rehearsed account. What a deal opens counts at its own price, without the spread.
 
         `order_check` of the MQL5 reference shows a lot bought with an equity that is still the balance.
         """
-        after = self._account.valuation()
+        account, symbol = self._account, case.spec.name
+        after = account.valuation()
         entries = {deal.entry for deal in self._ledger.change.deals}
-        profit = after.profit
-        if c.DEAL_ENTRY_IN in entries:
-            profit = before.profit
-        elif c.DEAL_ENTRY_INOUT in entries:
-            position, pricer = self._ledger.of_symbol(case.spec.name), self._account.pricer(case.spec.name)
-            assert position is not None, "it was reversed"
-            assert pricer is not None, "it was dealt in"
-            profit = round(profit - pricer.profit(position), self._account.digits)
+        if not entries & {c.DEAL_ENTRY_IN, c.DEAL_ENTRY_INOUT}:
+            return after
+        pricer = account.pricer(symbol)
+        assert pricer is not None, "it was dealt in"
+        hedging = account.mode is MarginMode.HEDGING
+        opened = self._ledger.positions[outcome.order] if hedging else self._ledger.of_symbol(symbol)
+        assert opened is not None, "a deal opened it"
+        profit = after.profit - pricer.profit(opened)
+        if case.position is not None and c.DEAL_ENTRY_IN in entries:
+            profit += pricer.profit(case.position)
         swap = sum(position.swap for position in self._ledger.positions.values())
         balance = float(self._ledger.balance)
-        return self._account.valued(balance, profit, swap, after.assets, self._account.total_margin())
+        return account.valued(balance, profit, swap, after.assets, account.total_margin())
 
     # Executing.
 

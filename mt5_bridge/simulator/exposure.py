@@ -24,7 +24,7 @@ class Exposure(msgspec.Struct, gc=False):
     swap: float = 0.0
     count: int = 0
     margin: float | None = None
-    """Of the positions alone, where it is known."""
+    """Of the positions alone; None until somebody has worked it out."""
     worth: Worth | None = None
     """The last one known."""
 
@@ -67,6 +67,7 @@ class Exposures:
 
     def _update(self, symbol: str, ticket: int) -> None:
         held = self._sums.setdefault(symbol, Exposure((Leg(), Leg())))
+        held.margin = held.worth = None
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1
@@ -85,6 +86,5 @@ class Exposures:
 
 
 def _add(held: Exposure, share: _Share, sign: int) -> None:
-    held.margin = held.worth = None
     held.legs[share.side].add(sign * share.lots, share.price, share.conversion)
     held.swap += sign * share.swap

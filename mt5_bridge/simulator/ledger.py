@@ -3,7 +3,7 @@
 At any time balance = Σ deals (profit + swap + commission + fee) but for credits, and a position = Σ its deals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Protocol
@@ -110,22 +110,22 @@ class Ledger:
         return next(iter(self.by_symbol.get(symbol, {}).values()), None)
 
     @contextmanager
-    def rehearsal(self, symbol: str) -> Iterator[None]:
-        """What happens to the symbol inside is undone at the end: it works on copies."""
+    def rehearsal(self, symbol: str, tickets: Iterable[int]) -> Iterator[None]:
+        """What happens inside is undone at the end: it may change these positions and orders, and add new ones."""
         kept = (self.balance, self.credit, self.next_ticket, self.change, self.positions, self.by_symbol, self.orders)
-        mine = self.by_symbol.get(symbol, {})
-        copies = {ticket: structs.replace(position) for ticket, position in mine.items()}
+        named = set(tickets)
+        copies = {ticket: structs.replace(self.positions[ticket]) for ticket in named & self.positions.keys()}
+        orders = {ticket: structs.replace(self.orders[ticket]) for ticket in named & self.orders.keys()}
         self.change = Change()
         self.positions = {**self.positions, **copies}
-        self.by_symbol = {**self.by_symbol, symbol: copies} if copies else dict(self.by_symbol)
-        self.orders = {
-            ticket: structs.replace(order) if order.symbol == symbol else order for ticket, order in self.orders.items()
-        }
+        self.by_symbol = dict(self.by_symbol)
+        if symbol in self.by_symbol:
+            self.by_symbol[symbol] = {**self.by_symbol[symbol], **copies}
+        self.orders = {**self.orders, **orders}
         try:
             yield
         finally:
-            changed = {*self.by_symbol.get(symbol, {}), *mine}
-            self.touched.extend((symbol, ticket) for ticket in sorted(changed))
+            self.touched.extend((symbol, ticket) for ticket in sorted({*copies, *self.change.positions}))
             self.balance, self.credit, self.next_ticket, self.change = kept[:4]
             self.positions, self.by_symbol, self.orders = kept[4:]
 

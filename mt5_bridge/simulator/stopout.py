@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from mt5_bridge.simulator import rules
 from mt5_bridge.simulator.account import Account
 from mt5_bridge.simulator.market import Market
 from mt5_bridge.simulator.records import Order, Position
@@ -100,24 +101,27 @@ class StopOut:
         reserved = [
             (-margin, order.ticket)
             for order in account.ledger.orders.values()
-            if (margin := account.order_margin(order)) > 0 and self._market.is_open(order.symbol, msc)
+            if (margin := account.order_margin(order)) > 0 and self._trades(order.symbol, msc)
         ]
         if reserved:
             return account.ledger.orders[min(reserved)[1]]
         losses = [
             (pricer.profit(position), position.ticket)
             for symbol, positions in account.ledger.by_symbol.items()
-            if self._market.is_open(symbol, msc) and (pricer := account.pricer(symbol)) is not None
+            if self._trades(symbol, msc) and (pricer := account.pricer(symbol)) is not None
             for position in positions.values()
         ]
         return account.ledger.positions[min(losses)[1]] if losses else None
 
+    def _trades(self, symbol: str, msc: int) -> bool:
+        return self._market.is_open(symbol, msc) and not rules.trading(self._account.spec(symbol))
+
     def _floor(self) -> float | None:
         """The equity at which it happens; None where nothing is reserved."""
-        margin, rules = self._account.total_margin(), self._account.rules
+        margin, limits = self._account.total_margin(), self._account.rules
         if margin <= 0:
             return None
-        return rules.stop_out if rules.stop_out_mode == "money" else margin * rules.stop_out / 100
+        return limits.stop_out if limits.stop_out_mode == "money" else margin * limits.stop_out / 100
 
     def _extremes(self, symbol: str, span: tuple[int, int] | None) -> tuple[float, float] | None:
         """The lowest bid and the highest ask at the span's ticks and the one before, with which it began."""

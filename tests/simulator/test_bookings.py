@@ -71,12 +71,34 @@ def test_a_credit_carries_positions_and_is_not_the_balance(tmp_path: Path) -> No
 
 
 def test_what_is_no_amount_of_money(market: MarketControl) -> None:
-    for amount in (0, "0.001", "nan", float("inf")):
+    for amount in (0, "0.001", "nan", float("inf"), "much"):
         with pytest.raises(ValueError, match="no amount of USD"):
             market.deposit(amount)
     mt5.shutdown()
     with pytest.raises(TypeError, match="no account"):
         market.deposit(1)
+
+
+def test_collateral_adds_to_the_equity_and_is_not_traded(start: Start) -> None:
+    """MetaTrader 5 help, "Symbol Properties": its market value times the liquidity rate is added to the assets."""
+    rules = {"calc_mode": "serv_collateral", "liquidity_rate": 0.8, "swap_mode": "disabled"}
+    market = start(balance=100, symbols={"XAUUSD": rules})
+    with pytest.raises(ValueError, match="no collateral"):
+        market.grant("EURUSD", 1.0)
+    mt5.symbol_select("XAUUSD")
+    market.tick("XAUUSD", 1500.0, 1501.0)
+    ticket = market.grant("XAUUSD", 0.05)
+    account = mt5.account_info()
+    assert (account.assets, account.equity, account.margin, account.profit) == (6000.0, 6100.0, 0.0, 0.0)
+    assert buy(1.0).retcode == mt5.TRADE_RETCODE_DONE
+    market.tick("XAUUSD", 1600.0, 1601.0)
+    assert mt5.account_info().equity == 6490.0
+    request = {"action": 1, "symbol": "XAUUSD", "type": 1, "volume": 0.05, "position": ticket}
+    assert mt5.order_send(request).retcode == mt5.TRADE_RETCODE_TRADE_DISABLED
+    # Worth less, it no longer carries the position; it stays itself, for it cannot be traded.
+    market.tick("XAUUSD", 50.0, 51.0)
+    assert [position.ticket for position in mt5.positions_get()] == [ticket]
+    assert balance_adds_up()
 
 
 def test_a_withdrawal_may_stop_the_account_out(market: MarketControl) -> None:
