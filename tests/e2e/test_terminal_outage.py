@@ -56,7 +56,7 @@ async def test_an_order_hangs_at_the_latch(new_world: MakeWorld, tmp_path: Path)
         began = time.monotonic()
         answer = await world.command("emergency_stop")
         assert time.monotonic() - began < 0.5  # less than the grace
-        assert answer["data"]["durable"] is True
+        assert answer["data"]["state"] == "halted"
         done = await world.halted("done", 20.0)
         assert done["survivors"] == []
         assert (await world.topics.result(signal_id, 15.0))["status"] in ("filled", "denied")
