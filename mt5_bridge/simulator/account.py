@@ -74,6 +74,7 @@ class Account:
         """The next ticket that the store knows of."""
         self._exposures = Exposures(self.ledger)
         self._rate_symbols: dict[str, tuple[str, ...]] = {}
+        self._convertible: set[str] = set()
         self._reserving = {name for name, feed in market.feeds.items() if formulas.pendings_reserve(feed.spec)}
         self._conversions: dict[tuple[int, float], float] = {}
         """Of pendings that reserve margin, by ticket and price."""
@@ -151,11 +152,17 @@ class Account:
 
     def convertible(self, symbol: str) -> bool:
         """Whether the symbol's margin and profit can be turned into account money now."""
+        if symbol in self._convertible:
+            return True
         spec = self.spec(symbol)
-        return all(
-            self._converter.rate(currency, self.currency, selling=True) is not None
-            for currency in {spec.currency_margin, spec.currency_profit}
-        )
+        rates = [
+            self._converter.rate(currency, self.currency, selling=True)
+            for currency in (spec.currency_margin, spec.currency_profit)
+        ]
+        if None in rates:
+            return False
+        self._convertible.add(symbol)  # a symbol that had a quote has one ever after
+        return True
 
     def rate_symbols(self, symbol: str) -> tuple[str, ...]:
         """The symbols whose prices turn what the symbol's positions bring into account money."""
@@ -183,7 +190,7 @@ class Account:
         order = Leg(volume, volume * price, volume * self.margin_rate(symbol, side, price))
         legs = held.legs if held is not None else (Leg(), Leg())
         if self.mode is MarginMode.HEDGING:
-            return formulas.hedging_need(spec, legs, side, order, self.leverage)
+            return formulas.hedging_need(spec, legs, side, order, self.leverage, before=self._symbol_margin(symbol, []))
         held_side = 0 if legs[0].lots else 1
         return formulas.netting_need(spec, legs[held_side], held_side, side, order, self.leverage)
 
@@ -191,7 +198,9 @@ class Account:
         """Margin of everything open or waiting."""
         held = self.exposures()
         reserves = self._with_reserves()
-        symbols = {**held, **dict.fromkeys(reserves)} if reserves else held
+        if not reserves:
+            return sum([one.margin or self._symbol_margin(symbol, []) for symbol, one in held.items()], 0.0)
+        symbols = {**held, **dict.fromkeys(reserves)}
         return sum([self._symbol_margin(symbol, self._waiting(symbol)) for symbol in symbols], 0.0)
 
     def waiting_margin(self) -> float:
@@ -288,8 +297,11 @@ class Account:
     def estimate(self) -> Valuation:
         """The account now, symbol by symbol: as `valuation` but for the rounding of each position, and quick."""
         profit = swap = assets = 0.0
+        msc = self.msc
         for symbol, held in self.exposures().items():
-            worth = self._worth(symbol, held)
+            worth = held.worth
+            if worth is None or not worth.since <= msc < worth.until:
+                worth = self._worth(symbol, held)
             profit += worth.profit
             assets += worth.assets
             swap += held.swap
@@ -297,14 +309,14 @@ class Account:
 
     def worth(self, symbol: str, held: Exposure) -> float:
         """What a symbol's positions add to the equity: profit, swap, and the value of collateral."""
-        found = self._worth(symbol, held)
+        found = held.worth
+        if found is None or not found.since <= self.msc < found.until:
+            found = self._worth(symbol, held)
         return found.profit + found.assets + held.swap
 
     def _worth(self, symbol: str, held: Exposure) -> Worth:
-        """Made anew only when a price that it depends on has changed."""
-        known, msc = held.worth, self.msc
-        if known is not None and known.since <= msc < known.until:
-            return known
+        """At the prices of `msc`; kept for as long as those hold."""
+        msc = self.msc
         quote = self.market.quote(symbol, msc)
         if quote is None:
             return Worth(msc, msc, 0.0, 0.0)
@@ -326,14 +338,12 @@ class Account:
         profits = ((bid * long.lots - long.value) * unit, (short.value - ask * short.lots) * unit)
         if spec.currency_profit == self.currency:
             return profits[0] + profits[1]
-        return sum(
-            (
-                raw * self.profit_rate(symbol, price, gain=raw > 0, side=side)
-                for side, (raw, price) in enumerate(zip(profits, (bid, ask), strict=True))
-                if raw
-            ),
-            0.0,
-        )
+        bought, sold = profits
+        if bought:
+            bought *= self.profit_rate(symbol, bid, gain=bought > 0, side=c.POSITION_TYPE_BUY)
+        if sold:
+            sold *= self.profit_rate(symbol, ask, gain=sold > 0, side=c.POSITION_TYPE_SELL)
+        return bought + sold
 
     def least_worth(self, symbol: str, held: Exposure, extremes: Prices) -> float:
         """At most what `worth` is while prices stay within `extremes` (lowest bid, highest ask)."""

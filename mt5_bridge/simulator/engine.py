@@ -138,19 +138,23 @@ class Engine:
         for symbol in wanted - self._next.keys():
             self._next[symbol] = self._market.feeds[symbol].index_after(self._account.processed_msc)
 
-    def _wake(self, symbol: str) -> int:
-        """When the symbol's next tick falls that is not worked off."""
-        moment = self._wakes.get(symbol)
-        if moment is None:
-            moment = self._wakes[symbol] = self._market.feeds[symbol].next_time(self._next[symbol])
-        return moment
+    def _awake(self, until: int) -> list[str]:
+        """The symbols with ticks up to `until` that are not worked off."""
+        wakes = self._wakes
+        if len(wakes) != len(self._next):
+            for symbol in self._next.keys() - wakes.keys():
+                wakes[symbol] = self._market.feeds[symbol].next_time(self._next[symbol])
+        return [symbol for symbol, moment in wakes.items() if moment <= until]
 
     def _quiet(self) -> int:
         """The next moment at which anything can happen."""
-        moments = [self._wake(symbol) for symbol in self._next]
-        moments.extend(moment for moment, _ in self._expiring()[:1])
-        moments.append(self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC)
-        return min(moments)
+        self._awake(0)
+        ends = self._expiring()
+        return min(
+            min(self._wakes.values(), default=_FOREVER_MSC),
+            ends[0][0] if ends else _FOREVER_MSC,
+            self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC,
+        )
 
     def _expiring(self) -> list[tuple[int, int]]:
         """When orders expire, and their tickets, in order."""
@@ -167,13 +171,12 @@ class Engine:
         """Events up to `until`, one after the other."""
         while self._step(until):
             self._watch()
-        for symbol in self._next:
-            if self._wake(symbol) <= until:
-                self._advance(symbol, self._market.feeds[symbol].index_after(until))
+        for symbol in self._awake(until):
+            self._advance(symbol, self._market.feeds[symbol].index_after(until))
 
     def _step(self, until: int) -> bool:
         """Does the first event up to `until`; False when there is none."""
-        awake = [symbol for symbol in self._next if self._wake(symbol) <= until]
+        awake = self._awake(until)
         ends = self._expiring()
         expiry = ends[0] if ends and ends[0][0] <= until else (_FOREVER_MSC, 0)
         if not awake and not expiry[1] and self._midnight > until and self._suspect is None:

@@ -108,10 +108,14 @@ class Feed:
 
     def span(self, msc: int) -> tuple[int, int]:
         """The moments from which and until which (not included) the quote at `msc` holds; none before the first."""
-        if self.quote(msc) is None:
+        times = self._times
+        if not times or msc < times[0] or msc >= self._until:
+            self._load(msc)
+            times = self._times
+        place = bisect_right(times, msc)
+        if not place:
             return msc, msc
-        place = bisect_right(self._times, msc)
-        return self._times[place - 1], self._times[place] if place < len(self._times) else self._until
+        return times[place - 1], times[place] if place < len(times) else self._until
 
     def next_time(self, number: int) -> int:
         """When tick `number` falls; a time beyond all others when there is none."""

@@ -49,9 +49,11 @@ def requoted(spec: SymbolSpec, seed: int, ticket: int) -> bool:
 
 def plan(spec: SymbolSpec, volume: float, best: float, *, buying: bool, limit: float | None = None) -> list[Part]:
     """The parts in which `volume` lots fill now, best price first; fewer lots where the depth or `limit` ends."""
+    sign = 1 if buying else -1
+    if not spec.depth_volume and limit is None:
+        return [Part(best, round(volume, 8))]
     parts = []
     left = volume
-    sign = 1 if buying else -1
     for offer in book(spec, best, buying=buying):
         if limit is not None and sign * (offer.price - limit) > spec.point * _ALIGNED:
             break
@@ -76,6 +78,8 @@ def cut(parts: list[Part], most: float) -> list[Part]:
 
 def filled(parts: list[Part]) -> float:
     """Lots in all."""
+    if len(parts) == 1:
+        return parts[0].volume
     return round(sum(part.volume for part in parts), 8)
 
 

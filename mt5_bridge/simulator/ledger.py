@@ -284,9 +284,9 @@ class Ledger:
         if deal.type == c.DEAL_TYPE_CREDIT:
             self.credit += Decimal(repr(deal.profit))
         else:
-            self.balance += sum(
-                (Decimal(repr(amount)) for amount in (deal.profit, deal.swap, deal.commission, deal.fee)), Decimal(0)
-            )
+            for amount in (deal.profit, deal.swap, deal.commission, deal.fee):
+                if amount:
+                    self.balance += Decimal(repr(amount))
         self.change.deals.append(deal)
         return deal
 

@@ -204,7 +204,9 @@ def symbol_margin(
     return max(sides) + added
 
 
-def hedging_need(spec: SymbolSpec, legs: tuple[Leg, Leg], side: int, order: Leg, leverage: int) -> float:
+def hedging_need(
+    spec: SymbolSpec, legs: tuple[Leg, Leg], side: int, order: Leg, leverage: int, *, before: float | None = None
+) -> float:
     """Account money that must be free to open `order` beside `legs` on a hedging account.
 
     An order under way never lowers the margin; with a fixed margin it pays the initial one for what it leaves
@@ -217,7 +219,8 @@ def hedging_need(spec: SymbolSpec, legs: tuple[Leg, Leg], side: int, order: Leg,
     conversion, price = order.rates / order.lots, order.value / order.lots
     if not spec.margin_initial and spec.calc_mode != FORTS:
         both[side].add(order.lots, price, conversion)
-        before = legs_margin(spec, legs, leverage)
+        if before is None:
+            before = legs_margin(spec, legs, leverage)
         raised = legs_margin(spec, both, leverage) - before
         return max(0.0, raised) + _initial_surcharge(spec, order.lots - covered, price, side, leverage) * conversion
     opened = raw_margin(spec, order.lots - covered, price, leverage, side) * conversion
@@ -242,6 +245,8 @@ def netting_need(spec: SymbolSpec, held: Leg, held_side: int, side: int, order: 
 
 def _initial_surcharge(spec: SymbolSpec, lots: float, price: float, side: int, leverage: int) -> float:
     """By how much opening costs more than holding."""
+    if spec.maintenance_rates is None and not spec.margin_maintenance:
+        return 0.0
     initial = raw_margin(spec, lots, price, leverage, side)
     return max(0.0, initial - raw_margin(spec, lots, price, leverage, side, maintenance=True))
 
