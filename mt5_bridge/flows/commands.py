@@ -340,7 +340,7 @@ class Commands:
         if not resumed:
             raise Refusal("halted", "a stop came in between: trading stays halted")
         self._emergency.resumed()
-        if seen is not None and accepted is not None and self._book.day is not None:
+        if accepted is not seen and seen and accepted and self._book.day:
             # What was lost while the resume was written is another loss.
             self._book.restore_day(risk.carry_over(self._book.day, seen, accepted))
         return halt_data(new)

@@ -101,10 +101,11 @@ class Corrections:
         # What shows while this look is under way is for the next one.
         self._seen = set()
         try:
-            self._seen |= await self._judged(asked)
+            again = await self._judged(asked)
         except BaseException:
             self._seen |= asked
             raise
+        self._seen |= again
 
     async def _judged(self, asked: set[int]) -> set[int]:
         """Judge what these magics have become; returns those to be asked about again."""

@@ -309,8 +309,11 @@ async def test_on_netting_a_part_that_filled_and_was_closed_in_parts_takes_nothi
         assert [request.volume for request in kit.terminal.sent[4:]] == [0.1, 0.06]
 
 
+@pytest.mark.parametrize(("answer", "left"), [(Executed(volume=0.2), 1.1), (Silent(-10005, executed=True), 1.0)])
 @simulated
-async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(tmp_path: Path) -> None:
+async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(
+    tmp_path: Path, answer: Executed | Silent, left: float
+) -> None:
     async with FlowKit.open(tmp_path) as kit:
         terminal = kit.terminal
         terminal.netting()
@@ -321,12 +324,20 @@ async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(tmp_pa
             return TradeResult(retcode=10016) if request.deed is Deed.SLTP else execute(request)
 
         terminal.execute = sets_no_stops  # type: ignore[method-assign]  # a broker with this fault
-        terminal.script(*[Executed()] * 4, Executed(volume=0.2))
+        terminal.script(*[Executed()] * 4, answer)
         await kit.send("BUY", signal_id="s1", volume=0.3, stop_loss=1.095)
-        await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.1], 20.0)
+        await eventually(lambda: [p.volume for p in terminal.positions.values()] == [left], 20.0)
         await asyncio.sleep(0.1)
         await kit.crash()
     async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+
+        async def fails_at_first(name: str) -> None:
+            if "intents" in name and not failed and kit.book.reconciled.is_set():
+                failed.append(name)
+                raise JournalError("busy")
+
+        failed: list[str] = []
+        kit.journal.step = fails_at_first
         await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.0], 20.0)
         await asyncio.sleep(10)
         assert [p.volume for p in terminal.positions.values()] == [1.0]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paper import ALWAYS, begin
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator import store as stores
@@ -19,7 +20,6 @@ from mt5_bridge.simulator.clock import ManualClock
 from mt5_bridge.simulator.functions import Functions
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
-ALWAYS = (0, 2**31 - 1)
 ACCOUNT = "5000001@Paper-Demo-USD-hedging.sqlite"
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0}
 
@@ -28,13 +28,6 @@ BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0
 def clean() -> Iterator[None]:
     yield
     mt5.uninstall()
-
-
-def begin(folder: Path, **settings: Any) -> mt5.MarketControl:
-    market = mt5.install(clock="manual", DATA_DIR=str(folder), **settings)
-    assert mt5.initialize(), mt5.last_error()
-    assert mt5.symbol_select("EURUSD")
-    return market
 
 
 def trade(market: mt5.MarketControl) -> None:

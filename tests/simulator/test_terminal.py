@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paper import ALWAYS, begin
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
@@ -21,7 +22,6 @@ from mt5_bridge.simulator.faults import CRASH_EXIT_CODE
 from mt5_bridge.simulator.folder import PaperStateError, market_anchor
 from mt5_bridge.simulator.terminal import make
 
-ALWAYS = (0, 2**31 - 1)
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "magic": 77}
 
 
@@ -29,13 +29,6 @@ BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0
 def clean() -> Iterator[None]:
     yield
     mt5.uninstall()
-
-
-def begin(folder: Path, **settings: Any) -> mt5.MarketControl:
-    market = mt5.install(clock="manual", DATA_DIR=str(folder), **settings)
-    assert mt5.initialize(), mt5.last_error()
-    assert mt5.symbol_select("EURUSD")
-    return market
 
 
 def test_settings_are_read_by_name() -> None:

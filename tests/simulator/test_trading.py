@@ -1,43 +1,15 @@
 """Requests against the paper terminal, through the package's own functions."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 import pytest
+from support.paper import ALWAYS, balance_adds_up, buy, pending, sell, send
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator import MarketControl
 
 Start = Callable[..., MarketControl]
-
-ALWAYS = (0, 2**31 - 1)
-
-
-def send(**fields: Any) -> Any:
-    result = mt5.order_send({"symbol": "EURUSD", **fields})
-    assert result is not None, mt5.last_error()
-    return result
-
-
-def buy(volume: float = 0.1, **fields: Any) -> Any:
-    return send(action=mt5.TRADE_ACTION_DEAL, type=mt5.ORDER_TYPE_BUY, volume=volume, **fields)
-
-
-def sell(volume: float = 0.1, **fields: Any) -> Any:
-    return send(action=mt5.TRADE_ACTION_DEAL, type=mt5.ORDER_TYPE_SELL, volume=volume, **fields)
-
-
-def pending(kind: int, price: float, **fields: Any) -> Any:
-    return send(**{"action": mt5.TRADE_ACTION_PENDING, "type": kind, "price": price, "volume": 0.1, **fields})
-
-
-def balance_adds_up() -> bool:
-    deals = mt5.history_deals_get(*ALWAYS)
-    total = sum(
-        (Decimal(repr(d.profit)) + Decimal(repr(d.swap)) + Decimal(repr(d.commission)) for d in deals), Decimal(0)
-    )
-    return total == Decimal(repr(mt5.account_info().balance))
 
 
 def test_the_first_deal_is_the_deposit(market: MarketControl) -> None:

@@ -1,11 +1,20 @@
 """Requests to the paper terminal through the package's own functions, and what must always add up."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import mt5_bridge.simulator as mt5
 
 ALWAYS = (0, 2**31 - 1)
+
+
+def begin(folder: Path, **settings: Any) -> mt5.MarketControl:
+    """A terminal that keeps its state in `folder`, connected, with EURUSD selected; the time is the test's."""
+    market = mt5.install(clock="manual", DATA_DIR=str(folder), **settings)
+    assert mt5.initialize(), mt5.last_error()
+    assert mt5.symbol_select("EURUSD")
+    return market
 
 
 def send(**fields: Any) -> Any:
