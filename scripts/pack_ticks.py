@@ -17,9 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from mt5_bridge.simulator import tickfile
-from mt5_bridge.simulator.catalogue import catalogue
-from mt5_bridge.simulator.sources import Ticks
+from mt5_bridge.simulator.market import tickfile
+from mt5_bridge.simulator.market.catalogue import catalogue
+from mt5_bridge.simulator.market.sources import Ticks
 
 BUSY_MSC = 300_000
 """The recording begins with the busiest stretch of this length."""

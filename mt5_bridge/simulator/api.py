@@ -5,16 +5,17 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mt5_bridge.simulator import bookings, broker, trouble
+from mt5_bridge.simulator import bookings, broker
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.arguments import ArgumentError, PendingOverflowError, without_overflow
-from mt5_bridge.simulator.catalogue import SymbolSpec
-from mt5_bridge.simulator.clock import Clock, ManualClock
-from mt5_bridge.simulator.faults import fault
-from mt5_bridge.simulator.folder import PaperStateError
-from mt5_bridge.simulator.functions import Functions
-from mt5_bridge.simulator.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
-from mt5_bridge.simulator.market import Market
+from mt5_bridge.simulator.books.folder import PaperStateError
+from mt5_bridge.simulator.faults import trouble
+from mt5_bridge.simulator.faults.injector import fault
+from mt5_bridge.simulator.functions.arguments import ArgumentError, PendingOverflowError, without_overflow
+from mt5_bridge.simulator.functions.functions import Functions
+from mt5_bridge.simulator.functions.manners import LAST_ERROR, MANNERS, SILENT, SUCCESS, TEXTS, VERSION_FIRST, Manner
+from mt5_bridge.simulator.market.catalogue import SymbolSpec
+from mt5_bridge.simulator.market.clock import Clock, ManualClock
+from mt5_bridge.simulator.market.market import Market
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
 

@@ -4,8 +4,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.margin import to_money
-from mt5_bridge.simulator.records import Order
+from mt5_bridge.simulator.core.margin import to_money
+from mt5_bridge.simulator.core.records import Order
 from mt5_bridge.simulator.terminal import Session, Terminal
 
 Kind: TypeAlias = Literal["balance", "credit", "charge", "correction", "bonus", "commission", "interest"]

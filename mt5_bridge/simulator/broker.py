@@ -22,7 +22,7 @@ import msgspec
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.catalogue import FILLING_BOC, FILLING_FOK, FILLING_IOC, SymbolSpec
+from mt5_bridge.simulator.market.catalogue import FILLING_BOC, FILLING_FOK, FILLING_IOC, SymbolSpec
 
 NAME = "PAPER_SYMBOLS"
 

@@ -10,20 +10,20 @@ import msgspec
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator import secret
-from mt5_bridge.simulator.account import Account
+from mt5_bridge.simulator.books import secret
+from mt5_bridge.simulator.books.folder import PaperStateError, account_file, market_anchor
+from mt5_bridge.simulator.books.late import LateOrders
+from mt5_bridge.simulator.books.memory import AnyStore, MemoryStore
+from mt5_bridge.simulator.books.store import BooksChangedError, Store
 from mt5_bridge.simulator.broker import Broker
-from mt5_bridge.simulator.clock import Clock, ManualClock, SystemClock
 from mt5_bridge.simulator.config import PaperConfig, parse
-from mt5_bridge.simulator.dealer import Dealer, UnknownSymbolError
-from mt5_bridge.simulator.engine import Engine
-from mt5_bridge.simulator.faults import FaultInjector
-from mt5_bridge.simulator.folder import PaperStateError, account_file, market_anchor
-from mt5_bridge.simulator.late import LateOrders
-from mt5_bridge.simulator.market import Market
-from mt5_bridge.simulator.memory import AnyStore, MemoryStore
-from mt5_bridge.simulator.store import BooksChangedError, Store
-from mt5_bridge.simulator.watch import MarketWatch
+from mt5_bridge.simulator.faults.injector import FaultInjector
+from mt5_bridge.simulator.market.clock import Clock, ManualClock, SystemClock
+from mt5_bridge.simulator.market.market import Market
+from mt5_bridge.simulator.market.watch import MarketWatch
+from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.dealer import Dealer, UnknownSymbolError
+from mt5_bridge.simulator.trading.engine import Engine
 
 NO_CONNECTION = (c.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
 AUTH_FAILED = (c.RES_E_AUTH_FAILED, "Terminal: Authorization failed")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mt5_bridge.simulator as mt5
-from mt5_bridge.simulator import arguments
+from mt5_bridge.simulator.functions import arguments
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "mt5_contract.json").read_text(encoding="utf-8"))
 FUNCTIONS: dict[str, dict[str, Any]] = CONTRACT["functions"]

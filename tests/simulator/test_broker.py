@@ -11,8 +11,8 @@ import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.simulator import MarketControl, broker
 from mt5_bridge.simulator.broker import AccountRules, Broker
-from mt5_bridge.simulator.catalogue import FILLING_FOK, FILLING_IOC, MarginRates, SymbolSpec, catalogue
 from mt5_bridge.simulator.config import parse
+from mt5_bridge.simulator.market.catalogue import FILLING_FOK, FILLING_IOC, MarginRates, SymbolSpec, catalogue
 
 Start = Callable[..., MarketControl]
 

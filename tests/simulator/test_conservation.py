@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.properties import heavy
 
 import mt5_bridge.simulator as mt5
-from mt5_bridge.simulator.clock import ManualClock
+from mt5_bridge.simulator.market.clock import ManualClock
 
 ALWAYS = (0, 2**31 - 1)
 STARTS = {"EURUSD": 1.12, "USDJPY": 86.6, "EURJPY": 97.1, "XAUUSD": 1517.0, "US500": 3230.0}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.properties import heavy
 
 import mt5_bridge.simulator as mt5
-from mt5_bridge.simulator.clock import MANUAL_START_MSC, ManualClock
+from mt5_bridge.simulator.market.clock import MANUAL_START_MSC, ManualClock
 
 ALWAYS = (0, 2**31 - 1)
 SYMBOLS = ("GBPUSD", "EURJPY", "GBPJPY", "AUDUSD", "USDCAD", "XAUUSD")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mt5_bridge.core.errors import SettingsError
-from mt5_bridge.simulator import tickfile
+from mt5_bridge.simulator.market import tickfile
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -15,9 +15,9 @@ import pytest
 from support.paper import ALWAYS, begin
 
 import mt5_bridge.simulator as mt5
-from mt5_bridge.simulator import store as stores
-from mt5_bridge.simulator.clock import ManualClock
-from mt5_bridge.simulator.functions import Functions
+from mt5_bridge.simulator.books import store as stores
+from mt5_bridge.simulator.functions.functions import Functions
+from mt5_bridge.simulator.market.clock import ManualClock
 from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
 
 ACCOUNT = "5000001@Paper-Demo-USD-hedging.sqlite"

@@ -8,7 +8,7 @@ import pytest
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator import MarketControl
-from mt5_bridge.simulator.catalogue import catalogue
+from mt5_bridge.simulator.market.catalogue import catalogue
 
 Start = Callable[..., MarketControl]
 DAY = 86_400

@@ -16,10 +16,10 @@ from support.paper import ALWAYS, begin
 import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import MarginMode
-from mt5_bridge.simulator.clock import ManualClock
+from mt5_bridge.simulator.books.folder import PaperStateError, market_anchor
 from mt5_bridge.simulator.config import parse
-from mt5_bridge.simulator.faults import CRASH_EXIT_CODE
-from mt5_bridge.simulator.folder import PaperStateError, market_anchor
+from mt5_bridge.simulator.faults.injector import CRASH_EXIT_CODE
+from mt5_bridge.simulator.market.clock import ManualClock
 from mt5_bridge.simulator.terminal import make
 
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0, "magic": 77}
@@ -262,14 +262,14 @@ def test_two_processes_that_begin_a_market_agree(tmp_path: Path, monkeypatch: py
     def no_links(*_: object) -> None:
         raise OSError("no hard links here")
 
-    monkeypatch.setattr("mt5_bridge.simulator.folder.os.link", no_links)
+    monkeypatch.setattr("mt5_bridge.simulator.books.folder.os.link", no_links)
     assert market_anchor(tmp_path / "fat", 7) == 7
 
     def other_was_first(draft: Path, path: Path) -> None:
         path.write_text('{"anchor_msc": 3}')
         raise FileExistsError
 
-    monkeypatch.setattr("mt5_bridge.simulator.folder.os.link", other_was_first)
+    monkeypatch.setattr("mt5_bridge.simulator.books.folder.os.link", other_was_first)
     assert market_anchor(tmp_path / "race", 8) == 3
     assert [path.name for path in (tmp_path / "race").iterdir()] == ["market.json"]
     (tmp_path / "race" / "market.json").write_text("{")

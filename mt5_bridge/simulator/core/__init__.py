@@ -1,0 +1,1 @@
+"""The server's arithmetic, pure: matching, margin, profit, swaps, the ledger, and the rules of a request."""

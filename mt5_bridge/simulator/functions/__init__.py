@@ -1,0 +1,1 @@
+"""The package's functions as the official one has them: arguments, answers, errors and oddities."""

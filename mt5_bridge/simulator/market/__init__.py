@@ -1,0 +1,1 @@
+"""Symbols, their hours, ticks, bars and depth: what there is to see without an account."""

@@ -1,0 +1,270 @@
+"""What passing time does to an account: pendings, stops, targets, expirations, nights and stop-outs, in order.
+
+The result depends on the ticks alone, never on how often somebody looks: everything up to a moment is worked off tick
+by tick, with each event at the time and price of its tick, also for the time no process was running.
+"""
+
+from typing import NamedTuple
+
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.core import matching, swaps
+from mt5_bridge.simulator.core.records import Order
+from mt5_bridge.simulator.market.market import Market, Quote
+from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.rollover import Rollover
+from mt5_bridge.simulator.trading.stopout import StopOut
+from mt5_bridge.simulator.trading.triggers import Triggers
+
+_STRETCH_MSC = 3_600_000
+"""How much market time is worked off at once."""
+_CHUNK = 32_768
+_FEW = 32
+"""Ticks that are looked at one by one sooner than all at once."""
+_FOREVER_MSC = 1 << 62
+
+
+class _Due(NamedTuple):
+    """The next event of a symbol: tick `number`, or none up to tick `number`."""
+
+    msc: int
+    number: int
+    found: bool
+
+
+class Engine:
+    """Works the market's ticks off against the account's books."""
+
+    def __init__(self, market: Market, account: Account, seed: int = 0) -> None:
+        self._market = market
+        self._account = account
+        self._ledger = account.ledger
+        self._triggers = Triggers(market, account, seed)
+        self._rollover = Rollover(market, account)
+        self._stop_outs = StopOut(market, account)
+        self._stretch = max(1, int(_STRETCH_MSC / market.speed))
+        self._next: dict[str, int] = {}
+        """By watched symbol, the number of the first tick not worked off."""
+        self._levels: dict[str, matching.Levels] = {}
+        self._due: dict[str, _Due] = {}
+        self._wakes: dict[str, int] = {}
+        self._wanted: set[str] | None = None
+        """The symbols to follow, until the books change."""
+        self._ends: list[tuple[int, int]] | None = None
+        """When orders expire (UTC), the first first, with their tickets; until the books or the clock change."""
+        self._clock = market.server.version
+        self._quiet_until = 0
+        self._event_msc = 0
+        """When the last event was: what came before it is settled."""
+        self._suspect: int | None = None
+        """A moment at which money changed without a tick."""
+        self._midnight = 0
+        """The next rollover, UTC."""
+
+    def meet(self, order: Order, quote: Quote, msc: int) -> None:
+        """A pending placed or moved to where the market already is: only exchange execution lets it."""
+        if not matching.order_due(order, quote.bid, quote.ask):
+            return
+        if order.type_filling == c.ORDER_FILLING_BOC:
+            self._ledger.finish(order, c.ORDER_STATE_CANCELED, self._market.server_time(msc))
+        else:
+            self._triggers.trigger(order, Quote(msc, quote.bid, quote.ask))
+
+    def stale(self, symbol: str) -> None:
+        """The symbol's positions or orders changed."""
+        self._levels.pop(symbol, None)
+        self._due.pop(symbol, None)
+        self._wanted = self._ends = None
+        if self._ledger.orders or not self._next.keys() >= {symbol, *self._account.rate_symbols(symbol)}:
+            self._quiet_until = 0
+
+    def wake(self, symbol: str) -> None:
+        """The symbol has ticks nobody could foresee."""
+        self._due.pop(symbol, None)
+        self._wakes.pop(symbol, None)
+        self._account.forget_worths()
+        self._quiet_until = 0
+
+    def reconsider(self, msc: int) -> None:
+        """Money changed at `msc` (UTC) without a tick: the account may have to be stopped out."""
+        self._suspect = self._event_msc = msc
+        self._quiet_until = 0
+
+    def reset(self) -> None:
+        """The books were read anew."""
+        for known in (self._next, self._levels, self._due, self._wakes):
+            known.clear()
+        self._wanted = self._ends = None
+        self._quiet_until = self._midnight = 0
+
+    def sync(self, now: int) -> None:
+        """Works off everything up to `now` (UTC) and writes what came of it.
+
+        Raises:
+            sqlite3.Error: the store cannot be written; nothing happened.
+        """
+        account = self._account
+        account.msc = now
+        if now < self._quiet_until:
+            return
+        if self._clock != self._market.server.version:
+            self._clock, self._ends, self._midnight = self._market.server.version, None, 0
+        self._watch()
+        if account.processed_msc >= self._midnight:
+            self._midnight = self._next_midnight(account.processed_msc)
+        while True:
+            # In stretches, so that a long absence needs no more memory than a short one.
+            until = min(now, account.processed_msc + self._stretch) if self._next else now
+            self._run(until)
+            account.processed_msc = until
+            if until >= now:
+                break
+        account.msc = now
+        account.commit(now)
+        self._quiet_until = self._quiet()
+
+    def _watch(self) -> None:
+        """Follows the symbols of which anything is open or waiting."""
+        if self._wanted is not None:
+            return
+        wanted = {*self._ledger.by_symbol, *(order.symbol for order in self._ledger.orders.values())}
+        # The symbols that turn profit into account money move the equity as well.
+        wanted.update([name for symbol in wanted for name in self._account.rate_symbols(symbol)])
+        self._wanted = wanted
+        for symbol in self._next.keys() - wanted:
+            del self._next[symbol]
+            self._levels.pop(symbol, None)
+            self._due.pop(symbol, None)
+            self._wakes.pop(symbol, None)
+        for symbol in wanted - self._next.keys():
+            self._next[symbol] = self._market.feeds[symbol].index_after(self._account.processed_msc)
+
+    def _awake(self, until: int) -> list[str]:
+        """The symbols with ticks up to `until` that are not worked off."""
+        wakes = self._wakes
+        if len(wakes) != len(self._next):
+            for symbol in self._next.keys() - wakes.keys():
+                wakes[symbol] = self._market.feeds[symbol].next_time(self._next[symbol])
+        return [symbol for symbol, moment in wakes.items() if moment <= until]
+
+    def _quiet(self) -> int:
+        """The next moment at which anything can happen."""
+        self._awake(0)
+        ends = self._expiring()
+        return min(
+            min(self._wakes.values(), default=_FOREVER_MSC),
+            ends[0][0] if ends else _FOREVER_MSC,
+            self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC,
+        )
+
+    def _expiring(self) -> list[tuple[int, int]]:
+        """When orders expire, and their tickets, in order."""
+        if self._ends is None:
+            orders = self._ledger.orders.values()
+            self._ends = sorted((self._expiry(order), order.ticket) for order in orders if order.time_expiration)
+        return self._ends
+
+    def _next_midnight(self, msc: int) -> int:
+        """The first midnight of the server's clock after `msc`, UTC."""
+        return self._market.utc(swaps.next_midnight(self._market.server_time(msc)))
+
+    def _run(self, until: int) -> None:
+        """Events up to `until`, one after the other."""
+        while self._step(until):
+            self._watch()
+        for symbol in self._awake(until):
+            self._advance(symbol, self._market.feeds[symbol].index_after(until))
+
+    def _step(self, until: int) -> bool:
+        """Does the first event up to `until`; False when there is none."""
+        awake = self._awake(until)
+        ends = self._expiring()
+        expiry = ends[0] if ends and ends[0][0] <= until else (_FOREVER_MSC, 0)
+        if not awake and not expiry[1] and self._midnight > until and self._suspect is None:
+            return False
+        due = {symbol: self._find(symbol, until) for symbol in awake}
+        found = min(((d.msc, symbol) for symbol, d in due.items() if d.found), default=(_FOREVER_MSC, ""))
+        night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
+        # A night ends with its last millisecond: the tick of midnight belongs to the new day.
+        moment = min(until, found[0], expiry[0], night - 1)
+        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, self._suspect)
+        self._suspect = None
+        self._event_msc = moment if fatal is None else fatal
+        return self._event(fatal, night, expiry, found, due)
+
+    def _event(
+        self, fatal: int | None, night: int, expiry: tuple[int, int], found: tuple[int, str], due: dict[str, _Due]
+    ) -> bool:
+        """Does the first of what may come next; money that it moves is looked at before the next tick."""
+        if fatal is not None:
+            self._stop_out(fatal)
+        elif night < _FOREVER_MSC and night <= min(found[0], expiry[0]):
+            self._roll_over(night)
+        elif expiry[1] and expiry[0] <= found[0]:
+            self._expire(*expiry)
+        elif found[1]:
+            self._apply(found[1], due[found[1]].number)
+        else:
+            return False
+        self._suspect = self._event_msc
+        return True
+
+    def _advance(self, symbol: str, number: int) -> None:
+        self._next[symbol] = max(self._next[symbol], number)
+        self._wakes.pop(symbol, None)
+
+    def _find(self, symbol: str, until: int) -> _Due:
+        """The first tick up to `until` at which something of the symbol is due."""
+        known = self._due.get(symbol)
+        if known is not None and (known.found or known.msc >= until):
+            return known if known.msc <= until else _Due(known.msc, known.number, found=False)
+        feed = self._market.feeds[symbol]
+        levels = self._levels.get(symbol)
+        if levels is None:
+            orders = [order for order in self._ledger.orders.values() if order.symbol == symbol]
+            positions = self._ledger.by_symbol.get(symbol, {}).values()
+            levels = self._levels[symbol] = matching.levels(positions, orders, feed.spec.scale)
+        start = max(self._next[symbol], known.number) if known is not None else self._next[symbol]
+        end = feed.index_after(until)
+        result = _Due(until, end, found=False)
+        near = feed.listed(start, end) if start < end <= start + _FEW else None
+        if near is not None and not levels.some_due(*near, feed.spec.scale):
+            start = end
+        for lo in range(start, end, _CHUNK):
+            times, bids, asks = feed.raw(lo, min(lo + _CHUNK, end))
+            place = levels.first_due(bids, asks)
+            if place is not None:
+                result = _Due(int(times[place]), lo + place, found=True)
+                break
+        self._due[symbol] = result
+        return result
+
+    def _apply(self, symbol: str, number: int) -> None:
+        """Does all that one tick triggers, oldest ticket first."""
+        feed = self._market.feeds[symbol]
+        times, bids, asks = feed.raw(number, number + 1)
+        scale = feed.spec.scale
+        quote = Quote(int(times[0]), int(bids[0]) / scale, int(asks[0]) / scale)
+        self._account.msc = quote.time_msc
+        self._triggers.tick(symbol, quote)
+        self._advance(symbol, number + 1)
+        self.stale(symbol)
+
+    def _roll_over(self, midnight: int) -> None:
+        for symbol in self._rollover.roll_over(midnight):
+            self.stale(symbol)
+        self._event_msc = midnight
+        self._midnight = self._next_midnight(midnight)
+
+    def _stop_out(self, msc: int) -> None:
+        victim = self._stop_outs.victim(msc)
+        assert victim is not None, "the moment was chosen by it"
+        self._triggers.stop_out(victim, msc)
+        self.stale(victim.symbol)
+
+    def _expiry(self, order: Order) -> int:
+        return self._market.utc(order.time_expiration * 1000)
+
+    def _expire(self, msc: int, ticket: int) -> None:
+        order = self._ledger.orders[ticket]
+        self._ledger.finish(order, c.ORDER_STATE_EXPIRED, self._market.server_time(msc))
+        self.stale(order.symbol)
