@@ -58,26 +58,9 @@ class TradePosition(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "ticket",
-        "time",
-        "time_msc",
-        "time_update",
-        "time_update_msc",
-        "type",
-        "magic",
-        "identifier",
-        "reason",
-        "volume",
-        "price_open",
-        "sl",
-        "tp",
-        "price_current",
-        "swap",
-        "profit",
-        "symbol",
-        "comment",
-        "external_id",
-    )
+        "ticket", "time", "time_msc", "time_update", "time_update_msc", "type", "magic", "identifier", "reason",
+        "volume", "price_open", "sl", "tp", "price_current", "swap", "profit", "symbol", "comment", "external_id",
+    )  # fmt: skip
 
 
 class TradeOrder(Struct):
@@ -85,31 +68,10 @@ class TradeOrder(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "ticket",
-        "time_setup",
-        "time_setup_msc",
-        "time_done",
-        "time_done_msc",
-        "time_expiration",
-        "type",
-        "type_time",
-        "type_filling",
-        "state",
-        "magic",
-        "position_id",
-        "position_by_id",
-        "reason",
-        "volume_initial",
-        "volume_current",
-        "price_open",
-        "sl",
-        "tp",
-        "price_current",
-        "price_stoplimit",
-        "symbol",
-        "comment",
-        "external_id",
-    )
+        "ticket", "time_setup", "time_setup_msc", "time_done", "time_done_msc", "time_expiration", "type", "type_time",
+        "type_filling", "state", "magic", "position_id", "position_by_id", "reason", "volume_initial", "volume_current",
+        "price_open", "sl", "tp", "price_current", "price_stoplimit", "symbol", "comment", "external_id",
+    )  # fmt: skip
 
 
 class TradeDeal(Struct):
@@ -117,25 +79,9 @@ class TradeDeal(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "ticket",
-        "order",
-        "time",
-        "time_msc",
-        "type",
-        "entry",
-        "magic",
-        "position_id",
-        "reason",
-        "volume",
-        "price",
-        "commission",
-        "swap",
-        "profit",
-        "fee",
-        "symbol",
-        "comment",
-        "external_id",
-    )
+        "ticket", "order", "time", "time_msc", "type", "entry", "magic", "position_id", "reason", "volume", "price",
+        "commission", "swap", "profit", "fee", "symbol", "comment", "external_id",
+    )  # fmt: skip
 
 
 class TradeRequest(Struct):
@@ -143,24 +89,9 @@ class TradeRequest(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "action",
-        "magic",
-        "order",
-        "symbol",
-        "volume",
-        "price",
-        "stoplimit",
-        "sl",
-        "tp",
-        "deviation",
-        "type",
-        "type_filling",
-        "type_time",
-        "expiration",
-        "comment",
-        "position",
-        "position_by",
-    )
+        "action", "magic", "order", "symbol", "volume", "price", "stoplimit", "sl", "tp", "deviation", "type",
+        "type_filling", "type_time", "expiration", "comment", "position", "position_by",
+    )  # fmt: skip
 
 
 class SymbolInfo(Struct):
@@ -168,103 +99,23 @@ class SymbolInfo(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "custom",
-        "chart_mode",
-        "select",
-        "visible",
-        "session_deals",
-        "session_buy_orders",
-        "session_sell_orders",
-        "volume",
-        "volumehigh",
-        "volumelow",
-        "time",
-        "digits",
-        "spread",
-        "spread_float",
-        "ticks_bookdepth",
-        "trade_calc_mode",
-        "trade_mode",
-        "start_time",
-        "expiration_time",
-        "trade_stops_level",
-        "trade_freeze_level",
-        "trade_exemode",
-        "swap_mode",
-        "swap_rollover3days",
-        "margin_hedged_use_leg",
-        "expiration_mode",
-        "filling_mode",
-        "order_mode",
-        "order_gtc_mode",
-        "option_mode",
-        "option_right",
-        "bid",
-        "bidhigh",
-        "bidlow",
-        "ask",
-        "askhigh",
-        "asklow",
-        "last",
-        "lasthigh",
-        "lastlow",
-        "volume_real",
-        "volumehigh_real",
-        "volumelow_real",
-        "option_strike",
-        "point",
-        "trade_tick_value",
-        "trade_tick_value_profit",
-        "trade_tick_value_loss",
-        "trade_tick_size",
-        "trade_contract_size",
-        "trade_accrued_interest",
-        "trade_face_value",
-        "trade_liquidity_rate",
-        "volume_min",
-        "volume_max",
-        "volume_step",
-        "volume_limit",
-        "swap_long",
-        "swap_short",
-        "margin_initial",
-        "margin_maintenance",
-        "session_volume",
-        "session_turnover",
-        "session_interest",
-        "session_buy_orders_volume",
-        "session_sell_orders_volume",
-        "session_open",
-        "session_close",
-        "session_aw",
-        "session_price_settlement",
-        "session_price_limit_min",
-        "session_price_limit_max",
-        "margin_hedged",
-        "price_change",
-        "price_volatility",
-        "price_theoretical",
-        "price_greeks_delta",
-        "price_greeks_theta",
-        "price_greeks_gamma",
-        "price_greeks_vega",
-        "price_greeks_rho",
-        "price_greeks_omega",
-        "price_sensitivity",
-        "basis",
-        "category",
-        "currency_base",
-        "currency_profit",
-        "currency_margin",
-        "bank",
-        "description",
-        "exchange",
-        "formula",
-        "isin",
-        "name",
-        "page",
+        "custom", "chart_mode", "select", "visible", "session_deals", "session_buy_orders", "session_sell_orders",
+        "volume", "volumehigh", "volumelow", "time", "digits", "spread", "spread_float", "ticks_bookdepth",
+        "trade_calc_mode", "trade_mode", "start_time", "expiration_time", "trade_stops_level", "trade_freeze_level",
+        "trade_exemode", "swap_mode", "swap_rollover3days", "margin_hedged_use_leg", "expiration_mode", "filling_mode",
+        "order_mode", "order_gtc_mode", "option_mode", "option_right", "bid", "bidhigh", "bidlow", "ask", "askhigh",
+        "asklow", "last", "lasthigh", "lastlow", "volume_real", "volumehigh_real", "volumelow_real", "option_strike",
+        "point", "trade_tick_value", "trade_tick_value_profit", "trade_tick_value_loss", "trade_tick_size",
+        "trade_contract_size", "trade_accrued_interest", "trade_face_value", "trade_liquidity_rate", "volume_min",
+        "volume_max", "volume_step", "volume_limit", "swap_long", "swap_short", "margin_initial", "margin_maintenance",
+        "session_volume", "session_turnover", "session_interest", "session_buy_orders_volume",
+        "session_sell_orders_volume", "session_open", "session_close", "session_aw", "session_price_settlement",
+        "session_price_limit_min", "session_price_limit_max", "margin_hedged", "price_change", "price_volatility",
+        "price_theoretical", "price_greeks_delta", "price_greeks_theta", "price_greeks_gamma", "price_greeks_vega",
+        "price_greeks_rho", "price_greeks_omega", "price_sensitivity", "basis", "category", "currency_base",
+        "currency_profit", "currency_margin", "bank", "description", "exchange", "formula", "isin", "name", "page",
         "path",
-    )
+    )  # fmt: skip
 
 
 class OrderCheckResult(Struct):
@@ -272,16 +123,8 @@ class OrderCheckResult(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "retcode",
-        "balance",
-        "equity",
-        "profit",
-        "margin",
-        "margin_free",
-        "margin_level",
-        "comment",
-        "request",
-    )
+        "retcode", "balance", "equity", "profit", "margin", "margin_free", "margin_level", "comment", "request",
+    )  # fmt: skip
 
 
 class OrderSendResult(Struct):
@@ -289,18 +132,9 @@ class OrderSendResult(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "retcode",
-        "deal",
-        "order",
-        "volume",
-        "price",
-        "bid",
-        "ask",
-        "comment",
-        "request_id",
-        "retcode_external",
+        "retcode", "deal", "order", "volume", "price", "bid", "ask", "comment", "request_id", "retcode_external",
         "request",
-    )
+    )  # fmt: skip
 
 
 class Tick(Struct):
@@ -308,15 +142,8 @@ class Tick(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "time",
-        "bid",
-        "ask",
-        "last",
-        "volume",
-        "time_msc",
-        "flags",
-        "volume_real",
-    )
+        "time", "bid", "ask", "last", "volume", "time_msc", "flags", "volume_real",
+    )  # fmt: skip
 
 
 class TerminalInfo(Struct):
@@ -324,29 +151,10 @@ class TerminalInfo(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "community_account",
-        "community_connection",
-        "connected",
-        "dlls_allowed",
-        "trade_allowed",
-        "tradeapi_disabled",
-        "email_enabled",
-        "ftp_enabled",
-        "notifications_enabled",
-        "mqid",
-        "build",
-        "maxbars",
-        "codepage",
-        "ping_last",
-        "community_balance",
-        "retransmission",
-        "company",
-        "name",
-        "language",
-        "path",
-        "data_path",
-        "commondata_path",
-    )
+        "community_account", "community_connection", "connected", "dlls_allowed", "trade_allowed", "tradeapi_disabled",
+        "email_enabled", "ftp_enabled", "notifications_enabled", "mqid", "build", "maxbars", "codepage", "ping_last",
+        "community_balance", "retransmission", "company", "name", "language", "path", "data_path", "commondata_path",
+    )  # fmt: skip
 
 
 class AccountInfo(Struct):
@@ -354,35 +162,11 @@ class AccountInfo(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "login",
-        "trade_mode",
-        "leverage",
-        "limit_orders",
-        "margin_so_mode",
-        "trade_allowed",
-        "trade_expert",
-        "margin_mode",
-        "currency_digits",
-        "fifo_close",
-        "balance",
-        "credit",
-        "profit",
-        "equity",
-        "margin",
-        "margin_free",
-        "margin_level",
-        "margin_so_call",
-        "margin_so_so",
-        "margin_initial",
-        "margin_maintenance",
-        "assets",
-        "liabilities",
-        "commission_blocked",
-        "name",
-        "server",
-        "currency",
-        "company",
-    )
+        "login", "trade_mode", "leverage", "limit_orders", "margin_so_mode", "trade_allowed", "trade_expert",
+        "margin_mode", "currency_digits", "fifo_close", "balance", "credit", "profit", "equity", "margin",
+        "margin_free", "margin_level", "margin_so_call", "margin_so_so", "margin_initial", "margin_maintenance",
+        "assets", "liabilities", "commission_blocked", "name", "server", "currency", "company",
+    )  # fmt: skip
 
 
 class BookInfo(Struct):
@@ -390,8 +174,5 @@ class BookInfo(Struct):
 
     __slots__ = ()
     __match_args__ = (
-        "type",
-        "price",
-        "volume",
-        "volume_dbl",
-    )
+        "type", "price", "volume", "volume_dbl",
+    )  # fmt: skip

@@ -2,7 +2,8 @@
 
 A rule names a function of the package (or `*`), says when it strikes (at the `nth` call, from 1; or with a
 `probability` per call, drawn from the seed; else at every call), how often at most (`times`), and what it does
-(`kind`). What each kind does is in `trouble`; the catalogue with all defaults is in `docs/paper-terminal.md`.
+(`kind`). What each kind does is in `program`, `orders` and `shows`; the catalogue with all defaults is in
+`docs/paper-terminal.md`.
 """
 
 import os

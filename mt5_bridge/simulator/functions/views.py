@@ -26,8 +26,9 @@ from mt5_bridge.simulator.structs import (
     TradeRequest,
 )
 from mt5_bridge.simulator.terminal import MARGIN_MODES, Session, Terminal
-from mt5_bridge.simulator.trading.account import Account, Pricer
+from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.dealer import Check, Outcome
+from mt5_bridge.simulator.trading.valuation import Pricer
 
 BUILD = 5200
 BUILD_DATE = "01 Aug 2025"

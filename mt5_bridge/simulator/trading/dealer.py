@@ -11,9 +11,10 @@ from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Order
 from mt5_bridge.simulator.core.rules import OK, Request
 from mt5_bridge.simulator.market.market import Market
-from mt5_bridge.simulator.trading.account import Account, Valuation
+from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.engine import Engine
 from mt5_bridge.simulator.trading.judge import Case, Judge, UnknownSymbolError, modified, rounded
+from mt5_bridge.simulator.trading.valuation import Valuation
 
 __all__ = ["Check", "Dealer", "Outcome", "UnknownSymbolError"]
 

@@ -1,0 +1,75 @@
+"""The package's functions that copy ticks and bars."""
+
+from typing import Any
+
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.functions import arguments as a
+from mt5_bridge.simulator.functions.pipe import Pipe
+from mt5_bridge.simulator.market import bars
+from mt5_bridge.simulator.market.bars import Records
+from mt5_bridge.simulator.market.market import Feed
+from mt5_bridge.simulator.terminal import BAD_PARAMS, TerminalError
+
+_MAX_BARS = 1_000_000
+
+
+class Copies(Pipe):
+    """`copy_ticks_*` and `copy_rates_*`."""
+
+    def copy_ticks_from(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        count, flags = a.int32(args[2]), a.int32(args[3])
+        name, start = a.text(args[0]), a.seconds(args[1])
+        feed = self.feed(name)
+        if count <= 0:
+            raise TerminalError(*BAD_PARAMS)
+        lo, end = self._tick_range(feed, start)
+        return self._ticks(name, lo, end, flags, count)
+
+    def copy_ticks_range(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        flags = a.int32(args[3])
+        name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
+        feed = self.feed(name)
+        lo, end = self._tick_range(feed, start)
+        hi = feed.index_after(self.terminal.market.utc(stop * 1000))
+        return self._ticks(name, lo, min(hi, end), flags)
+
+    def copy_rates_from(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        timeframe, count = a.int32(args[1]), a.int32(args[3])
+        name, until = a.text(args[0]), a.seconds(args[2])
+        history = self._bars(name, timeframe, count)
+        return history.last(timeframe, count, self.terminal.clock.now(), until_msc=until * 1000)
+
+    def copy_rates_from_pos(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        timeframe, position, count = (a.int32(value) for value in args[1:])
+        name = a.text(args[0])
+        history = self._bars(name, timeframe, count)
+        if position < 0:
+            raise TerminalError(*BAD_PARAMS)
+        return history.last(timeframe, count, self.terminal.clock.now(), skip=position)
+
+    def copy_rates_range(self, *args: Any) -> Records:
+        a.exactly(args, 4)
+        timeframe = a.int32(args[1])
+        name, start, stop = a.text(args[0]), a.seconds(args[2]), a.seconds(args[3])
+        history = self._bars(name, timeframe, 1)
+        return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
+
+    def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
+        market = self.terminal.market
+        end = feed.index_after(market.now())
+        return feed.index_after(market.utc(start * 1000) - 1), end
+
+    def _ticks(self, name: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
+        if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):
+            raise TerminalError(*BAD_PARAMS)
+        return self.terminal.market.changes(name, lo, hi, flags, count)
+
+    def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
+        self.feed(name)
+        if timeframe not in bars.TIMEFRAMES or not 0 < count <= _MAX_BARS:
+            raise TerminalError(*BAD_PARAMS)
+        return self.terminal.market.bars(name)
