@@ -185,6 +185,32 @@ def test_ticks_by_flag(market: MarketControl) -> None:
     assert (info.last, info.volume_real, info.volumehigh_real) == (1.10015, 1.0, 2.0)
 
 
+def test_the_current_tick_is_the_newest_of_those_copied(start: Start) -> None:
+    """With flags of its own, a trade's sides among them: a bridge may take either for the other."""
+    market = start(ticks="", speed="3")
+    mt5.symbol_select("GBPUSD")
+    seen = []
+
+    def compare(symbol: str) -> None:
+        tick = mt5.symbol_info_tick(symbol)
+        assert tuple(tick) == mt5.copy_ticks_from(symbol, tick.time, 1000, mt5.COPY_TICKS_ALL)[-1].item()
+        seen.append(tick.flags)
+
+    for step in range(60):
+        market.advance(0.3)
+        if step == 40:
+            market.market.change_offset(10_800)
+        compare("GBPUSD")
+    assert {mt5.TICK_FLAG_BID, mt5.TICK_FLAG_ASK, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK} == set(seen)
+    market.tick("EURUSD", 1.1, 1.1002, last=1.1002, volume=2.5)
+    compare("EURUSD")
+    assert seen[-1] & mt5.TICK_FLAG_BUY
+    market.tick("EURUSD", 1.1, 1.1003)
+    compare("EURUSD")
+    tick = mt5.symbol_info_tick("EURUSD")
+    assert (tick.flags, tick.last, tick.volume, tick.volume_real) == (mt5.TICK_FLAG_ASK, 1.1002, 2, 2.5)
+
+
 def test_a_tick_is_a_quote_or_no_tick(market: MarketControl) -> None:
     for bad in ({"last": -1.0}, {"volume": -1.0}):
         with pytest.raises(ValueError, match="no trade"):

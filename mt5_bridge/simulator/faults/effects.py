@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mt5_bridge.simulator.functions import views
 from mt5_bridge.simulator.functions.functions import Functions
 from mt5_bridge.simulator.functions.queries import Wanted
 from mt5_bridge.simulator.market.clock import ManualClock
@@ -192,6 +191,6 @@ class FrozenQuotes(Effect):
         quote = terminal.market.quote(info.name, self._clock.now())
         if not info.time or quote is None:
             return info
-        tick = views.tick(quote, terminal.market)
-        spread = round((tick.ask - tick.bid) / info.point)
-        return SymbolInfo.of({**info._asdict(), "time": tick.time, "bid": tick.bid, "ask": tick.ask, "spread": spread})
+        time = terminal.market.server_time(quote.time_msc) // 1000
+        spread = round((quote.ask - quote.bid) / info.point)
+        return SymbolInfo.of({**info._asdict(), "time": time, "bid": quote.bid, "ask": quote.ask, "spread": spread})

@@ -44,10 +44,10 @@ class Symbols(Pipe):
         feed = self.feed(name)
         terminal = self.terminal
         now = terminal.clock.now()
-        quote = feed.quote(now) if terminal.is_selected(name) else None
-        if quote is None:
+        count = feed.index_after(now)
+        if count <= feed.source.first or not terminal.is_selected(name):
             raise TerminalError(*NOT_FOUND)
-        return views.tick(quote, terminal.market, feed.last_trade(feed.index_after(now) - 1))
+        return views.tick(feed.records(count - 1, count))
 
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):

@@ -7,11 +7,11 @@ from mt5_bridge.simulator.core.margin import currency_digits, price_value
 from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Deal, Order, Position
 from mt5_bridge.simulator.core.rules import COMMENTS, Request
-from mt5_bridge.simulator.market.bars import QUOTE_FLAGS, TRADE_FLAGS
+from mt5_bridge.simulator.market.bars import Records
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.daystats import Day
 from mt5_bridge.simulator.market.depth import Book
-from mt5_bridge.simulator.market.market import Market, Quote
+from mt5_bridge.simulator.market.market import Quote
 from mt5_bridge.simulator.structs import (
     AccountInfo,
     BookInfo,
@@ -82,12 +82,9 @@ def deal(record: Deal) -> TradeDeal:
     )  # fmt: skip
 
 
-def tick(quote: Quote, market: Market, trade: tuple[float, float, bool] = (0.0, 0.0, False)) -> Tick:
-    """The current prices, and of the newest trade price, volume, and whether it came with the tick."""
-    server_msc = market.server_time(quote.time_msc)
-    last, volume, traded = trade
-    flags = QUOTE_FLAGS | (TRADE_FLAGS if traded else 0)
-    return Tick((server_msc // 1000, quote.bid, quote.ask, last, int(volume), server_msc, flags, volume))
+def tick(records: Records) -> Tick:
+    """The last of some ticks, with its own flags: the structure has the fields of the packed form, in their order."""
+    return Tick(records.item(-1))
 
 
 def book(levels: Book) -> tuple[BookInfo, ...]:

@@ -169,13 +169,6 @@ class Feed:
         times, bids, asks = page
         return times[lo - start : hi - start], bids[lo - start : hi - start], asks[lo - start : hi - start]
 
-    def last_trade(self, number: int) -> tuple[float, float, bool]:
-        """Price and volume of the newest trade up to tick `number`, and whether it came with it; zeros without one."""
-        extra = self.source.extras(number, number + 1)
-        if extra is None:
-            return 0.0, 0.0, False
-        return int(extra.lasts[0]) / self.spec.scale, float(extra.volumes[0]), bool(extra.traded[0])
-
     def by_hand(self, msc: int) -> HandSource:
         """Takes the symbol from its source at `msc`: what comes after is given tick by tick, by `push`."""
         if not isinstance(self.source, HandSource):
