@@ -201,7 +201,7 @@ def test_the_current_tick_is_the_newest_of_those_copied(start: Start) -> None:
         if step == 40:
             market.market.change_offset(10_800)
         compare("GBPUSD")
-    assert {mt5.TICK_FLAG_BID, mt5.TICK_FLAG_ASK, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK} == set(seen)
+    assert {mt5.TICK_FLAG_ASK, mt5.TICK_FLAG_BID | mt5.TICK_FLAG_ASK} <= set(seen)
     market.tick("EURUSD", 1.1, 1.1002, last=1.1002, volume=2.5)
     compare("EURUSD")
     assert seen[-1] & mt5.TICK_FLAG_BUY
