@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.functions import arguments as a
 from mt5_bridge.simulator.functions.pipe import Pipe
 from mt5_bridge.simulator.market import bars
 from mt5_bridge.simulator.market.bars import Records
-from mt5_bridge.simulator.market.market import Feed
+from mt5_bridge.simulator.market.serverclock import FOREVER_MSC
 from mt5_bridge.simulator.terminal import BAD_PARAMS, TerminalError
 
 _MAX_BARS = 1_000_000
@@ -20,20 +22,17 @@ class Copies(Pipe):
         a.exactly(args, 4)
         count, flags = a.int32(args[2]), a.int32(args[3])
         name, start = a.text(args[0]), a.seconds(args[1])
-        feed = self.feed(name)
+        self.feed(name)
         if count <= 0:
             raise TerminalError(*BAD_PARAMS)
-        lo, end = self._tick_range(feed, start)
-        return self._ticks(name, lo, end, flags, count)
+        return self._ticks(name, start * 1000, FOREVER_MSC, flags, count)
 
     def copy_ticks_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
         flags = a.int32(args[3])
         name, start, stop = a.text(args[0]), a.seconds(args[1]), a.seconds(args[2])
-        feed = self.feed(name)
-        lo, end = self._tick_range(feed, start)
-        hi = feed.index_after(self.terminal.market.utc(stop * 1000))
-        return self._ticks(name, lo, min(hi, end), flags)
+        self.feed(name)
+        return self._ticks(name, start * 1000, stop * 1000, flags)
 
     def copy_rates_from(self, *args: Any) -> Records:
         a.exactly(args, 4)
@@ -58,15 +57,21 @@ class Copies(Pipe):
         history = self._bars(name, timeframe, 1)
         return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
 
-    def _tick_range(self, feed: Feed, start: int) -> tuple[int, int]:
-        market = self.terminal.market
-        end = feed.index_after(market.now())
-        return feed.index_after(market.utc(start * 1000) - 1), end
-
-    def _ticks(self, name: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
+    def _ticks(self, name: str, start: int, stop: int, flags: int, count: int | None = None) -> Records:
+        """At most `count` ticks whose time is from `start` to `stop` (server time, ms), in the order they came."""
         if flags not in (c.COPY_TICKS_ALL, c.COPY_TICKS_INFO, c.COPY_TICKS_TRADE, 3):
             raise TerminalError(*BAD_PARAMS)
-        return self.terminal.market.changes(name, lo, hi, flags, count)
+        market = self.terminal.market
+        runs = market.shown(name, start, stop)
+        if len(runs) == 1:
+            return market.changes(name, *runs[0], flags, count)
+        parts = [np.empty(0, bars.TICKS_DTYPE)]
+        for lo, hi in runs:
+            left = None if count is None else count - sum(map(len, parts))
+            if left == 0:
+                break
+            parts.append(market.changes(name, lo, hi, flags, left))
+        return np.concatenate(parts)
 
     def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
         self.feed(name)

@@ -90,6 +90,25 @@ class Market:
         """Ticks `lo` up to, not including, `hi` in the terminal's own layout, times on the server's clock."""
         return self.feeds[symbol].records(lo, hi)
 
+    def shown(self, symbol: str, from_msc: int, to_msc: int) -> list[tuple[int, int]]:
+        """Which ticks up to now came while the server's clock read from `from_msc` to `to_msc`, both included.
+
+        Returns:
+            Runs of ticks in order: number of the first, number after the last. Where the clock is set back there may be
+            more than one.
+        """
+        feed, now = self.feeds[symbol], self.now()
+        runs: list[tuple[int, int]] = []
+        for start, end in self.server.stretches(from_msc, min(to_msc, self.server.latest(now)) + 1):
+            if start > now:
+                break
+            hi, lo = feed.index_after(min(end - 1, now)), feed.index_after(start - 1)
+            if runs and runs[-1][1] == lo:
+                lo = runs.pop()[0]
+            if lo < hi:
+                runs.append((lo, hi))
+        return runs
+
     def changes(self, symbol: str, lo: int, hi: int, flags: int, count: int | None = None) -> Records:
         """Of ticks `lo` up to, not including, `hi` those that bring what `flags` ask for.
 

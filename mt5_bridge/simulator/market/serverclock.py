@@ -68,13 +68,13 @@ class ServerClock:
 
     def stretches(self, lo: int, hi: int) -> list[tuple[int, int]]:
         """The stretches of UTC, in order, in which the wall clock reads from `lo` up to, not including, `hi`."""
+        if len(self._starts) == 1:
+            return [(lo - self._largest, hi - self._largest)] if lo < hi else []
         found = []
-        ends = [*self._starts[1:], FOREVER_MSC]
-        place = max(bisect_right(self._starts, lo - self._largest) - 1, 0)
-        for start, end, offset in zip(self._starts[place:], ends[place:], self._offsets[place:], strict=True):
-            if start > hi - self._smallest:
-                break
-            first, last = max(start, lo - offset), min(end, hi - offset)
+        first_place = max(bisect_right(self._starts, lo - self._largest) - 1, 0)
+        for place in range(first_place, bisect_right(self._starts, hi - self._smallest)):
+            offset = self._offsets[place]
+            first, last = max(self._starts[place], lo - offset), min(self._ends[place], hi - offset)
             if first < last:
                 found.append((first, last))
         return found
@@ -85,6 +85,10 @@ class ServerClock:
         before = self._starts[place] - 1 + self._offsets[place - 1] if place else -FOREVER_MSC
         return max(msc + self._offsets[place], before)
 
+    def latest(self, msc: int) -> int:
+        """What the clock reads at the moment `msc` (UTC) at most, whatever its offset is then."""
+        return msc + self._largest
+
     def change(self, from_msc: int, offset_s: int) -> None:
         """From `from_msc` (UTC) on the clock shows UTC + `offset_s`, whatever was foreseen."""
         place = bisect_right(self._starts, from_msc - 1)
@@ -94,6 +98,7 @@ class ServerClock:
         self._prepare()
 
     def _prepare(self) -> None:
+        self._ends = [*self._starts[1:], FOREVER_MSC]
         self._largest, self._smallest = max(self._offsets), min(self._offsets)
         self._start_array = np.array(self._starts, np.int64)
         self._offset_array = np.array(self._offsets, np.int64)

@@ -1,6 +1,6 @@
 """The server's wall clock, with summer time and faults."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.simulator import MarketControl
 from mt5_bridge.simulator.config import parse
+from mt5_bridge.simulator.market.clock import ManualClock
 from mt5_bridge.simulator.market.serverclock import ServerClock
 
 Start = Callable[..., MarketControl]
@@ -107,3 +108,50 @@ def test_the_zone_goes_before_the_offset_and_must_exist() -> None:
     for name in ("Middle/Earth", "../etc", "EE T"):
         with pytest.raises(SettingsError, match="PAPER_SERVER_TIMEZONE"):
             parse({"PAPER_SERVER_TIMEZONE": name})
+
+
+@pytest.fixture
+def autumn() -> Iterator[MarketControl]:
+    """A market three hours before its server's clock is set back."""
+    market = mt5.install(clock=ManualClock(AUTUMN - 3 * HOUR), ticks="", server_timezone="Europe/Athens")
+    assert mt5.initialize()
+    mt5.symbol_select("GBPUSD")
+    yield market
+    mt5.uninstall()
+
+
+def test_a_range_of_ticks_holds_what_was_shown_in_it_when_the_clock_is_set_back(autumn: MarketControl) -> None:
+    """Of both passes of the hour, in the order they came, and nothing else; as the bars of the same range."""
+    autumn.advance(5 * 3600)
+    hour = AUTUMN // 1000 + 2 * 3600
+    every = mt5.copy_ticks_range("GBPUSD", hour - 3600, hour + 7200, mt5.COPY_TICKS_ALL)
+    for lo, hi in ((hour + 1800, hour + 5400), (hour - 60, hour + 1), (hour + 600, hour + 1200), (hour, hour)):
+        within = every[(every["time"] >= lo) & (every["time_msc"] <= hi * 1000)]
+        assert (mt5.copy_ticks_range("GBPUSD", lo, hi, mt5.COPY_TICKS_ALL) == within).all()
+        since = every[every["time"] >= lo]
+        for count in (1, len(within) // 2 + 1, len(since)):
+            assert (mt5.copy_ticks_from("GBPUSD", lo, count, mt5.COPY_TICKS_ALL) == since[:count]).all()
+    minute = mt5.copy_rates_range("GBPUSD", mt5.TIMEFRAME_M1, hour + 600, hour + 600)
+    ticks = mt5.copy_ticks_range("GBPUSD", hour + 600, hour + 660, mt5.COPY_TICKS_ALL)
+    assert minute["tick_volume"].tolist() == [(ticks["time"] < hour + 660).sum()]
+
+
+def test_the_last_minutes_hold_the_newest_tick_when_the_clock_is_set_back(autumn: MarketControl) -> None:
+    autumn.advance(3 * 3600 + 1200)
+    newest = mt5.symbol_info_tick("GBPUSD")
+    found = mt5.copy_ticks_range("GBPUSD", newest.time - 600, newest.time + 1, mt5.COPY_TICKS_ALL)
+    assert found[-1].item() == tuple(newest)
+    assert mt5.copy_ticks_from("GBPUSD", newest.time - 600, 100_000, mt5.COPY_TICKS_ALL)[-1].item() == tuple(newest)
+
+
+def test_ticks_are_found_after_faults_have_set_the_clock_back_twice(start: Start) -> None:
+    market = start(ticks="")
+    for hours in (9, 5, 1):
+        market.market.change_offset(hours * 3600)
+        market.advance(60)
+    shown = {int(time) // 3600 for time in mt5.copy_ticks_from("GBPUSD", 0, 10**6, mt5.COPY_TICKS_ALL)["time"][-600:]}
+    midnight = market.now() // 3_600_000
+    assert {hour - midnight for hour in shown} == {1, 5, 9}
+    for hours in (9, 5, 1):
+        lo = (midnight + hours) * 3600
+        assert len(mt5.copy_ticks_range("GBPUSD", lo, lo + 600, mt5.COPY_TICKS_ALL)) > 100
