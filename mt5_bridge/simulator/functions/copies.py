@@ -8,11 +8,11 @@ from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.functions import arguments as a
 from mt5_bridge.simulator.functions.pipe import Pipe
 from mt5_bridge.simulator.market import bars
-from mt5_bridge.simulator.market.bars import Records
+from mt5_bridge.simulator.market.bars import MAX_BARS, Records
 from mt5_bridge.simulator.market.serverclock import FOREVER_MSC
 from mt5_bridge.simulator.terminal import BAD_PARAMS, TerminalError
 
-_MAX_BARS = 1_000_000
+_NO_BARS = (c.RES_E_FAIL, "Terminal: Call failed")
 
 
 class Copies(Pipe):
@@ -48,14 +48,22 @@ class Copies(Pipe):
         history = self._bars(name, timeframe, count)
         if position < 0:
             raise TerminalError(*BAD_PARAMS)
-        return history.last(timeframe, count, self.terminal.clock.now(), skip=position)
+        if position < MAX_BARS:
+            count = min(count, MAX_BARS - position)
+            found = history.last(timeframe, count, self.terminal.clock.now(), skip=position)
+            if len(found):
+                return found
+        raise TerminalError(*_NO_BARS)
 
     def copy_rates_range(self, *args: Any) -> Records:
         a.exactly(args, 4)
         timeframe = a.int32(args[1])
         name, start, stop = a.text(args[0]), a.seconds(args[2]), a.seconds(args[3])
         history = self._bars(name, timeframe, 1)
-        return history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
+        found = history.between(timeframe, start * 1000, stop * 1000, self.terminal.clock.now())
+        if len(found) >= MAX_BARS:
+            raise TerminalError(*BAD_PARAMS)
+        return found
 
     def _ticks(self, name: str, start: int, stop: int, flags: int, count: int | None = None) -> Records:
         """At most `count` ticks whose time is from `start` to `stop` (server time, ms), in the order they came."""
@@ -74,7 +82,9 @@ class Copies(Pipe):
         return np.concatenate(parts)
 
     def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
-        self.feed(name)
-        if timeframe not in bars.TIMEFRAMES or not 0 < count <= _MAX_BARS:
+        assert self.terminal.session
+        if name not in self.terminal.market.feeds:
+            raise TerminalError(*_NO_BARS)
+        if timeframe not in bars.TIMEFRAMES or not 0 < count < MAX_BARS:
             raise TerminalError(*BAD_PARAMS)
         return self.terminal.market.bars(name)

@@ -7,7 +7,7 @@ from mt5_bridge.simulator.core.margin import currency_digits, price_value
 from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Deal, Order, Position
 from mt5_bridge.simulator.core.rules import COMMENTS, Request
-from mt5_bridge.simulator.market.bars import Records
+from mt5_bridge.simulator.market.bars import MAX_BARS, Records
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.daystats import Day
 from mt5_bridge.simulator.market.depth import Book
@@ -175,7 +175,7 @@ def terminal_info(terminal: Terminal) -> TerminalInfo:
             "dlls_allowed": True,
             "trade_allowed": terminal.autotrading,
             "build": BUILD + terminal.updates,
-            "maxbars": 100_000,
+            "maxbars": MAX_BARS,
             "codepage": 0,
             "ping_last": 1_000,
             "community_balance": 0.0,

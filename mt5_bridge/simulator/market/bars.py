@@ -27,6 +27,9 @@ RATES_DTYPE = np.dtype(
     ]
 )  # fmt: skip
 
+MAX_BARS = 100_000
+"""TERMINAL_MAXBARS, "Max. bars in chart": older ones cannot be had, and a request that reaches this fails whole."""
+
 _SUNDAY_MSC = 3 * DAY_MSC
 """A Sunday's first midnight, 1970-01-04: weeks begin there."""
 

@@ -79,7 +79,7 @@ def test_bars_are_what_their_ticks_make(start: Start, file: Path, name: str) -> 
     bars = mt5.copy_rates_range("GBPUSD", timeframe, 0, 2_000_000_000)
     expected = plain(ticks, name)
     assert bars.tolist() == expected
-    assert mt5.copy_rates_from_pos("GBPUSD", timeframe, 0, 1_000_000).tolist() == expected
+    assert mt5.copy_rates_from_pos("GBPUSD", timeframe, 0, 99_999).tolist() == expected
     assert mt5.copy_rates_from_pos("GBPUSD", timeframe, 1, 2).tolist() == expected[:-1][-2:]
     assert all(bar_start(bar[0] * 1000 + 5000, timeframe) == bar[0] * 1000 for bar in expected)
 
@@ -102,7 +102,8 @@ def test_what_is_asked_for_is_a_part_of_the_whole(start: Start, file: Path, name
             after = mt5.copy_rates_range("GBPUSD", timeframe, moment + shift, int(times[-1]))
             assert after.tobytes() == whole[times >= moment + shift].tobytes()
     assert len(mt5.copy_rates_range("GBPUSD", timeframe, int(times[-1]), int(times[0]) - 1)) == 0
-    assert len(mt5.copy_rates_from_pos("GBPUSD", timeframe, len(whole), 5)) == 0
+    assert mt5.copy_rates_from_pos("GBPUSD", timeframe, len(whole), 5) is None
+    assert mt5.last_error() == (mt5.RES_E_FAIL, "Terminal: Call failed")
     assert len(mt5.copy_rates_from_pos("GBPUSD", timeframe, len(whole) - 1, 5)) == 1
 
 
@@ -132,9 +133,38 @@ def test_a_fault_of_the_clock_makes_all_bars_anew(start: Start) -> None:
 
 def test_bad_requests(start: Start) -> None:
     start(ticks="")
-    for count in (0, -1, 1_000_001):
+    for count in (0, -1, mt5.terminal_info().maxbars):
         assert mt5.copy_rates_from_pos("GBPUSD", mt5.TIMEFRAME_M1, 0, count) is None
+        assert mt5.last_error() == (mt5.RES_E_INVALID_PARAMS, "Terminal: Invalid params")
+        assert mt5.copy_rates_from("GBPUSD", mt5.TIMEFRAME_M1, 2_000_000_000, count) is None
         assert mt5.last_error()[0] == mt5.RES_E_INVALID_PARAMS
     assert mt5.copy_rates_range("GBPUSD", 7, 0, 10) is None
+    assert mt5.last_error()[0] == mt5.RES_E_INVALID_PARAMS
+    for ask in (
+        lambda: mt5.copy_rates_range("NOPE", 1, 0, 10),
+        lambda: mt5.copy_rates_from("NOPE", 1, 0, 10),
+        lambda: mt5.copy_rates_from_pos("NOPE", 1, 0, 10),
+    ):
+        assert ask() is None
+        assert mt5.last_error() == (mt5.RES_E_FAIL, "Terminal: Call failed")
+    mt5.shutdown()
     assert mt5.copy_rates_range("NOPE", 1, 0, 10) is None
-    assert mt5.last_error()[0] == mt5.RES_E_NOT_FOUND
+    assert mt5.last_error()[0] == mt5.RES_E_INTERNAL_FAIL_CONNECT
+
+
+def test_a_terminal_has_as_many_bars_as_its_charts(start: Start) -> None:
+    """Seen on real terminals: 100,000 bars can be paged through; who asks for as many at once gets none."""
+    market = start(ticks="", speed="1/300")
+    market.advance(75 * DAY)
+    most = mt5.terminal_info().maxbars
+    newest = mt5.copy_rates_from_pos("BTCUSD", mt5.TIMEFRAME_M1, 0, most - 1)
+    assert len(newest) == most - 1
+    older = mt5.copy_rates_from_pos("BTCUSD", mt5.TIMEFRAME_M1, most - 5, 50)
+    assert len(older) == 5
+    assert (older[1:] == newest[:4]).all()
+    assert mt5.copy_rates_from_pos("BTCUSD", mt5.TIMEFRAME_M1, most, 5) is None
+    assert mt5.last_error()[0] == mt5.RES_E_FAIL
+    end, before = int(newest["time"][-1]), int(older["time"][0])
+    assert mt5.copy_rates_range("BTCUSD", mt5.TIMEFRAME_M1, before, end) is None
+    assert mt5.last_error() == (mt5.RES_E_INVALID_PARAMS, "Terminal: Invalid params")
+    assert len(mt5.copy_rates_range("BTCUSD", mt5.TIMEFRAME_M1, before + 60, end)) == most - 1
