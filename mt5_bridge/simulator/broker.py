@@ -47,6 +47,7 @@ _FIXED = frozenset({"name", "digits", "base_price", "slot_ms", "volatility", "se
 _ABOVE_ZERO = (
     "contract_size", "volume_min", "volume_max", "volume_step", "swap_year_days", "depth_levels", "depth_step"
 )  # fmt: skip
+_ALIGNED = 1e-6
 _ANY_SIGN = frozenset({"swap_long", "swap_short"})
 
 
@@ -184,6 +185,11 @@ def _nonsense(spec: SymbolSpec) -> list[str]:
         faults.append(f"volume_min: {spec.volume_min!r} is above volume_max {spec.volume_max!r}; swap them")
     if spec.requotes > 1:
         faults.append(f"requotes: {spec.requotes!r} is above 1; give a share such as 0.1")
+    points = spec.tick_size * spec.scale
+    if isfinite(points) and (abs(points - round(points)) > _ALIGNED or 0 < points < 1):
+        faults.append(f"tick_size: {spec.tick_size!r} is no whole number of points; give a multiple of {spec.point}")
+    elif isfinite(points) and spec.depth_volume and spec.depth_step % spec.step:
+        faults.append(f"depth_step: {spec.depth_step} points are no whole ticks; give a multiple of {spec.step}")
     return faults
 
 

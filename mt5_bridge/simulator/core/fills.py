@@ -36,6 +36,7 @@ def slipped(spec: SymbolSpec, price: float, seed: int, ticket: int, *, buying: b
     if not spec.slippage:
         return price
     points = Random(f"{seed}:{ticket}:slippage").randint(0, spec.slippage)  # noqa: S311 - a repeatable draw is wanted
+    points -= points % spec.step
     return round(price + points * spec.point * (1 if buying else -1), spec.digits)
 
 

@@ -128,6 +128,11 @@ class SymbolSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """The step of prices."""
         return self.tick_size or self.point
 
+    @property
+    def step(self) -> int:
+        """The same in points."""
+        return round(self.tick_size * self.scale) or 1
+
 
 def _pair(
     name: str, words: str, price: float, spread: int, *, group: str = "Majors", slot_ms: int = 300,

@@ -38,7 +38,6 @@ def book(spec: SymbolSpec, bid: float, ask: float, number: int) -> Book:
         ask: the tick's.
         number: the tick's; another tick has other volumes.
     """
-    gap = max(1, spec.spread // 4)
     bid_points, ask_points = round(bid * spec.scale), round(ask * spec.scale)
     asks, bids = [], []
     offset = 0
@@ -46,8 +45,15 @@ def book(spec: SymbolSpec, bid: float, ask: float, number: int) -> Book:
         asks.append(Level((ask_points + offset) / spec.scale, _lots(spec, number, level, 0)))
         if bid_points > offset:
             bids.append(Level((bid_points - offset) / spec.scale, _lots(spec, number, level, 1)))
-        offset += spec.depth_step if spec.depth_volume else gap + _mixed(number, level, 2) % (gap + 1)
+        offset += spec.depth_step if spec.depth_volume else _gap(spec, number, level)
     return Book(tuple(asks), tuple(bids))
+
+
+def _gap(spec: SymbolSpec, number: int, level: int) -> int:
+    """Points from one level to the next, in whole steps of price."""
+    least = max(1, spec.spread // 4)
+    gap = least + _mixed(number, level, 2) % (least + 1)
+    return -(-gap // spec.step) * spec.step
 
 
 def _lots(spec: SymbolSpec, number: int, level: int, side: int) -> float:

@@ -18,6 +18,7 @@ from mt5_bridge.simulator.market.daystats import Day, DayStats
 from mt5_bridge.simulator.market.feed import Blocks
 from mt5_bridge.simulator.market.feed import Feed as Feed
 from mt5_bridge.simulator.market.feed import Quote as Quote
+from mt5_bridge.simulator.market.grid import on_grid
 from mt5_bridge.simulator.market.serverclock import ServerClock
 from mt5_bridge.simulator.market.sessions import AROUND_THE_CLOCK, MINUTE_MSC, Retiming
 from mt5_bridge.simulator.market.sources import RecordedSource, Source
@@ -43,7 +44,7 @@ class Market:
         self._days: dict[str, DayStats] = {}
         blocks = Blocks()
         for spec, source, retiming in _sources(config, anchor_msc):
-            self.feeds[spec.name] = Feed(spec, source, retiming, self.server, blocks)
+            self.feeds[spec.name] = Feed(spec, on_grid(source, spec.step), retiming, self.server, blocks)
 
     @property
     def specs(self) -> dict[str, SymbolSpec]:

@@ -140,12 +140,8 @@ def test_bad_requests(start: Start) -> None:
         assert mt5.last_error()[0] == mt5.RES_E_INVALID_PARAMS
     assert mt5.copy_rates_range("GBPUSD", 7, 0, 10) is None
     assert mt5.last_error()[0] == mt5.RES_E_INVALID_PARAMS
-    for ask in (
-        lambda: mt5.copy_rates_range("NOPE", 1, 0, 10),
-        lambda: mt5.copy_rates_from("NOPE", 1, 0, 10),
-        lambda: mt5.copy_rates_from_pos("NOPE", 1, 0, 10),
-    ):
-        assert ask() is None
+    for function in (mt5.copy_rates_range, mt5.copy_rates_from, mt5.copy_rates_from_pos):
+        assert function("NOPE", 1, 0, 10) is None
         assert mt5.last_error() == (mt5.RES_E_FAIL, "Terminal: Call failed")
     mt5.shutdown()
     assert mt5.copy_rates_range("NOPE", 1, 0, 10) is None
