@@ -36,6 +36,11 @@ class ServerClock:
         """Counts the changes nobody could foresee."""
         self._prepare()
 
+    @property
+    def changes(self) -> list[int]:
+        """The moments (UTC, ms) at which the offset changes."""
+        return self._starts[1:]
+
     def offset(self, msc: int) -> int:
         """What the clock adds at the moment `msc` (UTC), in ms."""
         if len(self._starts) == 1:

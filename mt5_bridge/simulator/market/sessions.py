@@ -4,9 +4,9 @@ Sessions are those of a retail server whose days begin at its own midnight: "Ses
 specification, SymbolInfoSessionTrade in the MQL5 reference.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from fractions import Fraction
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +43,21 @@ INDICES_WEEK: Week = _each_working_day((60, 1395), (1410, 1440))
 """As metals, with another break of a quarter of an hour at 23:15."""
 
 
+class _Stretches(NamedTuple):
+    """When a week's market is open, UTC: since its `monday`, with so much open time `before` it, and at each start."""
+
+    monday: int
+    before: int
+    starts: list[int]
+    ends: list[int]
+    opened: list[int]
+
+
 class Retiming:
     """Market time to the clock and back: `speed` market milliseconds pass in one of the clock, from `anchor` on.
 
     With sessions, market time stands still while the market is closed: no tick is lost, and ticks keep their numbers.
-    Each week's sessions are counted from its Monday's midnight on the server's wall clock.
+    It is open while the server's wall clock says so: an hour that passes twice is open twice, one left out is lost.
     """
 
     def __init__(
@@ -55,11 +65,15 @@ class Retiming:
     ) -> None:
         self._clock = clock or ServerClock(0)
         self._always = week == AROUND_THE_CLOCK
-        self._starts = [start for start, _ in week]
-        self._ends = [end for _, end in week]
-        lengths = np.array([end - start for start, end in week], np.int64)
-        self._before: list[int] = [0, *np.cumsum(lengths).tolist()]
-        """Open time of the week before each stretch, and of the whole."""
+        self._sessions = week
+        self._length = sum(end - start for start, end in week)
+        """Open time of a week in which the clock does not change."""
+        self._weeks: dict[int, _Stretches] = {}
+        self._odd: list[int] = []
+        self._more = [0]
+        """Weeks whose open time is another, and how much more than that all weeks before the next of them have had."""
+        if not self._always:
+            self._find_odd_weeks()
         self._up, self._down = speed.numerator, speed.denominator
         self._anchor = self._open(anchor_msc)
         self._anchor_closed = anchor_msc - self._anchor
@@ -71,15 +85,14 @@ class Retiming:
     def to_clock(self, market: Ints) -> Ints:
         """When market milliseconds fall, UTC."""
         times = self._opened(market)
-        if self._always:
+        if self._always or not len(times):
             return times
-        weeks, rest = np.divmod(times, self._before[-1])
-        place = np.searchsorted(self._before, rest, "right") - 1
-        rest += np.array(self._starts, np.int64)[place] - np.array(self._before, np.int64)[place]
-        if len(weeks):
-            low, high = int(weeks[0]), int(weeks[-1])
-            rest += np.array([self._monday(week) for week in range(low, high + 1)], np.int64)[weeks - low]
-        return rest
+        weeks = range(self._week_of(int(times[0])), self._week_of(int(times[-1])) + 1)
+        tables = [self._stretches(week) for week in weeks]
+        opened = np.array([moment for table in tables for moment in table.opened], np.int64)
+        starts = np.array([moment for table in tables for moment in table.starts], np.int64)
+        times += (starts - opened)[np.searchsorted(opened, times, "right") - 1]
+        return times
 
     def closed_before(self, market: Ints, times: Ints) -> Ints:
         """Closed time since the anchor, in market milliseconds, at `market`, which falls at `times`."""
@@ -94,9 +107,9 @@ class Retiming:
         """Whether the market trades at `msc`."""
         if self._always:
             return True
-        rest = self._rest(msc)[1]
-        place = bisect_right(self._starts, rest) - 1
-        return place >= 0 and rest < self._ends[place]
+        table = self._stretches_at(msc)
+        place = bisect_right(table.starts, msc) - 1
+        return place >= 0 and msc < table.ends[place]
 
     def _opened(self, market: Ints) -> Ints:
         if self._up == self._down:
@@ -108,17 +121,60 @@ class Retiming:
         """Open milliseconds up to `msc`; of what never closes simply `msc`."""
         if self._always:
             return msc
-        week, rest = self._rest(msc)
-        place = bisect_right(self._starts, rest) - 1
-        inside = min(rest, self._ends[place]) - self._starts[place] + self._before[place] if place >= 0 else 0
-        return week * self._before[-1] + inside
+        table = self._stretches_at(msc)
+        place = bisect_right(table.starts, msc) - 1
+        return min(msc, table.ends[place]) - table.starts[place] + table.opened[place] if place >= 0 else table.before
 
-    def _rest(self, msc: int) -> tuple[int, int]:
-        """The server's week, and how much of it has passed."""
+    def _find_odd_weeks(self) -> None:
+        readings = (reading for moment in self._clock.changes for reading in (moment - 1, moment))
+        for week, rest in [divmod(self._clock.server_time(reading) - MONDAY_MSC, WEEK_MSC) for reading in readings]:
+            if rest < self._sessions[-1][1] and week not in self._odd:
+                more = sum(end - start for start, end in self._shown(week)) - self._length
+                self._odd.append(week)
+                self._more.append(self._more[-1] + more)
+
+    def _stretches_at(self, msc: int) -> "_Stretches":
+        """The open stretches of the server's week."""
         week = (self._clock.server_time(msc) - MONDAY_MSC) // WEEK_MSC
-        if msc < self._monday(week):
+        table = self._stretches(week)
+        return table if msc >= table.monday else self._stretches(week - 1)
+
+    def _stretches(self, week: int) -> "_Stretches":
+        table = self._weeks.get(week)
+        if table is None:
+            monday = self._monday(week)
+            if week in self._odd:
+                shown = self._shown(week)
+            else:
+                shown = [(monday + start, monday + end) for start, end in self._sessions]
+            table = _Stretches(monday, self._before(week), [], [], [])
+            opened = table.before
+            for start, end in shown:
+                table.starts.append(start)
+                table.ends.append(end)
+                table.opened.append(opened)
+                opened += end - start
+            self._weeks[week] = table
+        return table
+
+    def _shown(self, week: int) -> list[tuple[int, int]]:
+        """When the server's clock shows a week's sessions."""
+        midnight = week * WEEK_MSC + MONDAY_MSC
+        sessions = ((midnight + start, midnight + end) for start, end in self._sessions)
+        return sorted(stretch for session in sessions for stretch in self._clock.stretches(*session))
+
+    def _before(self, week: int) -> int:
+        """Open time before a week."""
+        return week * self._length + self._more[bisect_left(self._odd, week)]
+
+    def _week_of(self, opened: int) -> int:
+        """The week in which so much open time has passed."""
+        week = opened // self._length
+        while self._before(week) > opened:
             week -= 1
-        return week, msc - self._monday(week)
+        while self._before(week + 1) <= opened:
+            week += 1
+        return week
 
     def _monday(self, week: int) -> int:
         return self._clock.utc(week * WEEK_MSC + MONDAY_MSC)

@@ -17,16 +17,19 @@ from mt5_bridge.simulator.market.sessions import (
     AROUND_THE_CLOCK,
     DAY_MSC,
     FOREX_WEEK,
+    HOUR_MSC,
     INDICES_WEEK,
     METALS_WEEK,
     MINUTE_MSC,
+    MONDAY_MSC,
     WEEK_MSC,
     Retiming,
 )
 
 Start = Callable[..., MarketControl]
 WEEKS = [FOREX_WEEK, METALS_WEEK, INDICES_WEEK, AROUND_THE_CLOCK]
-ZONES = ["Europe/Athens", "America/New_York", "Africa/Cairo", None]
+ZONES = ["Europe/Athens", "America/New_York", "Africa/Cairo", "Asia/Jerusalem", None]
+"""Cairo's clock changes on Thursdays and Fridays, Jerusalem's in spring on Fridays: inside the week."""
 YEAR_MSC = 366 * DAY_MSC
 START = 1_700_000_000_000
 
@@ -63,6 +66,37 @@ def test_a_market_moment_falls_when_it_is_open_and_comes_back(
     assert retiming.to_market(moment) <= market < retiming.to_market(moment + 1)
     closed = retiming.closed_before(moments, times)
     assert (np.diff(closed) >= 0).all()
+
+
+@given(
+    week=st.sampled_from(WEEKS),
+    zone=st.sampled_from(ZONES),
+    moment=st.one_of(
+        st.integers(START, START + YEAR_MSC),
+        st.sampled_from([at(26, 0, month=4) - 2 * HOUR_MSC, at(31, 22, month=10), at(29, 0, month=3)]).flatmap(
+            lambda change: st.integers(change - DAY_MSC, change + 3 * DAY_MSC)
+        ),
+    ),
+)
+def test_it_is_open_when_the_servers_clock_says_so(
+    week: tuple[tuple[int, int], ...], zone: str | None, moment: int
+) -> None:
+    server = ServerClock(7200, zone)
+    shown = (server.server_time(moment) - MONDAY_MSC) % WEEK_MSC
+    retiming = Retiming(START, Fraction(1), week, server)
+    assert retiming.is_open(moment) is any(start <= shown < end for start, end in week)
+
+
+@pytest.mark.parametrize(("change", "hours"), [(at(26, 0, month=4), 119), (at(31, 23, month=10), 121)])
+def test_a_week_in_which_the_clock_changes_is_shorter_or_longer(change: int, hours: int) -> None:
+    """Market time goes on through all of it, and is what it was in the weeks after."""
+    server = ServerClock(0, "Africa/Cairo")
+    retiming = Retiming(START, Fraction(1), FOREX_WEEK, server)
+    monday = (change - MONDAY_MSC) // WEEK_MSC * WEEK_MSC + MONDAY_MSC
+    edges = [retiming.to_market(server.utc(monday + week * WEEK_MSC)) for week in range(-1, 3)]
+    assert [(after - before) // HOUR_MSC for before, after in pairwise(edges)] == [120, hours, 120]
+    times = retiming.to_clock(np.arange(edges[0], edges[-1], MINUTE_MSC, dtype=np.int64))
+    assert set(np.diff(times).tolist()) == {MINUTE_MSC, 2 * DAY_MSC + MINUTE_MSC}
 
 
 @pytest.mark.parametrize(
