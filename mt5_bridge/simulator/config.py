@@ -16,6 +16,9 @@ DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
 DEFAULT_SERVER = "Paper-Demo"
 
+_DAY_S = 86_400
+_SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(10**6)
+"""Beyond them walks begin before dates do, or a moment holds more ticks than memory."""
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
@@ -64,7 +67,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         server=reader.text("MT5_SERVER", DEFAULT_SERVER),
         data_dir=reader.path("DATA_DIR"),
         ticks=tuple(_tick_files(reader.text("PAPER_TICKS", ""))),
-        speed=reader.positive("PAPER_SPEED", Fraction(1)),
+        speed=reader.speed("PAPER_SPEED"),
         seed=reader.integer("PAPER_SEED", 0),
         loop=reader.flag("PAPER_LOOP", True),
         real_sessions=reader.choice("PAPER_SESSIONS", ("always", "real")) == "real",
@@ -73,7 +76,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         leverage=reader.integer("PAPER_LEVERAGE", 100, least=1),
         margin_mode=MarginMode(reader.choice("PAPER_MARGIN_MODE", ("hedging", "netting", "exchange"))),
         suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
-        server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
+        server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-_DAY_S, most=_DAY_S),
         server_zone=reader.zone("PAPER_SERVER_TIMEZONE"),
         faults=reader.path("PAPER_FAULTS"),
         broker=reader.broker("PAPER_SYMBOLS"),
@@ -120,26 +123,27 @@ class _Reader:
             self.faults.append(str(error))
             return Broker()
 
-    def integer(self, name: str, default: int, least: int = 0) -> int:
+    def integer(self, name: str, default: int, least: int = 0, most: int | None = None) -> int:
         text = self.text(name, str(default))
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            self.faults.append(f"{name}: {text!r} is not a whole number of at least {least}; give one or leave it out")
+        if value < least or (most is not None and value > most):
+            bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+            self.faults.append(f"{name}: {text!r} is not a whole number {bounds}; give one or leave it out")
             return default
         return value
 
-    def positive(self, name: str, default: Fraction) -> Fraction:
-        text = self.text(name, str(default))
+    def speed(self, name: str) -> Fraction:
+        text = self.text(name, "1")
         try:
             value = Fraction(text)
         except (ValueError, ZeroDivisionError):
             value = Fraction(0)
-        if value <= 0:
-            self.faults.append(f"{name}: {text!r} is not a number above 0; give one such as 1 or 10")
-            return default
+        if not _SLOWEST <= value <= _FASTEST:
+            self.faults.append(f"{name}: {text!r} is not a number from 0.001 to 1e6; give one such as 1 or 10")
+            return Fraction(1)
         return value
 
     def money(self, name: str, default: Decimal) -> Decimal:

@@ -59,6 +59,32 @@ def test_every_wrong_setting_is_told_at_once() -> None:
         make({}, "atomic")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PAPER_SERVER_OFFSET", "86401"), ("PAPER_SERVER_OFFSET", "-86401"), ("PAPER_SERVER_OFFSET", "9" * 20),
+        ("PAPER_SPEED", "1000001"), ("PAPER_SPEED", "1e30"), ("PAPER_SPEED", "0.0009"), ("PAPER_SPEED", "1e-15"),
+    ],
+)  # fmt: skip
+def test_a_setting_out_of_all_bounds_is_told(name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: '{text}' is not a"):
+        parse({name: text})
+
+
+@pytest.mark.parametrize("speed", ["0.001", "1e6"])
+def test_prices_and_bars_hold_at_the_bounds_of_speed(speed: str) -> None:
+    market = mt5.install(clock="manual", ticks="", speed=speed, server_offset=-86_400)
+    try:
+        assert mt5.initialize()
+        mt5.symbol_select("GBPUSD")
+        market.advance(0.1)
+        tick = mt5.symbol_info_tick("GBPUSD")
+        assert 0 <= market.now() // 1000 - 86_400 - tick.time < 600
+        assert len(mt5.copy_rates_from_pos("GBPUSD", mt5.TIMEFRAME_M1, 0, 3)) > 0
+    finally:
+        mt5.uninstall()
+
+
 def test_initialize_alone_logs_in_to_the_configured_account(tmp_path: Path) -> None:
     begin(tmp_path, MT5_LOGIN=42, MT5_PASSWORD="secret", MT5_SERVER="My/Broker")
     info = mt5.account_info()
