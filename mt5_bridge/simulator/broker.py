@@ -42,7 +42,7 @@ _FLAGS = {
     "order_mode": {"market": 1, "limit": 2, "stop": 4, "stop_limit": 8, "sl": 16, "tp": 32, "closeby": 64},
 }
 """Fields that take a list of names."""
-_FIXED = frozenset({"name", "digits", "base_price", "slot_ms", "volatility", "sessions"})
+_FIXED = frozenset({"name", "digits", "base_price", "spread", "slot_ms", "volatility", "sessions"})
 """What makes a symbol's ticks; it is the catalogue's business."""
 _ABOVE_ZERO = (
     "contract_size", "volume_min", "volume_max", "volume_step", "swap_year_days", "depth_levels", "depth_step"
@@ -161,12 +161,21 @@ def _value(field: str, value: Any) -> Any:
             return names[value.lower()]
         if isinstance(value, bool) or value not in names.values():
             raise ValueError(f"{value!r} is unknown; give one of {', '.join(names)}")
-    elif field in _FLAGS and isinstance(value, list):
-        flags = _FLAGS[field]
-        if not all(isinstance(name, str) and name in flags for name in value):
-            raise ValueError(f"{value!r} is unknown; give a list of {', '.join(flags)}")
-        return sum(flags[name] for name in set(value))
+    elif field in _FLAGS:
+        return _flags(_FLAGS[field], value)
     return value
+
+
+def _flags(flags: Mapping[str, int], value: Any) -> Any:
+    """A list of names as the sum of their bits, or that sum."""
+    if isinstance(value, list):
+        known = all(isinstance(name, str) and name in flags for name in value)
+        bits = sum(flags[name] for name in set(value)) if known else -1
+    else:
+        bits = value
+    if isinstance(bits, int) and not 0 <= bits <= sum(flags.values()):
+        raise ValueError(f"{value!r} is unknown; give a list of {', '.join(flags)}")
+    return bits
 
 
 def _nonsense(spec: SymbolSpec) -> list[str]:

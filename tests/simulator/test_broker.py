@@ -73,6 +73,11 @@ def test_symbols_are_named_with_or_without_the_suffix() -> None:
         ({"EURUSD": {"execution": 9}}, ("9 is unknown",)),
         ({"EURUSD": {"execution": True}}, ("True is unknown",)),
         ({"EURUSD": {"filling_bits": ["all"]}}, ("['all'] is unknown", "fok, ioc, boc")),
+        ({"EURUSD": {"filling_bits": 99}}, ("filling_bits: 99 is unknown", "fok, ioc, boc")),
+        ({"EURUSD": {"order_mode": 128}}, ("order_mode: 128 is unknown", "market, limit")),
+        ({"EURUSD": {"expiration_bits": -1}}, ("expiration_bits: -1 is unknown", "gtc, day")),
+        ({"EURUSD": {"order_mode": "all"}}, ("Expected `int`, got `str`", "order_mode")),
+        ({"EURUSD": {"spread": 40}}, ("spread", "no such rule")),
         ({"EURUSD": {"stops_level": "near"}}, ("Expected `int`, got `str`", "stops_level")),
         ({"EURUSD": {"stops_level": -1}}, ("stops_level: -1 is below 0",)),
         ({"EURUSD": {"volume_step": 0.0}}, ("volume_step: 0.0 is not above 0",)),
@@ -104,6 +109,8 @@ def test_every_fault_is_told_at_once() -> None:
 
 
 def test_names_of_constants_and_their_numbers() -> None:
+    every = applied(EURUSD={"filling_bits": 7, "order_mode": 127, "expiration_bits": []})["EURUSD"]
+    assert (every.filling_bits, every.order_mode, every.expiration_bits) == (7, 127, 0)
     changed = applied(EURUSD={"calc_mode": "exch_futures", "trade_mode": 3, "swap_rollover3days": "friday"})["EURUSD"]
     assert (changed.calc_mode, changed.trade_mode) == (33, mt5.SYMBOL_TRADE_MODE_CLOSEONLY)
     assert changed.swap_rollover3days == mt5.DAY_OF_WEEK_FRIDAY
