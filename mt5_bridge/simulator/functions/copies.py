@@ -76,8 +76,6 @@ class Copies(Pipe):
         parts = [np.empty(0, bars.TICKS_DTYPE)]
         for lo, hi in runs:
             left = None if count is None else count - sum(map(len, parts))
-            if left == 0:
-                break
             parts.append(market.changes(name, lo, hi, flags, left))
         return np.concatenate(parts)
 

@@ -98,14 +98,10 @@ class Market:
             Runs of ticks in order: number of the first, number after the last. Where the clock is set back there may be
             more than one.
         """
-        feed, now = self.feeds[symbol], self.now()
-        runs: list[tuple[int, int]] = []
-        for start, end in self.server.stretches(from_msc, min(to_msc, self.server.latest(now)) + 1):
-            if start > now:
-                break
-            hi, lo = feed.index_after(min(end - 1, now)), feed.index_after(start - 1)
-            if runs and runs[-1][1] == lo:
-                lo = runs.pop()[0]
+        feed = self.feeds[symbol]
+        runs = []
+        for start, end in self.server.stretches(from_msc, to_msc + 1, self.now() + 1):
+            hi, lo = feed.index_after(end - 1), feed.index_after(start - 1)
             if lo < hi:
                 runs.append((lo, hi))
         return runs

@@ -71,15 +71,17 @@ class ServerClock:
             place += 1
         return max(server_msc - self._offsets[place], self._starts[place])
 
-    def stretches(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """The stretches of UTC, in order, in which the wall clock reads from `lo` up to, not including, `hi`."""
+    def stretches(self, lo: int, hi: int, until: int = FOREVER_MSC) -> list[tuple[int, int]]:
+        """The stretches of UTC before `until`, in order, in which the wall clock reads from `lo` up to, not
+        including, `hi`."""
         if len(self._starts) == 1:
-            return [(lo - self._largest, hi - self._largest)] if lo < hi else []
+            first, last = lo - self._largest, min(hi - self._largest, until)
+            return [(first, last)] if first < last else []
         found = []
-        first_place = max(bisect_right(self._starts, lo - self._largest) - 1, 0)
-        for place in range(first_place, bisect_right(self._starts, hi - self._smallest)):
+        lowest = max(bisect_right(self._starts, lo - self._largest) - 1, 0)
+        for place in range(lowest, bisect_right(self._starts, min(hi - self._smallest, until))):
             offset = self._offsets[place]
-            first, last = max(self._starts[place], lo - offset), min(self._ends[place], hi - offset)
+            first, last = max(self._starts[place], lo - offset), min(self._ends[place], hi - offset, until)
             if first < last:
                 found.append((first, last))
         return found
@@ -89,10 +91,6 @@ class ServerClock:
         place = bisect_right(self._starts, msc) - 1
         before = self._starts[place] - 1 + self._offsets[place - 1] if place else -FOREVER_MSC
         return max(msc + self._offsets[place], before)
-
-    def latest(self, msc: int) -> int:
-        """What the clock reads at the moment `msc` (UTC) at most, whatever its offset is then."""
-        return msc + self._largest
 
     def change(self, from_msc: int, offset_s: int) -> None:
         """From `from_msc` (UTC) on the clock shows UTC + `offset_s`, whatever was foreseen."""

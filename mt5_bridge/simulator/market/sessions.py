@@ -134,10 +134,13 @@ class Retiming:
                 self._more.append(self._more[-1] + more)
 
     def _stretches_at(self, msc: int) -> "_Stretches":
-        """The open stretches of the server's week."""
-        week = (self._clock.server_time(msc) - MONDAY_MSC) // WEEK_MSC
+        """The open stretches of the server's week, which begins when Monday is first shown, whatever comes later."""
+        week = (self._clock.server_time(msc) - MONDAY_MSC) // WEEK_MSC + 1
         table = self._stretches(week)
-        return table if msc >= table.monday else self._stretches(week - 1)
+        while msc < table.monday:
+            week -= 1
+            table = self._stretches(week)
+        return table
 
     def _stretches(self, week: int) -> "_Stretches":
         table = self._weeks.get(week)

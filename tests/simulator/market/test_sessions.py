@@ -68,23 +68,40 @@ def test_a_market_moment_falls_when_it_is_open_and_comes_back(
     assert (np.diff(closed) >= 0).all()
 
 
-@given(
-    week=st.sampled_from(WEEKS),
-    zone=st.sampled_from(ZONES),
-    moment=st.one_of(
-        st.integers(START, START + YEAR_MSC),
-        st.sampled_from([at(26, 0, month=4) - 2 * HOUR_MSC, at(31, 22, month=10), at(29, 0, month=3)]).flatmap(
-            lambda change: st.integers(change - DAY_MSC, change + 3 * DAY_MSC)
-        ),
-    ),
-)
-def test_it_is_open_when_the_servers_clock_says_so(
-    week: tuple[tuple[int, int], ...], zone: str | None, moment: int
-) -> None:
-    server = ServerClock(7200, zone)
-    shown = (server.server_time(moment) - MONDAY_MSC) % WEEK_MSC
-    retiming = Retiming(START, Fraction(1), week, server)
-    assert retiming.is_open(moment) is any(start <= shown < end for start, end in week)
+def changing(shown: int, jump: int) -> tuple[ServerClock, int]:
+    """A clock that is changed by `jump` when it shows `shown`, and the moment."""
+    clock = ServerClock(7200)
+    moment = shown - 2 * HOUR_MSC
+    clock.change(moment, 7200 + jump // 1000)
+    return clock, moment
+
+
+CHANGES = {
+    "Cairo in spring": (ServerClock(0, "Africa/Cairo"), at(25, 22, month=4)),
+    "Cairo in autumn": (ServerClock(0, "Africa/Cairo"), at(31, 21, month=10)),
+    "Athens in spring": (ServerClock(0, "Europe/Athens"), at(31, 1, month=3)),
+    "to Monday": changing(at(7, 23, 30), HOUR_MSC),
+    "back to Sunday": changing(at(8, 0, 30), -HOUR_MSC),
+    "to Saturday": changing(at(12, 23, 30), HOUR_MSC),
+    "back to Friday": changing(at(13, 0), -HOUR_MSC),
+}
+
+
+@pytest.mark.parametrize("week", WEEKS)
+@pytest.mark.parametrize("name", CHANGES)
+def test_it_is_open_when_the_servers_clock_says_so(week: tuple[tuple[int, int], ...], name: str) -> None:
+    clock, change = CHANGES[name]
+    retiming = Retiming(START, Fraction(1), week, clock)
+    moments = [*range(change - 3 * HOUR_MSC, change + 3 * HOUR_MSC, 5 * MINUTE_MSC)]
+    moments += range(change - WEEK_MSC, change + 2 * WEEK_MSC, HOUR_MSC)
+    market = 0
+    for moment in sorted(moments):
+        shown = (clock.server_time(moment) - MONDAY_MSC) % WEEK_MSC
+        assert retiming.is_open(moment) is any(start <= shown < end for start, end in week)
+        before, market = market, retiming.to_market(moment)
+        assert market >= before
+        if retiming.is_open(moment):
+            assert retiming.to_clock(np.array([market], np.int64)).tolist() == [moment]
 
 
 @pytest.mark.parametrize(("change", "hours"), [(at(26, 0, month=4), 119), (at(31, 23, month=10), 121)])
