@@ -1,5 +1,6 @@
 """The paper terminal's settings: plain names and texts in, one frozen value out. Nothing here reads the environment."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -16,6 +17,8 @@ DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
 DEFAULT_SERVER = "Paper-Demo"
 
+_SYMBOL = re.compile(r"[^\W\d_]{6}(?=\d)|[^\W_]+")
+"""Letters and digits, as in US500; but after a pair's six letters digits are a date."""
 _DAY_S = 86_400
 _SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(10**6)
 """Beyond them walks begin before dates do, or a moment holds more ticks than memory."""
@@ -66,7 +69,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         password=reader.text("MT5_PASSWORD", DEFAULT_PASSWORD),
         server=reader.text("MT5_SERVER", DEFAULT_SERVER),
         data_dir=reader.path("DATA_DIR"),
-        ticks=tuple(_tick_files(reader.text("PAPER_TICKS", ""))),
+        ticks=reader.tick_files("PAPER_TICKS"),
         speed=reader.speed("PAPER_SPEED"),
         seed=reader.integer("PAPER_SEED", 0),
         loop=reader.flag("PAPER_LOOP", True),
@@ -87,20 +90,6 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
     return config
 
 
-def _tick_files(text: str) -> list[tuple[str, Path]]:
-    """`SYMBOL=path` or a path whose name's first letters are the symbol."""
-    files = []
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        symbol, equals, rest = part.partition("=")
-        path = Path(rest if equals else part)
-        if not equals:
-            name = path.name
-            end = next((i for i, c in enumerate(name) if not c.isalnum()), len(name))
-            symbol = name[:end]
-        files.append((symbol.strip().upper(), path))
-    return files
-
-
 class _Reader:
     """Reads typed values and collects every fault, so that all are told at once."""
 
@@ -114,6 +103,19 @@ class _Reader:
     def path(self, name: str) -> Path | None:
         text = self.text(name, "")
         return Path(text).expanduser() if text else None
+
+    def tick_files(self, name: str) -> tuple[tuple[str, Path], ...]:
+        """`SYMBOL=path`, or a path whose name's first letters are the symbol."""
+        files = []
+        for part in filter(None, (piece.strip() for piece in self.text(name, "").split(","))):
+            given, equals, rest = part.partition("=")
+            path = Path(rest if equals else part)
+            first = _SYMBOL.search(path.name.partition(".")[0])
+            symbol = given.strip() if equals else first[0] if first else ""
+            if not symbol:
+                self.faults.append(f"{name}: {part!r} names no symbol; write SYMBOL=path")
+            files.append((symbol.upper(), path))
+        return tuple(files)
 
     def broker(self, name: str) -> Broker:
         path = self.path(name)

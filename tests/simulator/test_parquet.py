@@ -1,6 +1,7 @@
 """Ticks from Parquet files, where pyarrow is installed: `.ci/run` installs it, a first try of the project need not."""
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_parquet_by_any_name(tmp_path: Path) -> None:
         ({"timestamp": ["2024-01-03"], "bid": [1.1]}, "no columns timestamp, bid and ask"),
         ({"timestamp": ["2024-01-03"], "bid": [1.1], "ask": [None]}, "empty fields"),
         ({"timestamp": ["soon"], "bid": [1.1], "ask": [1.1]}, "Invalid isoformat"),
+        ({"timestamp": [date(2024, 1, 3)], "bid": [1.1], "ask": [1.1]}, "neither texts nor numbers"),
+        ({"timestamp": ["2024-01-03"], "bid": [[1.1]], "ask": [1.1]}, "neither texts nor numbers"),
+        ({"time": [float("inf")], "bid": [1.1], "ask": [1.1]}, "use a format"),
+        ({"time": [10.0**17], "bid": [1.1], "ask": [1.1]}, "use a format"),
+        ({"time": [10.0**15], "bid": [1.1], "ask": [1.1]}, "at 1000000000000000000 ms"),
     ],
 )
 def test_bad_tables_are_told(tmp_path: Path, columns: dict[str, list[object]], fault: str) -> None:
@@ -64,3 +70,8 @@ def test_a_damaged_table_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1 and nothing more PAR1")
     with pytest.raises(SettingsError, match="no readable Parquet file"):
         tickfile.read([path])
+    whole = table(tmp_path, "y.parquet", time=list(range(500)), bid=[1.1] * 500, ask=[1.1] * 500).read_bytes()
+    for place in range(4, len(whole), 37):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        with suppress(SettingsError):  # what is no fault to the reader may be read
+            tickfile.read([path])

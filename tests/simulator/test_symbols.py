@@ -55,7 +55,8 @@ def test_a_weekend_shows_fridays_figures(start: Start) -> None:
     assert monday.bidhigh != friday.bidhigh
 
 
-def test_a_recordings_first_day_has_no_day_before(market: MarketControl) -> None:
+def test_a_recordings_first_day_has_no_day_before(start: Start) -> None:
+    start(loop=False)
     mt5.symbol_select("USDJPY")
     info = mt5.symbol_info("USDJPY")
     assert info.session_close == info.session_open > 0

@@ -21,10 +21,12 @@ from mt5_bridge.simulator.market.feed import Quote as Quote
 from mt5_bridge.simulator.market.grid import on_grid
 from mt5_bridge.simulator.market.serverclock import ServerClock
 from mt5_bridge.simulator.market.sessions import AROUND_THE_CLOCK, MINUTE_MSC, Retiming
-from mt5_bridge.simulator.market.sources import RecordedSource, Source
-from mt5_bridge.simulator.market.walk import WalkSource
+from mt5_bridge.simulator.market.sources import RecordedSource, Source, Ticks, without_closed_hours
+from mt5_bridge.simulator.market.walk import WALK_HISTORY_MSC, WalkSource
 
 _CHUNK = 65_536
+_PAIR = 6
+"""Letters of a currency pair's name."""
 
 
 class Market:
@@ -150,11 +152,8 @@ class Market:
 
 def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Source, Retiming]]:
     files: dict[str, list[Path]] = {}
-    if config.ticks:
-        for symbol, path in config.ticks:
-            files.setdefault(symbol.removesuffix(config.suffix.upper()) or symbol, []).append(path)
-    else:
-        files = {symbol: [path] for symbol, path in tickfile.shipped().items()}
+    for symbol, path in config.ticks or tickfile.shipped().items():
+        files.setdefault(_without_suffix(symbol, config.suffix.upper()), []).append(path)
     specs = catalogue(config.suffix)
     recordings: Mapping[str, tickfile.Recording] = {
         symbol + config.suffix: tickfile.read(paths, _known_digits(specs, symbol + config.suffix))
@@ -172,19 +171,40 @@ def _sources(config: PaperConfig, anchor: int) -> Iterable[tuple[SymbolSpec, Sou
         if found is not None:
             # Bars of a file are whole minutes of the clock, so that the terminal's bars are the file's.
             late = server.server_time(anchor) % MINUTE_MSC if config.speed == Fraction(1) else 0
-            yield spec, _recorded(found, retiming, late, loop=config.loop), retiming
+            sessions = week != AROUND_THE_CLOCK
+            yield spec, _recorded(found, retiming, late, loop=config.loop, sessions=sessions), retiming
         else:
             plain = msgspec.structs.replace(spec, name=spec.name.removesuffix(config.suffix))
             yield spec, WalkSource(plain, config.seed, retiming, lively=config.real_sessions), retiming
 
 
-def _recorded(recording: tickfile.Recording, retiming: Retiming, late: int, *, loop: bool) -> RecordedSource:
-    """`late`: how far into its minute the market begins, ms."""
-    past = recording.past
+def _recorded(
+    recording: tickfile.Recording, retiming: Retiming, late: int, *, loop: bool, sessions: bool
+) -> RecordedSource:
+    """`late`: how far into its minute the market begins, ms. With `sessions` it closes by itself, not by the file."""
+    past, ticks = recording.past, recording.ticks
+    if sessions:
+        ticks, past = _opened(ticks), None if past is None else _opened(past)
     return RecordedSource(
-        recording.ticks, retiming, loop=loop, extra=recording.extra, early=late if recording.of_bars else 0,
+        ticks, retiming, loop=loop, extra=recording.extra, history=WALK_HISTORY_MSC,
+        of_bars=recording.of_bars, early=late if recording.of_bars else 0,
         past=None if past is None else (past[0] - late, past[1], past[2]), past_extra=recording.past_extra,
     )  # fmt: skip
+
+
+def _opened(ticks: Ticks) -> Ticks:
+    return without_closed_hours(ticks[0]), ticks[1], ticks[2]
+
+
+def _without_suffix(symbol: str, suffix: str) -> str:
+    """The symbol of a file that was named with the broker's suffix, or without; both in capitals.
+
+    A suffix of letters may be the end of the name itself: it is only one after a name that is known, or a pair's.
+    """
+    plain = symbol.removesuffix(suffix)
+    known = catalogue()
+    suffixed = plain in known or len(plain) == _PAIR or not suffix.isalnum()
+    return plain if plain and suffixed and symbol not in known else symbol
 
 
 def _spec_of(name: str, suffix: str, recording: tickfile.Recording) -> SymbolSpec:

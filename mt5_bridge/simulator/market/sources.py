@@ -10,11 +10,15 @@ from typing import NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mt5_bridge.simulator.market.sessions import Retiming
+from mt5_bridge.simulator.market.sessions import MINUTE_MSC, Retiming
 
 Ints: TypeAlias = NDArray[np.int64]
 Ticks: TypeAlias = tuple[Ints, Ints, Ints]
 """Times (UTC, ms since the epoch, never falling), bids and asks (in points)."""
+
+_CLOSED_MSC = 50 * MINUTE_MSC
+_CLOSED_PAUSES = 10
+"""A market was closed in a pause longer than that, and than so many ordinary ones: metals are for an hour a day."""
 
 
 class Extra(NamedTuple):
@@ -76,52 +80,52 @@ class RecordedSource:
         extra: what the ticks hold beside quotes.
         past: ticks from before the first, their times counted back from it (so all below 0).
         past_extra: what those hold beside quotes.
+        of_bars: the ticks are those of one-minute bars: the next round begins with a minute, too.
         early: by how much the first tick falls before the market's start, ms of market time.
+        history: of a loop without `past`, how much there was of it before the first tick, ms of market time, in whole
+            rounds.
     """
 
     def __init__(
         self, ticks: Ticks, retiming: Retiming, *, loop: bool, extra: Extra | None = None,
-        past: Ticks | None = None, past_extra: Extra | None = None, early: int = 0,
+        past: Ticks | None = None, past_extra: Extra | None = None,
+        of_bars: bool = False, early: int = 0, history: int = 0,
     ) -> None:  # fmt: skip
         times, self._bids, self._asks = ticks
         if not len(times):
             raise ValueError("a tick file without ticks")
         self._offsets: Ints = times - times[0]
         self._count = len(times)
-        length = int(self._offsets[-1])
-        # The pause between the last tick and the first of the next round is an ordinary one.
-        self._period = length + max(1, length // max(1, self._count - 1))
+        self._period = _period(int(self._offsets[-1]), self._count, of_bars=of_bars)
         self._retiming = retiming
         self._early = early
         self._extra = extra
         self._past = past
         self._past_extra = past_extra
-        self.first = 0 if past is None else -len(past[0])
+        rounds = -(-history // self._period) if loop else 0
+        self.first = -rounds * self._count if past is None else -len(past[0])
         self.end = None if loop else self._count
 
     def index(self, msc: int) -> int:
         market = self._retiming.to_market(msc) + self._early
-        if market <= 0:
-            if self._past is None:
-                return 0
+        if market <= 0 and self._past is not None:
             return self.first + int(np.searchsorted(self._past[0], market, "left"))
         rounds, rest = divmod(market, self._period)
-        number = rounds * self._count + int(np.searchsorted(self._offsets, rest, "left"))
+        number = max(rounds * self._count + int(np.searchsorted(self._offsets, rest, "left")), self.first)
         return number if self.end is None else min(number, self.end)
 
     def slice(self, lo: int, hi: int) -> Ticks:
-        found = self._rounds(max(lo, 0), max(hi, 0))
         if lo >= 0 or self._past is None:
-            return found
+            return self._rounds(lo, hi)
         before, bids, asks = (column[lo - self.first : min(hi, 0) - self.first] for column in self._past)
         old = self._retiming.to_clock(before), bids, asks
         if hi <= 0:
             return old
-        times, bids, asks = (np.concatenate(pair) for pair in zip(old, found, strict=True))
+        times, bids, asks = (np.concatenate(pair) for pair in zip(old, self._rounds(0, hi), strict=True))
         return times, bids, asks
 
     def _rounds(self, lo: int, hi: int) -> Ticks:
-        """Ticks from 0 on, which repeat."""
+        """Ticks of the file, which repeat; before 0 they did."""
         turn, place = divmod(lo, self._count)
         stop = place + hi - lo
         if stop <= self._count:
@@ -134,14 +138,36 @@ class RecordedSource:
     def extras(self, lo: int, hi: int) -> Extra | None:
         if self._extra is None and self._past_extra is None:
             return None
-        places = np.arange(max(lo, 0), max(hi, 0), dtype=np.int64) % self._count
+        start = lo if self._past is None else max(lo, 0)
+        places = np.arange(start, max(start, hi), dtype=np.int64) % self._count
         found = Extra.plain(len(places)) if self._extra is None else self._extra.rows(places)
-        if lo >= 0:
+        if lo >= start:
             return found
         old = Extra.plain(min(hi, 0) - lo)
         if self._past_extra is not None:
             old = self._past_extra.part(lo - self.first, min(hi, 0) - self.first)
         return old.join(found)
+
+
+def _period(length: int, count: int, *, of_bars: bool) -> int:
+    """How long a round is: the pause between the last tick and the first of the next is an ordinary one."""
+    if of_bars or not length:
+        return length // MINUTE_MSC * MINUTE_MSC + MINUTE_MSC
+    return length + max(1, length // (count - 1))
+
+
+def without_closed_hours(times: Ints) -> Ints:
+    """Times of a recording as time in which its market was open: weekends, nights and holidays are taken out.
+
+    They are what is far longer than its other pauses. Whole minutes go, so that bars still begin with minutes.
+    """
+    pauses = np.diff(times)
+    if not len(pauses):
+        return times
+    closed = pauses > max(_CLOSED_MSC, _CLOSED_PAUSES * int(np.median(pauses)))
+    open_times: Ints = times.copy()
+    open_times[1:] -= np.cumsum(np.where(closed, pauses // MINUTE_MSC * MINUTE_MSC, 0))
+    return open_times
 
 
 class HandSource:

@@ -253,7 +253,7 @@ def test_a_changed_server_clock_holds_from_then_on(start: Start) -> None:
     market.market.change_offset(10_800)
     market.advance(1)
     market.tick("EURUSD", 1.2, 1.2001)
-    ticks = mt5.copy_ticks_from("EURUSD", 0, 1000, mt5.COPY_TICKS_ALL)
+    ticks = mt5.copy_ticks_from("EURUSD", (MIDNIGHT + 2 * HOUR) // 1000, 1000, mt5.COPY_TICKS_ALL)
     assert ticks["time_msc"].tolist()[-2:] == [MIDNIGHT + 1000 + 2 * HOUR, MIDNIGHT + 2000 + 3 * HOUR]
     for msc in (MIDNIGHT, MIDNIGHT + 5000):
         assert market.market.utc(market.market.server_time(msc)) == msc
@@ -277,6 +277,31 @@ def test_ticks_at_hand_are_the_same_as_those_made_anew(
         found = market.tick_records("USDCHF", lo, lo + many)
         assert found.tobytes() == (feed._pack(lo, lo + many) if many else found[:0]).tobytes()
         found["bid"] = 0.0  # whoever gets ticks may do with them as he likes
+
+
+@pytest.mark.parametrize(
+    ("suffix", "given", "symbol"),
+    [
+        (".m", "EURUSD.m", "EURUSD.m"),
+        (".m", "eurusd", "EURUSD.m"),
+        ("d", "audusd", "AUDUSDd"),
+        ("d", "audusdd", "AUDUSDd"),
+        ("d", "cadusd", "CADUSDd"),
+        ("d", "eurnokd", "EURNOKd"),
+        ("d", "gold", "GOLDd"),
+        ("d", "d", "Dd"),
+        (".m", "gold.m", "GOLD.m"),
+        ("", "gold", "GOLD"),
+    ],
+)
+def test_a_file_may_be_named_with_the_brokers_suffix(tmp_path: Path, suffix: str, given: str, symbol: str) -> None:
+    """But a name that ends with the same letters is whole."""
+    path = write(tmp_path, "x.csv", "timestamp,bid,ask\n2024-01-03 12:00:00,0.7,0.7001\n")
+    market, _ = make(PAPER_TICKS=f"{given}={path}", PAPER_SYMBOL_SUFFIX=suffix)
+    quote = market.quote(symbol)
+    assert quote is not None
+    assert quote.bid == 0.7
+    assert set(market.feeds) == {name + suffix for name in catalogue()} | {symbol}
 
 
 def test_sessions_close_the_market_at_weekends(start: Start) -> None:

@@ -1,12 +1,16 @@
 """Tick files of all forms, and the bars and trades they bring."""
 
+import gzip
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.core.errors import SettingsError
@@ -125,6 +129,109 @@ def test_bars_beside_ticks_are_the_past(start: Start, tmp_path: Path) -> None:
             assert len(extra.lasts) == hi - lo
     for number in range(-2400, 1, 97):
         assert feed.source.index(int(whole[0][number + 2400])) == number
+
+
+def test_bars_beside_a_packed_recording_are_its_past(start: Start, tmp_path: Path) -> None:
+    path, bars = bars_file(tmp_path, "usdjpy-m1.csv", datetime(2020, 5, 4, 10, tzinfo=UTC), 50)
+    start(ticks=f"USDJPY={tickfile.shipped()['USDJPY']},{path}")
+    made = mt5.copy_rates_from_pos("USDJPY", mt5.TIMEFRAME_M1, 0, 100)
+    assert len(made) == 51
+    assert made["close"][-2] == round(bars[-1][3] / 1e5, 3)
+    assert made["close"][-1] == 86.771
+
+
+def test_a_packed_recording_of_other_decimals(tmp_path: Path) -> None:
+    """The symbol's count; of one that only the file knows, the file's."""
+    packed = tickfile.shipped()["EURUSD"]
+    whole, rounded = tickfile.read([packed]), tickfile.read([packed], 3)
+    assert (whole.digits, rounded.digits) == (5, 3)
+    assert (int(whole.ticks[1][0]), int(rounded.ticks[1][0])) == (112_143, 1_121)
+
+
+HEAD = '{"format":"ticks/1","symbol":"EURUSD","digits":%s,"start_msc":%s,"bid":%s,"count":%s}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (HEAD % (5, 0, 110_000, 100) + "\0" * 100, "damaged"),
+        (HEAD % (5, 0, 110_000, 0), "damaged"),
+        (HEAD % (5, 0, 110_000, -1), "damaged"),
+        (HEAD % (5, 0, 110_000, 1), "damaged"),
+        (HEAD % (400, 0, 110_000, 1) + "\0" * 12, "damaged"),
+        (HEAD % (5, 0, 0, 1) + "\0" * 12, "a price or volume that is none"),
+        (HEAD % (5, 0, 2**62, 1) + "\0" * 12, "a price or volume that is none"),
+        (HEAD % (5, 2**70, 1, 1) + "\0" * 12, "use a format"),
+        (HEAD % (5, -(2**63), 1, 1) + "\0" * 12, "-9223372036854775808 ms"),
+        ('{"format":"ticks/1","symbol":"EURUSD"}\n', "digits"),
+        ('{"format":"ticks/1', "use a format"),
+    ],
+)
+def test_a_damaged_packed_file_is_told(tmp_path: Path, content: str, fault: str) -> None:
+    path = write(tmp_path, "eurusd.ticks", content)
+    with pytest.raises(SettingsError, match=fault):
+        tickfile.read([path])
+    mt5.install(clock="manual", ticks=path)
+    assert mt5.initialize() is False
+    assert mt5.last_error()[0] == mt5.RES_E_INTERNAL_FAIL_INIT
+    mt5.uninstall()
+
+
+def test_a_damaged_gzip_file_is_told(tmp_path: Path) -> None:
+    text = "timestamp,bid,ask\n" + "".join(
+        f"2024-01-03 12:00:{i % 60:02d},1.1{i * 7919 % 997:03d},1.3\n" for i in range(999)
+    )
+    whole = gzip.compress(text.encode(), mtime=0)
+    path, told = tmp_path / "eurusd.csv.gz", 0
+    for place in range(2, len(whole), 61):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
+        try:
+            tickfile.read([path])
+        except SettingsError as error:
+            told += "eurusd.csv.gz" in str(error)
+    assert told > 20
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("1.1,nan", "ask nan at 2024-01-03 12:00:01"),
+        ("nan,1.1", "bid nan"),
+        ("1.1,inf", "ask inf"),
+        ("1.1,1e300", "ask 1e"),
+        ("1.1,1e308", "ask 1e"),
+        ("-inf,1.1", "bid -inf"),
+        ("0.000001,1.1", "bid 1e-06"),
+        ("1.1,1.0", "below its bid"),
+        ("1.1,1.2,nan,1", "none"),
+        ("1.1,1.2,-1,1", "none"),
+        ("1.1,1.2,1.1,inf", "none"),
+        ("1.1,1.2,1.1,-1", "none"),
+    ],
+)
+def test_a_price_that_is_none_is_refused(tmp_path: Path, row: str, fault: str) -> None:
+    """Cast to an int64 it would be anything."""
+    trades, ordinary = (",last,volume", "1.1,1.2,,") if row.count(",") > 1 else ("", "1.1,1.2")
+    text = f"timestamp,bid,ask{trades}\n2024-01-03 12:00:00,{ordinary}\n2024-01-03 12:00:01,{row}\n"
+    with pytest.raises(SettingsError, match=fault):
+        tickfile.read([write(tmp_path, "eurusd.csv", text)], 5)
+    with pytest.raises(SettingsError, match="none"):
+        tickfile.read([write(tmp_path, "newpar.csv", text)], None if "1e-06" not in fault else 5)
+
+
+def test_decimals_are_those_of_the_whole_file(tmp_path: Path) -> None:
+    rows = [f"2024-01-03 12:{i // 60:02d}:{i % 60:02d},1.1,1.2" for i in range(2001)]
+    text = "\n".join(["timestamp,bid,ask", *rows, "2024-01-03 13:00:00,1.12345,1.23456"])
+    recording = tickfile.read([write(tmp_path, "newpar.csv", text)])
+    assert recording.digits == 5
+    assert [int(column[-1]) for column in recording.ticks[1:]] == [112_345, 123_456]
+
+
+@given(st.lists(st.decimals(0, 10**5, places=8, allow_nan=False), max_size=5), st.integers(0, 8))
+def test_decimals_are_counted(prices: list[Decimal], digits: int) -> None:
+    kept = [round(price, digits) for price in prices]
+    most = max((-int(price.normalize().as_tuple().exponent) for price in kept), default=0)
+    assert tickfile._decimals(np.array([float(price) for price in kept])) == max(most, 0)
 
 
 def test_without_pyarrow_a_table_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

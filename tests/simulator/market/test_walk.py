@@ -37,7 +37,8 @@ def digest(settings: dict[str, str]) -> str:
     whole = hashlib.sha256()
     for feed in market.feeds.values():
         part = hashlib.sha256()
-        for lo in (feed.source.first, 0, 5_000_000):
+        oldest = feed.source.first if isinstance(feed.source, WalkSource) else 0
+        for lo in (oldest, 0, 5_000_000):
             for column in feed.source.slice(lo, lo + 5000):
                 part.update(column.astype("<i8").tobytes())
         whole.update(part.digest())
