@@ -6,6 +6,7 @@ import msgspec
 
 from mt5_bridge.simulator.core.ledger import Ledger
 from mt5_bridge.simulator.core.margin import Leg
+from mt5_bridge.simulator.core.records import Position
 
 
 class Worth(NamedTuple):
@@ -23,6 +24,8 @@ class Exposure(msgspec.Struct, gc=False):
     legs: tuple[Leg, Leg]
     swap: float = 0.0
     count: int = 0
+    armed: dict[int, Position] = {}
+    """Positions with a stop or a target, by ticket."""
     margin: float | None = None
     """Of the positions alone; None until somebody has worked it out."""
     worth: Worth | None = None
@@ -71,6 +74,7 @@ class Exposures:
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1
+            held.armed.pop(ticket, None)
             _add(held, before, -1)
         position = self._ledger.positions.get(ticket)
         if position is not None:
@@ -79,6 +83,8 @@ class Exposures:
             )  # fmt: skip
             self._shares[ticket] = share
             held.count += 1
+            if position.sl or position.tp:
+                held.armed[ticket] = position
             _add(held, share, 1)
         if not held.count:
             # Also ends what rounding has left in the sums.

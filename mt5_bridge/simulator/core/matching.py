@@ -94,8 +94,7 @@ def levels(positions: Iterable[Position], orders: Iterable[Order], scale: int) -
     """The levels of one symbol's positions and orders."""
     found = Levels()
     for position in positions:
-        if position.sl or position.tp:
-            found.watch_position(position, scale)
+        found.watch_position(position, scale)
     for order in orders:
         found.watch_order(order, scale)
     return found

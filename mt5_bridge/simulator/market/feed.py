@@ -74,6 +74,8 @@ class Feed:
         self, spec: SymbolSpec, source: Source, retiming: Retiming, clock: ServerClock, blocks: Blocks | None = None
     ) -> None:
         self.spec = spec
+        self.scale = spec.scale
+        """Points in one unit of price."""
         self.source = source
         self.retiming = retiming
         self._clock = clock
@@ -174,7 +176,7 @@ class Feed:
         extra = self.source.extras(number, number + 1)
         if extra is None:
             return 0.0, 0.0, False
-        return int(extra.lasts[0]) / self.spec.scale, float(extra.volumes[0]), bool(extra.traded[0])
+        return int(extra.lasts[0]) / self.scale, float(extra.volumes[0]), bool(extra.traded[0])
 
     def by_hand(self, msc: int) -> HandSource:
         """Takes the symbol from its source at `msc`: what comes after is given tick by tick, by `push`."""
@@ -193,10 +195,9 @@ class Feed:
         if not self._times or self._until != FOREVER_MSC or len(self._times) > 4 * _WINDOW:
             self._times, self._until = [], -1
             return
-        scale = self.spec.scale
         self._times.append(msc)
-        self._bids.append(bid / scale)
-        self._asks.append(ask / scale)
+        self._bids.append(bid / self.scale)
+        self._asks.append(ask / self.scale)
 
     def records(self, lo: int, hi: int) -> Records:
         """Ticks `lo` up to, not including, `hi` in the terminal's layout, times on the server's clock."""
@@ -251,7 +252,7 @@ class Feed:
         times, bids, asks = self.once(before, hi)
         shown = self._clock.server_times(times)
         extra = self.source.extras(before, hi)
-        return tick_records((shown, bids, asks), self.spec.scale, skip=lo - before, extra=extra)
+        return tick_records((shown, bids, asks), self.scale, skip=lo - before, extra=extra)
 
     def _load(self, msc: int) -> None:
         source = self.source
@@ -261,10 +262,9 @@ class Feed:
         times, bids, asks = ticks = self.raw(lo, max(hi, lo))
         self._window = (lo, max(hi, lo), ticks)
         self._packed = None
-        scale = self.spec.scale
         self._lo = lo
         self._times = times.tolist()
-        self._bids = (bids / scale).tolist()
-        self._asks = (asks / scale).tolist()
+        self._bids = (bids / self.scale).tolist()
+        self._asks = (asks / self.scale).tolist()
         at_end = source.end is not None and hi >= source.end
         self._until = FOREVER_MSC if at_end else (self._times[-1] if self._times else -1)

@@ -21,7 +21,7 @@ class Exchange:
         self.msc = market.now()
         """The moment (UTC) at which prices are taken: that of the tick or request being worked on."""
         self._converter = Converter({name: feed.spec for name, feed in market.feeds.items()}, self._prices)
-        self._rate_symbols: dict[str, tuple[str, ...]] = {}
+        self._movers: dict[str, frozenset[str]] = {}
         self._convertible: set[str] = set()
 
     def profit(self, symbol: str, order_type: int, volume: float, price_open: float, price_close: float) -> Decimal:
@@ -107,13 +107,12 @@ class Exchange:
         self._convertible.add(symbol)  # a symbol that had a quote has one ever after
         return True
 
-    def rate_symbols(self, symbol: str) -> tuple[str, ...]:
-        """The symbols whose prices turn what the symbol's positions bring into account money."""
-        found = self._rate_symbols.get(symbol)
+    def movers(self, symbol: str) -> frozenset[str]:
+        """The symbols whose prices move what its positions bring: itself, and those that turn it into account money."""
+        found = self._movers.get(symbol)
         if found is None:
-            found = self._rate_symbols[symbol] = self._converter.symbols(
-                self.spec(symbol).currency_profit, self.currency
-            )
+            rates = self._converter.symbols(self.spec(symbol).currency_profit, self.currency)
+            found = self._movers[symbol] = frozenset((symbol, *rates))
         return found
 
     def spec(self, symbol: str) -> SymbolSpec:

@@ -88,7 +88,7 @@ class StopOut:
         moving = {symbol for symbol, (lo, hi) in spans.items() if hi > lo} if now else spans.keys()
         worths = [
             account.worth(symbol, held)
-            if moving.isdisjoint((symbol, *account.rate_symbols(symbol)))
+            if moving.isdisjoint(account.movers(symbol))
             else account.least_worth(symbol, held, extremes)
             for symbol, held in account.exposures().items()
         ]
@@ -134,7 +134,7 @@ class StopOut:
         if near is not None:
             return min(near[0]), max(near[1])
         _, bids, asks = feed.raw(lo, hi)
-        return int(np.min(bids)) / feed.spec.scale, int(np.max(asks)) / feed.spec.scale
+        return int(np.min(bids)) / feed.scale, int(np.max(asks)) / feed.scale
 
 
 def _halves(spans: Spans, times: Mapping[str, Ints]) -> tuple[Spans, Spans] | None:
