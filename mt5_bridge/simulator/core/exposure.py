@@ -30,6 +30,8 @@ class Exposure(msgspec.Struct, gc=False):
     """Of the positions alone; None until somebody has worked it out."""
     worth: Worth | None = None
     """The last one known."""
+    least: float | None = None
+    """At most what the positions are worth while prices stay where somebody expects them."""
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -70,7 +72,7 @@ class Exposures:
 
     def _update(self, symbol: str, ticket: int) -> None:
         held = self._sums.setdefault(symbol, Exposure((Leg(), Leg())))
-        held.margin = held.worth = None
+        held.margin = held.worth = held.least = None
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1

@@ -19,6 +19,8 @@ _PAGE = 4_096
 _KEPT_PAGES = 4
 """Ticks are made in pages, a few of which are kept: a walk makes a page about as fast as a single tick."""
 _KEPT_RAW = 131_072
+_FEW = 24
+"""Ticks that are looked at one by one sooner than all at once."""
 _BLOCK = 16_384
 _MANY = 8_192
 """From this many ticks on they are packed in whole blocks, which are kept."""
@@ -134,6 +136,16 @@ class Feed:
         if first < 0 or end > len(self._times):
             return None
         return self._bids[first:end], self._asks[first:end]
+
+    def extremes(self, lo: int, hi: int) -> tuple[float, float] | None:
+        """The lowest bid and the highest ask of ticks `lo` up to, not including, `hi`; None without any."""
+        if hi <= lo:
+            return None
+        near = self.listed(lo, hi) if hi - lo <= _FEW else None
+        if near is not None:
+            return min(near[0]), max(near[1])
+        _, bids, asks = self.raw(lo, hi)
+        return int(np.min(bids)) / self.scale, int(np.max(asks)) / self.scale
 
     def raw(self, lo: int, hi: int) -> Ticks:
         """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""

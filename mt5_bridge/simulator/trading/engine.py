@@ -190,7 +190,7 @@ class Engine:
         night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
         # A night ends with its last millisecond: the tick of midnight belongs to the new day.
         moment = min(until, found[0], expiry[0], night - 1)
-        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, self._suspect)
+        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, awake, self._suspect)
         self._suspect = None
         self._event_msc = moment if fatal is None else fatal
         if self._event(fatal, night, expiry, found, due):
