@@ -31,6 +31,10 @@ _SIDES = (
 """The names of `MarginRates`, by ORDER_TYPE_*."""
 
 
+_UNITS = {0: Decimal(1), 2: Decimal("0.01")}
+"""The smallest amounts of money, by decimals."""
+
+
 def currency_digits(currency: str) -> int:
     """Decimals in which the account's money is kept."""
     return 0 if currency == "JPY" else 2
@@ -38,7 +42,7 @@ def currency_digits(currency: str) -> int:
 
 def to_money(amount: Decimal, currency: str) -> Decimal:
     """Rounds half up to the currency's decimals."""
-    return amount.quantize(Decimal(1).scaleb(-currency_digits(currency)), ROUND_HALF_UP)
+    return amount.quantize(_UNITS[currency_digits(currency)], ROUND_HALF_UP)
 
 
 # Profit.

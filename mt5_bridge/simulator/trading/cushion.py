@@ -4,6 +4,7 @@ To value everything open at every tick is exact and slow. But while each price s
 was, nothing is worth less than at the worst prices of its bands, and that needs no second look.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -51,8 +52,8 @@ class Cushion:
             held.least if held.least is not None else self._least(symbol)
             for symbol, held in account.exposures().items()
         ]
-        cent = 10.0**-account.digits  # what the equity may lose when it is rounded
-        return float(account.ledger.balance + account.ledger.credit) + sum(worths) - cent > floor
+        rounding = 2 * 10.0**-account.digits  # of equity and margin
+        return float(account.ledger.balance + account.ledger.credit) + sum(worths) - rounding > floor
 
     def _look(self, symbol: str, number: int, end: int) -> None:
         """Lengthens the symbol's band where its new ticks are inside, else makes one around them."""
@@ -73,6 +74,8 @@ class Cushion:
                 held.least = None
 
     def _least(self, symbol: str) -> float:
+        if not self._bands.keys() >= self._account.movers(symbol):
+            return -math.inf
         held = self._account.exposures()[symbol]
         held.least = self._account.least_worth(symbol, held, self._prices)
         return held.least

@@ -58,7 +58,7 @@ class Dealer:
         self._ledger = account.ledger
         self._engine = engine
         self._seed = seed
-        self._judge = Judge(market, account)
+        self._judge = Judge(market, account, engine)
         self.scarce: float | None = None
         """At most so many lots fill at once, also where all or nothing was asked for: a fault's doing."""
         self._actions: dict[int, Callable[[Case], Outcome]] = {

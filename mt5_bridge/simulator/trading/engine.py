@@ -11,6 +11,7 @@ from mt5_bridge.simulator.core import matching, swaps
 from mt5_bridge.simulator.core.records import Order
 from mt5_bridge.simulator.market.market import Feed, Market, Quote
 from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.cushion import Cushion
 from mt5_bridge.simulator.trading.rollover import Rollover
 from mt5_bridge.simulator.trading.stopout import StopOut
 from mt5_bridge.simulator.trading.triggers import Triggers
@@ -40,7 +41,8 @@ class Engine:
         self._ledger = account.ledger
         self._triggers = Triggers(market, account, seed)
         self._rollover = Rollover(market, account)
-        self._stop_outs = StopOut(market, account)
+        self._cushion = Cushion(market, account)
+        self._stop_outs = StopOut(market, account, self._cushion)
         self._stretch = max(1, int(_STRETCH_MSC / market.speed))
         self._next: dict[str, int] = {}
         """By watched symbol, the number of the first tick not worked off."""
@@ -71,6 +73,10 @@ class Engine:
             self._ledger.finish(order, c.ORDER_STATE_CANCELED, self._market.server_time(msc))
         else:
             self._triggers.trigger(order, Quote(msc, quote.bid, quote.ask))
+
+    def ample(self, need: float, msc: int) -> bool:
+        """Whether so much margin is surely free at `msc`, with all ticks up to then worked off; if not, it may be."""
+        return self._watching and self._cushion.holds(self._next, (), msc, self._account.total_margin() + need)
 
     def stale(self, symbol: str) -> None:
         """The symbol's positions or orders changed."""

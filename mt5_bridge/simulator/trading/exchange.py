@@ -11,6 +11,10 @@ from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.market import Market
 
 
+_WITHOUT_COMMISSION = {c.DEAL_ENTRY_IN: "out", c.DEAL_ENTRY_OUT: "in", c.DEAL_ENTRY_OUT_BY: "in"}
+"""By DEAL_ENTRY_*, the `commission_entry` of symbols that charge such a deal nothing."""
+
+
 class Exchange:
     """Turns prices and amounts into the account's currency (`ledger.Money`)."""
 
@@ -54,8 +58,7 @@ class Exchange:
     def commission(self, symbol: str, side: int, entry: int, volume: float, price: float) -> Decimal:
         """What a deal costs beside the spread; not above 0."""
         spec = self.spec(symbol)
-        skipped = {c.DEAL_ENTRY_IN: "out", c.DEAL_ENTRY_OUT: "in", c.DEAL_ENTRY_OUT_BY: "in"}.get(entry)
-        if not spec.commission or spec.commission_entry == skipped:
+        if not spec.commission or spec.commission_entry == _WITHOUT_COMMISSION.get(entry):
             return Decimal(0)
         amount = Decimal(repr(spec.commission))
         if spec.commission_mode == "lot":

@@ -26,10 +26,10 @@ _FEW = 24
 class StopOut:
     """Watches one account."""
 
-    def __init__(self, market: Market, account: Account) -> None:
+    def __init__(self, market: Market, account: Account, cushion: Cushion) -> None:
         self._market = market
         self._account = account
-        self._cushion = Cushion(market, account)
+        self._cushion = cushion
 
     def moment(
         self, until: int, since: int, ticks: Mapping[str, int], awake: Collection[str], suspect: int | None = None
