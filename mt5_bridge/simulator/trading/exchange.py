@@ -10,7 +10,6 @@ from mt5_bridge.simulator.core.records import Position
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.market import Market
 
-
 _WITHOUT_COMMISSION = {c.DEAL_ENTRY_IN: "out", c.DEAL_ENTRY_OUT: "in", c.DEAL_ENTRY_OUT_BY: "in"}
 """By DEAL_ENTRY_*, the `commission_entry` of symbols that charge such a deal nothing."""
 
