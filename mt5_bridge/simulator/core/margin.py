@@ -219,10 +219,11 @@ def hedging_need(
     other = legs[1 - side]
     free_lots = max(0.0, round(other.lots - legs[side].lots, 8))
     covered = min(order.lots, free_lots)
-    both = (structs.replace(legs[0]), structs.replace(legs[1]))
+    grown = structs.replace(legs[side])
+    both = (grown, other) if side == 0 else (other, grown)
     conversion, price = order.rates / order.lots, order.value / order.lots
     if not spec.margin_initial and spec.calc_mode != FORTS:
-        both[side].add(order.lots, price, conversion)
+        grown.add(order.lots, price, conversion)
         if before is None:
             before = legs_margin(spec, legs, leverage)
         raised = legs_margin(spec, both, leverage) - before
@@ -230,7 +231,7 @@ def hedging_need(
     opened = raw_margin(spec, order.lots - covered, price, leverage, side) * conversion
     if not covered or spec.margin_hedged_use_leg or spec.calc_mode == FORTS:
         return opened
-    both[side].add(covered, price, conversion)
+    grown.add(covered, price, conversion)
     return opened + _covered_margin(spec, both, covered, leverage)
 
 

@@ -244,7 +244,7 @@ class Engine:
         if levels is None:
             levels = self._levels[symbol] = self._gather(symbol, feed.scale)
         near = feed.listed(start, end) if end - start <= _FEW else None
-        if near is None or levels.some_due(*near, feed.scale):
+        if near is None or levels.some_due(*near):
             for lo in range(start, end, _CHUNK):
                 times, bids, asks = feed.raw(lo, min(lo + _CHUNK, end))
                 place = levels.first_due(bids, asks)

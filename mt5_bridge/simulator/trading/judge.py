@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import rules
 from mt5_bridge.simulator.core.matching import is_buy
@@ -80,7 +79,7 @@ class Judge:
 
     @property
     def _hedging(self) -> bool:
-        return self._account.mode is MarginMode.HEDGING
+        return self._account.hedging
 
     def _closed(self, case: Case) -> int:
         return OK if self._market.is_open(case.spec.name, case.msc) else c.TRADE_RETCODE_MARKET_CLOSED

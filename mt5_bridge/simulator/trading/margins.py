@@ -17,6 +17,7 @@ class Margins(Exchange):
     def __init__(self, market: Market, mode: MarginMode, currency: str, leverage: int) -> None:
         super().__init__(market, currency)
         self.mode = mode
+        self.hedging = mode is MarginMode.HEDGING
         self.leverage = leverage
         self.ledger = Ledger(mode, self)
         self._exposures = Exposures(self.ledger)
@@ -38,7 +39,7 @@ class Margins(Exchange):
         spec, held = self.spec(symbol), self.exposures().get(symbol)
         order = Leg(volume, volume * price, volume * self.margin_rate(symbol, side, price))
         legs = held.legs if held is not None else (Leg(), Leg())
-        if self.mode is MarginMode.HEDGING:
+        if self.hedging:
             return formulas.hedging_need(spec, legs, side, order, self.leverage, before=self._symbol_margin(symbol, []))
         held_side = 0 if legs[0].lots else 1
         return formulas.netting_need(spec, legs[held_side], held_side, side, order, self.leverage)
@@ -82,8 +83,7 @@ class Margins(Exchange):
         held = self.exposures().get(symbol)
         if waiting or held is None:
             legs = held.legs if held is not None else (Leg(), Leg())
-            hedging = self.mode is MarginMode.HEDGING
-            return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
+            return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=self.hedging)
         if held.margin is None:
             held.margin = formulas.legs_margin(self.spec(symbol), held.legs, self.leverage)
         return held.margin
