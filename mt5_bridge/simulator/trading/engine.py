@@ -121,7 +121,7 @@ class Engine:
         """
         account = self._account
         account.msc = now
-        if self.quiet(now):
+        if now < self._quiet_until:
             return
         if self._clock != self._market.server.version:
             self._clock, self._ends, self._midnight = self._market.server.version, None, 0
@@ -191,8 +191,11 @@ class Engine:
         expiry = ends[0] if ends and ends[0][0] <= until else (_FOREVER_MSC, 0)
         if not awake and not expiry[1] and self._midnight > until and self._suspect is None:
             return False
-        due = {symbol: self._find(symbol, until) for symbol in awake}
-        found = min([(d.msc, symbol) for symbol, d in due.items() if d.found], default=(_FOREVER_MSC, ""))
+        due, found = {}, (_FOREVER_MSC, "")
+        for symbol in awake:
+            due[symbol] = one = self._find(symbol, until)
+            if one.found:
+                found = min(found, (one.msc, symbol))
         night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
         # A night ends with its last millisecond: the tick of midnight belongs to the new day.
         moment = min(until, found[0], expiry[0], night - 1)

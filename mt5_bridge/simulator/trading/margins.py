@@ -47,6 +47,8 @@ class Margins(Exchange):
     def total_margin(self) -> float:
         """Margin of everything open or waiting."""
         held = self.exposures()
+        if not held and not self._reserving:
+            return 0.0
         reserves = self._with_reserves()
         if not reserves:
             return sum([one.margin or self._symbol_margin(symbol, []) for symbol, one in held.items()], 0.0)
