@@ -7,8 +7,7 @@ texts before dates.
 
 import datetime
 import operator
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from mt5_bridge.simulator.core.rules import Request
@@ -150,22 +149,20 @@ def request(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Request:
         fields = args[0]
     elif not kwargs:
         raise ArgumentError("Invalid number of arguments")
-    return Request(**{name: read(fields[name]) for name, read in _FIELDS.items() if name in fields})
+    values: dict[str, Any] = {}
+    for name in Request.__struct_fields__:
+        if name in fields:
+            values[name] = _field(name, fields[name])
+    return Request(**values)
 
 
-def _python_float(value: Any, message: str) -> float:
-    if not isinstance(value, float):
-        raise ArgumentError(message)
-    return float(value)
-
-
-def _reader(name: str) -> Callable[[Any], Any]:
-    """Reads the request's field of that name."""
+def _field(name: str, value: Any) -> Any:
     message = f'Invalid "{name}" argument'
-    if name in _INT_FIELDS:
-        least, most = _INT_FIELDS[name]
-        return partial(python_int, message=message, most=most, least=least)
-    return partial(_python_float if name in _FLOAT_FIELDS else text, message=message)
-
-
-_FIELDS = {name: _reader(name) for name in Request.__struct_fields__}
+    limits = _INT_FIELDS.get(name)
+    if limits is not None:
+        return python_int(value, message, limits[1], limits[0])
+    if name in _FLOAT_FIELDS:
+        if not isinstance(value, float):
+            raise ArgumentError(message)
+        return float(value)
+    return text(value, message)
