@@ -90,10 +90,11 @@ class Margins(Exchange):
             held.margin = formulas.legs_margin(self.spec(symbol), held.legs, self.leverage)
         return held.margin
 
-    def _with_reserves(self) -> set[str]:
+    def _with_reserves(self) -> list[str]:
+        """In one order in every process: sums of floats depend on it."""
         if not self._reserving:
-            return set()
-        return {order.symbol for order in self.ledger.orders.values()} & self._reserving
+            return []
+        return sorted({order.symbol for order in self.ledger.orders.values()} & self._reserving)
 
     def _waiting(self, symbol: str, skip: int = 0) -> list[Waiting]:
         if symbol not in self._reserving:
