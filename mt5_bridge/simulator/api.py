@@ -251,8 +251,11 @@ class MarketControl:
         if not 0 < bid <= ask or last < 0 or volume < 0:
             raise ValueError(f"bid {bid} and ask {ask} are no quote, or last {last} and volume {volume} no trade")
         with _state.lock:
-            self._sync()
-            self.market.hand_tick(symbol, bid, ask, last, volume)
+            terminal = self.terminal
+            # What came before the tick is worked off before it is there.
+            if not (terminal.connected and terminal.session.idle(terminal.clock.now())):
+                self._sync()
+            terminal.market.hand_tick(symbol, bid, ask, last, volume)
             self._sync(moved=symbol)
 
     def deposit(self, amount: bookings.Amount, comment: str = "") -> int:

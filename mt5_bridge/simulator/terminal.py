@@ -58,6 +58,10 @@ class Session:
         self.dealer = Dealer(market, account, self.engine, seed)
         self.late = LateOrders(account.store)
 
+    def idle(self, now: int) -> bool:
+        """Whether `work_off` would find nothing to do."""
+        return self.engine.quiet(now) and not self.late.some_due(now)
+
     def work_off(self, now: int) -> None:
         """Brings the books up to `now` (UTC, ms), with late orders executed at their own time.
 

@@ -38,9 +38,13 @@ class LateOrders:
         self._waiting.sort(key=lambda order: order.due_msc)
         self._write()
 
+    def some_due(self, now: int) -> bool:
+        """Whether `take` would give any."""
+        return bool(self._waiting) and self._waiting[0].due_msc <= now
+
     def take(self, now: int) -> list[LateOrder]:
         """What is due, in order of time; it is not given again, even after a crash."""
-        if not self._waiting or self._waiting[0].due_msc > now:
+        if not self.some_due(now):
             return []
         due = [order for order in self._waiting if order.due_msc <= now]
         self._waiting = self._waiting[len(due) :]

@@ -6,6 +6,7 @@ import msgspec
 
 from mt5_bridge.simulator.core.ledger import Ledger
 from mt5_bridge.simulator.core.margin import Leg
+from mt5_bridge.simulator.core.records import Position
 
 
 class Worth(NamedTuple):
@@ -23,10 +24,14 @@ class Exposure(msgspec.Struct, gc=False):
     legs: tuple[Leg, Leg]
     swap: float = 0.0
     count: int = 0
+    armed: dict[int, Position] = {}
+    """Positions with a stop or a target, by ticket."""
     margin: float | None = None
     """Of the positions alone; None until somebody has worked it out."""
     worth: Worth | None = None
     """The last one known."""
+    least: float | None = None
+    """At most what the positions are worth while prices stay where somebody expects them."""
 
 
 class _Share(msgspec.Struct, frozen=True, gc=False):
@@ -67,10 +72,11 @@ class Exposures:
 
     def _update(self, symbol: str, ticket: int) -> None:
         held = self._sums.setdefault(symbol, Exposure((Leg(), Leg())))
-        held.margin = held.worth = None
+        held.margin = held.worth = held.least = None
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1
+            held.armed.pop(ticket, None)
             _add(held, before, -1)
         position = self._ledger.positions.get(ticket)
         if position is not None:
@@ -79,6 +85,8 @@ class Exposures:
             )  # fmt: skip
             self._shares[ticket] = share
             held.count += 1
+            if position.sl or position.tp:
+                held.armed[ticket] = position
             _add(held, share, 1)
         if not held.count:
             # Also ends what rounding has left in the sums.

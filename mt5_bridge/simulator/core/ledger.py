@@ -40,7 +40,7 @@ class Ledger:
     """The account's books. Every method notes in `change` what it did, for the store."""
 
     def __init__(self, mode: MarginMode, money: Money, *, balance: Decimal = Decimal(0)) -> None:
-        self.mode = mode
+        self._hedging = mode is MarginMode.HEDGING
         self.balance = balance
         self.credit = Decimal(0)
         """Lent by the broker: part of the equity, not of the balance."""
@@ -145,7 +145,7 @@ class Ledger:
         """
         if volume is None:
             volume = order.volume_current
-        if self.mode is MarginMode.HEDGING:
+        if self._hedging:
             target = self.positions.get(order.position_id) if order.position_id else None
             if target is not None and is_buy(order.type) != (target.type == c.POSITION_TYPE_BUY):
                 volume = min(volume, target.volume)  # a hedging position closes, and is never reversed
@@ -226,7 +226,7 @@ class Ledger:
         position.volume = total
         # The last order's levels count, also where it has none (MetaTrader 5 help, "Rules of Stop Loss and Take Profit
         # inheritance"). The hedging position's are its own from the first fill on.
-        if self.mode is not MarginMode.HEDGING:
+        if not self._hedging:
             position.sl, position.tp = order.sl, order.tp
         order.position_id = position.identifier
         self.touch(position, msc)

@@ -31,6 +31,10 @@ _SIDES = (
 """The names of `MarginRates`, by ORDER_TYPE_*."""
 
 
+_UNITS = {0: Decimal(1), 2: Decimal("0.01")}
+"""The smallest amounts of money, by decimals."""
+
+
 def currency_digits(currency: str) -> int:
     """Decimals in which the account's money is kept."""
     return 0 if currency == "JPY" else 2
@@ -38,7 +42,7 @@ def currency_digits(currency: str) -> int:
 
 def to_money(amount: Decimal, currency: str) -> Decimal:
     """Rounds half up to the currency's decimals."""
-    return amount.quantize(Decimal(1).scaleb(-currency_digits(currency)), ROUND_HALF_UP)
+    return amount.quantize(_UNITS[currency_digits(currency)], ROUND_HALF_UP)
 
 
 # Profit.
@@ -215,10 +219,11 @@ def hedging_need(
     other = legs[1 - side]
     free_lots = max(0.0, round(other.lots - legs[side].lots, 8))
     covered = min(order.lots, free_lots)
-    both = (structs.replace(legs[0]), structs.replace(legs[1]))
+    grown = structs.replace(legs[side])
+    both = (grown, other) if side == 0 else (other, grown)
     conversion, price = order.rates / order.lots, order.value / order.lots
     if not spec.margin_initial and spec.calc_mode != FORTS:
-        both[side].add(order.lots, price, conversion)
+        grown.add(order.lots, price, conversion)
         if before is None:
             before = legs_margin(spec, legs, leverage)
         raised = legs_margin(spec, both, leverage) - before
@@ -226,7 +231,7 @@ def hedging_need(
     opened = raw_margin(spec, order.lots - covered, price, leverage, side) * conversion
     if not covered or spec.margin_hedged_use_leg or spec.calc_mode == FORTS:
         return opened
-    both[side].add(covered, price, conversion)
+    grown.add(covered, price, conversion)
     return opened + _covered_margin(spec, both, covered, leverage)
 
 

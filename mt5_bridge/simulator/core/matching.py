@@ -3,6 +3,7 @@
 Longs open at the ask and close on the bid, shorts the reverse (MetaTrader 5 help, "Basic principles").
 """
 
+import math
 from collections.abc import Iterable
 from enum import Enum
 from typing import TypeAlias
@@ -18,7 +19,6 @@ Ints: TypeAlias = NDArray[np.int64]
 
 _NEVER = 1 << 60
 _NEAR = 0.5
-"""Of a point: prices as floats are whole numbers of points but for their last bits."""
 _MARKET = frozenset({c.ORDER_TYPE_BUY, c.ORDER_TYPE_SELL})
 _STOPS = frozenset({c.ORDER_TYPE_BUY_STOP, c.ORDER_TYPE_SELL_STOP})
 
@@ -38,6 +38,8 @@ class Levels(msgspec.Struct):
     bid_high: int = _NEVER
     ask_low: int = -_NEVER
     ask_high: int = _NEVER
+    near: tuple[float, float, float, float] = (-math.inf, math.inf, -math.inf, math.inf)
+    """The same four as prices, half a point nearer: floats are whole numbers of points but for their last bits."""
 
     def watch_position(self, position: Position, scale: int) -> None:
         """Adds the position's stop and target."""
@@ -62,14 +64,10 @@ class Levels(msgspec.Struct):
             case c.ORDER_TYPE_SELL_STOP | c.ORDER_TYPE_SELL_STOP_LIMIT:
                 self._bid(below=price, above=0, scale=scale)
 
-    def some_due(self, bids: list[float], asks: list[float], scale: int) -> bool:
+    def some_due(self, bids: list[float], asks: list[float]) -> bool:
         """Whether something is due at one of these prices; quick for a few."""
-        return (
-            min(bids) * scale <= self.bid_low + _NEAR
-            or max(bids) * scale >= self.bid_high - _NEAR
-            or min(asks) * scale <= self.ask_low + _NEAR
-            or max(asks) * scale >= self.ask_high - _NEAR
-        )
+        bid_low, bid_high, ask_low, ask_high = self.near
+        return min(bids) <= bid_low or max(bids) >= bid_high or min(asks) <= ask_low or max(asks) >= ask_high
 
     def first_due(self, bids: Ints, asks: Ints) -> int | None:
         """The place of the first tick at which something is due."""
@@ -94,10 +92,13 @@ def levels(positions: Iterable[Position], orders: Iterable[Order], scale: int) -
     """The levels of one symbol's positions and orders."""
     found = Levels()
     for position in positions:
-        if position.sl or position.tp:
-            found.watch_position(position, scale)
+        found.watch_position(position, scale)
     for order in orders:
         found.watch_order(order, scale)
+    found.near = (
+        (found.bid_low + _NEAR) / scale, (found.bid_high - _NEAR) / scale,
+        (found.ask_low + _NEAR) / scale, (found.ask_high - _NEAR) / scale,
+    )  # fmt: skip
     return found
 
 

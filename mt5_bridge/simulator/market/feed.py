@@ -19,6 +19,8 @@ _PAGE = 4_096
 _KEPT_PAGES = 4
 """Ticks are made in pages, a few of which are kept: a walk makes a page about as fast as a single tick."""
 _KEPT_RAW = 131_072
+_FEW = 24
+"""Ticks that are looked at one by one sooner than all at once."""
 _BLOCK = 16_384
 _MANY = 8_192
 """From this many ticks on they are packed in whole blocks, which are kept."""
@@ -74,6 +76,8 @@ class Feed:
         self, spec: SymbolSpec, source: Source, retiming: Retiming, clock: ServerClock, blocks: Blocks | None = None
     ) -> None:
         self.spec = spec
+        self.scale = spec.scale
+        """Points in one unit of price."""
         self.source = source
         self.retiming = retiming
         self._clock = clock
@@ -133,6 +137,16 @@ class Feed:
             return None
         return self._bids[first:end], self._asks[first:end]
 
+    def extremes(self, lo: int, hi: int) -> tuple[float, float] | None:
+        """The lowest bid and the highest ask of ticks `lo` up to, not including, `hi`; None without any."""
+        if hi <= lo:
+            return None
+        near = self.listed(lo, hi) if hi - lo <= _FEW else None
+        if near is not None:
+            return min(near[0]), max(near[1])
+        _, bids, asks = self.raw(lo, hi)
+        return int(np.min(bids)) / self.scale, int(np.max(asks)) / self.scale
+
     def raw(self, lo: int, hi: int) -> Ticks:
         """Ticks `lo` up to, not including, `hi`, in points. Large ranges are kept for the next call."""
         for held in (self._window, self._cached):
@@ -186,10 +200,9 @@ class Feed:
         if not self._times or self._until != FOREVER_MSC or len(self._times) > 4 * _WINDOW:
             self._times, self._until = [], -1
             return
-        scale = self.spec.scale
         self._times.append(msc)
-        self._bids.append(bid / scale)
-        self._asks.append(ask / scale)
+        self._bids.append(bid / self.scale)
+        self._asks.append(ask / self.scale)
 
     def records(self, lo: int, hi: int) -> Records:
         """Ticks `lo` up to, not including, `hi` in the terminal's layout, times on the server's clock."""
@@ -244,7 +257,7 @@ class Feed:
         times, bids, asks = self.once(before, hi)
         shown = self._clock.server_times(times)
         extra = self.source.extras(before, hi)
-        return tick_records((shown, bids, asks), self.spec.scale, skip=lo - before, extra=extra)
+        return tick_records((shown, bids, asks), self.scale, skip=lo - before, extra=extra)
 
     def _load(self, msc: int) -> None:
         source = self.source
@@ -254,10 +267,9 @@ class Feed:
         times, bids, asks = ticks = self.raw(lo, max(hi, lo))
         self._window = (lo, max(hi, lo), ticks)
         self._packed = None
-        scale = self.spec.scale
         self._lo = lo
         self._times = times.tolist()
-        self._bids = (bids / scale).tolist()
-        self._asks = (asks / scale).tolist()
+        self._bids = (bids / self.scale).tolist()
+        self._asks = (asks / self.scale).tolist()
         at_end = source.end is not None and hi >= source.end
         self._until = FOREVER_MSC if at_end else (self._times[-1] if self._times else -1)

@@ -139,14 +139,14 @@ class Market:
         if found is None:
             feed = self.feeds[symbol]
             by_last = feed.spec.chart_mode == c.SYMBOL_CHART_MODE_LAST
-            found = BarHistory(feed, self.server, feed.spec.scale, by_last=by_last)
+            found = BarHistory(feed, self.server, feed.scale, by_last=by_last)
             self._bars[symbol] = found
         return found
 
     def hand_tick(self, symbol: str, bid: float, ask: float, last: float = 0.0, volume: float = 0.0) -> None:
         """A tick now. Takes the symbol from its source: from now on only such ticks move it."""
         feed = self.feeds[symbol]
-        scale = feed.spec.scale
+        scale = feed.scale
         feed.push(self.now(), round(bid * scale), round(ask * scale), round(last * scale), volume)
 
 

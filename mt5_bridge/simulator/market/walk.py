@@ -18,6 +18,7 @@ WALK_HISTORY_MSC = 2 * DAY_MSC
 
 _OCTAVES = 12
 _SHORTEST_MSC = 4_000
+_HEIGHTS = np.array([1 << octave for octave in range(_OCTAVES)], np.float64)
 _AMPLITUDE = 4e-5
 _BLOCK = 8_192
 """Ticks made at once: what they need fits into a processor's cache."""
@@ -114,18 +115,20 @@ class WalkSource:
         if not len(moments):
             return wander
         cells: Ints = moments // _SHORTEST_MSC
-        for octave in range(_OCTAVES):
+        exact = moments.astype(np.float64)  # whole numbers, as is all that is subtracted from them
+        curve = np.empty_like(exact)
+        for octave, lattice in enumerate(self._lattices(int(cells[0]), int(cells[-1]))):
             period = _SHORTEST_MSC << (2 * octave)
-            lowest, highest = int(cells[0]), int(cells[-1])
-            numbers = np.arange(lowest, highest + 2, dtype=np.int64)
-            lattice = hashed(numbers, self._key + np.uint64(16 + octave))
-            lattice -= 0.5
-            lattice *= float(1 << octave)
+            lowest = int(cells[0])
             rises = lattice[1:] - lattice[:-1]
-            part = (moments - cells * period).astype(np.float64)
+            inside_one = len(rises) == 1
+            part: Floats = exact - (lowest if inside_one else cells) * period
             part /= period
-            part *= part * (3.0 - 2.0 * part)
-            if lowest == highest:
+            np.multiply(part, -2.0, out=curve)
+            curve += 3.0
+            curve *= part
+            part *= curve
+            if inside_one:
                 part *= rises[0]
                 part += lattice[0]
             else:
@@ -135,6 +138,20 @@ class WalkSource:
             wander += part
             cells >>= 2
         return wander
+
+    def _lattices(self, lowest: int, highest: int) -> list[Floats]:
+        """The heights between which each octave's noise runs, around these cells of the shortest one.
+
+        Most octaves have few: all are drawn at once.
+        """
+        spans = [(lowest >> 2 * octave, (highest >> 2 * octave) + 2) for octave in range(_OCTAVES)]
+        counts = [end - start for start, end in spans]
+        keys = np.arange(16, 16 + _OCTAVES, dtype=np.uint64) + self._key
+        numbers = np.concatenate([np.arange(start, end, dtype=np.int64) for start, end in spans])
+        heights = hashed(numbers, np.repeat(keys, counts))
+        heights -= 0.5
+        heights *= np.repeat(_HEIGHTS, counts)
+        return np.split(heights, np.cumsum(counts)[:-1])
 
     def _events(self, numbers: Ints, market: Ints) -> Floats:
         """News, whose move fades over minutes, and spikes of a single tick; in heights of the walk."""
@@ -173,8 +190,8 @@ def key_of(text: str) -> np.uint64:
     return np.uint64(value & 0x7FFFFFFFFFFFFFFF)
 
 
-def hashed(numbers: Ints, key: np.uint64) -> Floats:
-    """SplitMix64 of each number, as a float from 0 to 1."""
+def hashed(numbers: Ints, key: np.uint64 | NDArray[np.uint64]) -> Floats:
+    """SplitMix64 of each number, as a float from 0 to 1. There may be a key for each."""
     x = numbers.astype(np.uint64)
     x *= np.uint64(0x9E3779B97F4A7C15)
     x += key

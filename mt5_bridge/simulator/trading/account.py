@@ -33,11 +33,10 @@ class Account(Valuer):
             sqlite3.Error: nothing was written, and the books are again what the store holds. One that says
                 `BooksChangedError` was too late: another process wrote first.
         """
-        change = self.ledger.take_change()
         # Tickets of requests that came to nothing are spent, too: after a restart as before it.
-        if change or self.ledger.next_ticket != self._issued:
+        if self.ledger.change or self.ledger.next_ticket != self._issued:
             try:
-                self.store.commit(change, self.ledger, msc)
+                self.store.commit(self.ledger.take_change(), self.ledger, msc)
             except sqlite3.Error:
                 self.reload()
                 raise

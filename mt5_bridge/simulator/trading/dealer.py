@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import fills, rules
 from mt5_bridge.simulator.core.fills import Part
@@ -58,7 +57,7 @@ class Dealer:
         self._ledger = account.ledger
         self._engine = engine
         self._seed = seed
-        self._judge = Judge(market, account)
+        self._judge = Judge(market, account, engine)
         self.scarce: float | None = None
         """At most so many lots fill at once, also where all or nothing was asked for: a fault's doing."""
         self._actions: dict[int, Callable[[Case], Outcome]] = {
@@ -119,8 +118,7 @@ class Dealer:
             return after
         pricer = account.pricer(symbol)
         assert pricer is not None, "it was dealt in"
-        hedging = account.mode is MarginMode.HEDGING
-        opened = self._ledger.positions[outcome.order] if hedging else self._ledger.of_symbol(symbol)
+        opened = self._ledger.positions[outcome.order] if account.hedging else self._ledger.of_symbol(symbol)
         assert opened is not None, "a deal opened it"
         profit = after.profit - pricer.profit(opened)
         if case.position is not None and c.DEAL_ENTRY_IN in entries:
@@ -133,7 +131,7 @@ class Dealer:
 
     def _deal(self, case: Case) -> Outcome:
         request, quote = case.request, case.quote
-        hedging = self._account.mode is MarginMode.HEDGING
+        hedging = self._account.hedging
         order = self._order(case, position_id=request.position if hedging else 0)
         answer = Outcome(c.TRADE_RETCODE_REQUOTE, bid=quote.bid, ask=quote.ask)
         if fills.requoted(case.spec, self._seed, order.ticket):

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import matching, swaps
 from mt5_bridge.simulator.core.records import Order
-from mt5_bridge.simulator.market.market import Market, Quote
+from mt5_bridge.simulator.market.market import Feed, Market, Quote
 from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.cushion import Cushion
 from mt5_bridge.simulator.trading.rollover import Rollover
 from mt5_bridge.simulator.trading.stopout import StopOut
 from mt5_bridge.simulator.trading.triggers import Triggers
@@ -40,15 +41,19 @@ class Engine:
         self._ledger = account.ledger
         self._triggers = Triggers(market, account, seed)
         self._rollover = Rollover(market, account)
-        self._stop_outs = StopOut(market, account)
+        self._cushion = Cushion(market, account)
+        self._stop_outs = StopOut(market, account, self._cushion)
         self._stretch = max(1, int(_STRETCH_MSC / market.speed))
         self._next: dict[str, int] = {}
         """By watched symbol, the number of the first tick not worked off."""
         self._levels: dict[str, matching.Levels] = {}
         self._due: dict[str, _Due] = {}
         self._wakes: dict[str, int] = {}
-        self._wanted: set[str] | None = None
-        """The symbols to follow, until the books change."""
+        """When those ticks fall."""
+        self._watching = False
+        """Whether all symbols are followed that must be: until the books change."""
+        self._overnight = False
+        """Whether midnight changes anything for them."""
         self._ends: list[tuple[int, int]] | None = None
         """When orders expire (UTC), the first first, with their tickets; until the books or the clock change."""
         self._clock = market.server.version
@@ -69,18 +74,26 @@ class Engine:
         else:
             self._triggers.trigger(order, Quote(msc, quote.bid, quote.ask))
 
+    def ample(self, need: float, msc: int) -> bool:
+        """Whether so much margin is surely free at `msc`, with all ticks up to then worked off; if not, it may be."""
+        return self._watching and self._cushion.holds(self._next, (), msc, self._account.total_margin() + need)
+
     def stale(self, symbol: str) -> None:
         """The symbol's positions or orders changed."""
         self._levels.pop(symbol, None)
         self._due.pop(symbol, None)
-        self._wanted = self._ends = None
-        if self._ledger.orders or not self._next.keys() >= {symbol, *self._account.rate_symbols(symbol)}:
+        self._ends = None
+        followed = self._next.keys() >= self._account.movers(symbol)
+        # A symbol that was held before and is now changes nothing for the others.
+        self._watching = self._watching and followed and symbol in self._ledger.by_symbol
+        if self._ledger.orders or not followed:
             self._quiet_until = 0
 
     def wake(self, symbol: str) -> None:
         """The symbol has ticks nobody could foresee."""
         self._due.pop(symbol, None)
-        self._wakes.pop(symbol, None)
+        if symbol in self._next:
+            self._follow(symbol, self._next[symbol])
         self._account.forget_worths()
         self._quiet_until = 0
 
@@ -93,8 +106,12 @@ class Engine:
         """The books were read anew."""
         for known in (self._next, self._levels, self._due, self._wakes):
             known.clear()
-        self._wanted = self._ends = None
+        self._watching, self._ends = False, None
         self._quiet_until = self._midnight = 0
+
+    def quiet(self, now: int) -> bool:
+        """Whether nothing can have happened up to `now` (UTC) since the last look."""
+        return now < self._quiet_until
 
     def sync(self, now: int) -> None:
         """Works off everything up to `now` (UTC) and writes what came of it.
@@ -108,7 +125,8 @@ class Engine:
             return
         if self._clock != self._market.server.version:
             self._clock, self._ends, self._midnight = self._market.server.version, None, 0
-        self._watch()
+        if not self._watching:
+            self._watch()
         if account.processed_msc >= self._midnight:
             self._midnight = self._next_midnight(account.processed_msc)
         while True:
@@ -120,40 +138,33 @@ class Engine:
                 break
         account.msc = now
         account.commit(now)
-        self._quiet_until = self._quiet()
+        self._quiet_until = self._next_event()
 
     def _watch(self) -> None:
         """Follows the symbols of which anything is open or waiting."""
-        if self._wanted is not None:
-            return
         wanted = {*self._ledger.by_symbol, *(order.symbol for order in self._ledger.orders.values())}
         # The symbols that turn profit into account money move the equity as well.
-        wanted.update([name for symbol in wanted for name in self._account.rate_symbols(symbol)])
-        self._wanted = wanted
+        wanted.update([name for symbol in wanted for name in self._account.movers(symbol)])
         for symbol in self._next.keys() - wanted:
-            del self._next[symbol]
+            del self._next[symbol], self._wakes[symbol]
             self._levels.pop(symbol, None)
             self._due.pop(symbol, None)
-            self._wakes.pop(symbol, None)
         for symbol in wanted - self._next.keys():
-            self._next[symbol] = self._market.feeds[symbol].index_after(self._account.processed_msc)
+            self._follow(symbol, self._market.feeds[symbol].index_after(self._account.processed_msc))
+        self._watching, self._overnight = True, self._rollover.concerns(wanted)
 
-    def _awake(self, until: int) -> list[str]:
-        """The symbols with ticks up to `until` that are not worked off."""
-        wakes = self._wakes
-        if len(wakes) != len(self._next):
-            for symbol in self._next.keys() - wakes.keys():
-                wakes[symbol] = self._market.feeds[symbol].next_time(self._next[symbol])
-        return [symbol for symbol, moment in wakes.items() if moment <= until]
+    def _follow(self, symbol: str, number: int) -> None:
+        """Ticks before `number` are worked off."""
+        self._next[symbol] = number
+        self._wakes[symbol] = self._market.feeds[symbol].next_time(number)
 
-    def _quiet(self) -> int:
+    def _next_event(self) -> int:
         """The next moment at which anything can happen."""
-        self._awake(0)
         ends = self._expiring()
         return min(
             min(self._wakes.values(), default=_FOREVER_MSC),
             ends[0][0] if ends else _FOREVER_MSC,
-            self._midnight if self._rollover.concerns(self._next) else _FOREVER_MSC,
+            self._midnight if self._overnight else _FOREVER_MSC,
         )
 
     def _expiring(self) -> list[tuple[int, int]]:
@@ -170,26 +181,32 @@ class Engine:
     def _run(self, until: int) -> None:
         """Events up to `until`, one after the other."""
         while self._step(until):
-            self._watch()
-        for symbol in self._awake(until):
-            self._advance(symbol, self._market.feeds[symbol].index_after(until))
+            if not self._watching:
+                self._watch()
 
     def _step(self, until: int) -> bool:
-        """Does the first event up to `until`; False when there is none."""
-        awake = self._awake(until)
+        """Does the first event up to `until`; False when there is none, and all ticks up to then are worked off."""
+        awake = [symbol for symbol, moment in self._wakes.items() if moment <= until]
         ends = self._expiring()
         expiry = ends[0] if ends and ends[0][0] <= until else (_FOREVER_MSC, 0)
         if not awake and not expiry[1] and self._midnight > until and self._suspect is None:
             return False
-        due = {symbol: self._find(symbol, until) for symbol in awake}
-        found = min(((d.msc, symbol) for symbol, d in due.items() if d.found), default=(_FOREVER_MSC, ""))
+        due, found = {}, (_FOREVER_MSC, "")
+        for symbol in awake:
+            due[symbol] = one = self._find(symbol, until)
+            if one.found:
+                found = min(found, (one.msc, symbol))
         night = self._midnight if self._midnight <= until and self._next else _FOREVER_MSC
         # A night ends with its last millisecond: the tick of midnight belongs to the new day.
         moment = min(until, found[0], expiry[0], night - 1)
-        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, self._suspect)
+        fatal = self._stop_outs.moment(moment, self._event_msc, self._next, awake, self._suspect)
         self._suspect = None
         self._event_msc = moment if fatal is None else fatal
-        return self._event(fatal, night, expiry, found, due)
+        if self._event(fatal, night, expiry, found, due):
+            return True
+        for symbol in awake:
+            self._follow(symbol, due[symbol].number)
+        return False
 
     def _event(
         self, fatal: int | None, night: int, expiry: tuple[int, int], found: tuple[int, str], due: dict[str, _Due]
@@ -208,45 +225,49 @@ class Engine:
         self._suspect = self._event_msc
         return True
 
-    def _advance(self, symbol: str, number: int) -> None:
-        self._next[symbol] = max(self._next[symbol], number)
-        self._wakes.pop(symbol, None)
-
     def _find(self, symbol: str, until: int) -> _Due:
         """The first tick up to `until` at which something of the symbol is due."""
-        known = self._due.get(symbol)
-        if known is not None and (known.found or known.msc >= until):
-            return known if known.msc <= until else _Due(known.msc, known.number, found=False)
         feed = self._market.feeds[symbol]
+        start = self._next[symbol]
+        known = self._due.get(symbol)
+        if known is not None:
+            if known.msc > until:
+                return _Due(until, feed.index_after(until), found=False)
+            if known.found or known.msc == until:
+                return known
+            start = max(start, known.number)
+        result = self._due[symbol] = self._search(symbol, feed, start, until)
+        return result
+
+    def _search(self, symbol: str, feed: Feed, start: int, until: int) -> _Due:
+        end = feed.index_after(until)
+        if start >= end:
+            return _Due(until, end, found=False)
         levels = self._levels.get(symbol)
         if levels is None:
-            orders = [order for order in self._ledger.orders.values() if order.symbol == symbol]
-            positions = self._ledger.by_symbol.get(symbol, {}).values()
-            levels = self._levels[symbol] = matching.levels(positions, orders, feed.spec.scale)
-        start = max(self._next[symbol], known.number) if known is not None else self._next[symbol]
-        end = feed.index_after(until)
-        result = _Due(until, end, found=False)
-        near = feed.listed(start, end) if start < end <= start + _FEW else None
-        if near is not None and not levels.some_due(*near, feed.spec.scale):
-            start = end
-        for lo in range(start, end, _CHUNK):
-            times, bids, asks = feed.raw(lo, min(lo + _CHUNK, end))
-            place = levels.first_due(bids, asks)
-            if place is not None:
-                result = _Due(int(times[place]), lo + place, found=True)
-                break
-        self._due[symbol] = result
-        return result
+            levels = self._levels[symbol] = self._gather(symbol, feed.scale)
+        near = feed.listed(start, end) if end - start <= _FEW else None
+        if near is None or levels.some_due(*near):
+            for lo in range(start, end, _CHUNK):
+                times, bids, asks = feed.raw(lo, min(lo + _CHUNK, end))
+                place = levels.first_due(bids, asks)
+                if place is not None:
+                    return _Due(int(times[place]), lo + place, found=True)
+        return _Due(until, end, found=False)
+
+    def _gather(self, symbol: str, scale: int) -> matching.Levels:
+        orders = [order for order in self._ledger.orders.values() if order.symbol == symbol]
+        held = self._account.exposures().get(symbol)
+        return matching.levels(held.armed.values() if held is not None else (), orders, scale)
 
     def _apply(self, symbol: str, number: int) -> None:
         """Does all that one tick triggers, oldest ticket first."""
         feed = self._market.feeds[symbol]
         times, bids, asks = feed.raw(number, number + 1)
-        scale = feed.spec.scale
-        quote = Quote(int(times[0]), int(bids[0]) / scale, int(asks[0]) / scale)
+        quote = Quote(int(times[0]), int(bids[0]) / feed.scale, int(asks[0]) / feed.scale)
         self._account.msc = quote.time_msc
         self._triggers.tick(symbol, quote)
-        self._advance(symbol, number + 1)
+        self._follow(symbol, number + 1)
         self.stale(symbol)
 
     def _roll_over(self, midnight: int) -> None:

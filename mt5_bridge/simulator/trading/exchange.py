@@ -10,6 +10,9 @@ from mt5_bridge.simulator.core.records import Position
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.market import Market
 
+_WITHOUT_COMMISSION = {c.DEAL_ENTRY_IN: "out", c.DEAL_ENTRY_OUT: "in", c.DEAL_ENTRY_OUT_BY: "in"}
+"""By DEAL_ENTRY_*, the `commission_entry` of symbols that charge such a deal nothing."""
+
 
 class Exchange:
     """Turns prices and amounts into the account's currency (`ledger.Money`)."""
@@ -21,7 +24,7 @@ class Exchange:
         self.msc = market.now()
         """The moment (UTC) at which prices are taken: that of the tick or request being worked on."""
         self._converter = Converter({name: feed.spec for name, feed in market.feeds.items()}, self._prices)
-        self._rate_symbols: dict[str, tuple[str, ...]] = {}
+        self._movers: dict[str, frozenset[str]] = {}
         self._convertible: set[str] = set()
 
     def profit(self, symbol: str, order_type: int, volume: float, price_open: float, price_close: float) -> Decimal:
@@ -54,8 +57,7 @@ class Exchange:
     def commission(self, symbol: str, side: int, entry: int, volume: float, price: float) -> Decimal:
         """What a deal costs beside the spread; not above 0."""
         spec = self.spec(symbol)
-        skipped = {c.DEAL_ENTRY_IN: "out", c.DEAL_ENTRY_OUT: "in", c.DEAL_ENTRY_OUT_BY: "in"}.get(entry)
-        if not spec.commission or spec.commission_entry == skipped:
+        if not spec.commission or spec.commission_entry == _WITHOUT_COMMISSION.get(entry):
             return Decimal(0)
         amount = Decimal(repr(spec.commission))
         if spec.commission_mode == "lot":
@@ -107,13 +109,12 @@ class Exchange:
         self._convertible.add(symbol)  # a symbol that had a quote has one ever after
         return True
 
-    def rate_symbols(self, symbol: str) -> tuple[str, ...]:
-        """The symbols whose prices turn what the symbol's positions bring into account money."""
-        found = self._rate_symbols.get(symbol)
+    def movers(self, symbol: str) -> frozenset[str]:
+        """The symbols whose prices move what its positions bring: itself, and those that turn it into account money."""
+        found = self._movers.get(symbol)
         if found is None:
-            found = self._rate_symbols[symbol] = self._converter.symbols(
-                self.spec(symbol).currency_profit, self.currency
-            )
+            rates = self._converter.symbols(self.spec(symbol).currency_profit, self.currency)
+            found = self._movers[symbol] = frozenset((symbol, *rates))
         return found
 
     def spec(self, symbol: str) -> SymbolSpec:

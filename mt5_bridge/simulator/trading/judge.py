@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import rules
 from mt5_bridge.simulator.core.matching import is_buy
@@ -12,6 +11,7 @@ from mt5_bridge.simulator.core.rules import OK, Request
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.market import Market, Quote
 from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.engine import Engine
 
 _ALIGNED = 1e-6
 
@@ -34,10 +34,11 @@ class UnknownSymbolError(Exception):
 class Judge:
     """Decides, and changes nothing."""
 
-    def __init__(self, market: Market, account: Account) -> None:
+    def __init__(self, market: Market, account: Account, engine: Engine) -> None:
         self._market = market
         self._account = account
         self._ledger = account.ledger
+        self._engine = engine
         self._judges: dict[int, Callable[[Case], int]] = {
             c.TRADE_ACTION_DEAL: self._deal,
             c.TRADE_ACTION_PENDING: self._pending,
@@ -78,7 +79,7 @@ class Judge:
 
     @property
     def _hedging(self) -> bool:
-        return self._account.mode is MarginMode.HEDGING
+        return self._account.hedging
 
     def _closed(self, case: Case) -> int:
         return OK if self._market.is_open(case.spec.name, case.msc) else c.TRADE_RETCODE_MARKET_CLOSED
@@ -136,8 +137,7 @@ class Judge:
             return refused
         if not self._account.convertible(spec.name):
             return c.TRADE_RETCODE_PRICE_OFF
-        need = self._account.additional_margin(spec.name, request.type, request.volume, price)
-        return c.TRADE_RETCODE_NO_MONEY if need > 0 and need > self._account.estimate().free else OK
+        return self._money(self._account.additional_margin(spec.name, request.type, request.volume, price), case.msc)
 
     def _volume_limit(self, spec: SymbolSpec, request: Request, covered: float = 0.0) -> int:
         """Open and waiting volume in one direction (MQL5, SYMBOL_VOLUME_LIMIT); `covered` closes what is opposite."""
@@ -186,15 +186,21 @@ class Judge:
             or self._orders_limit()
             or self._volume_limit(spec, request)
             or self._places(spec.name)
-            or self._reserve(spec, request, base)
+            or self._reserve(case, base)
         )
 
-    def _reserve(self, spec: SymbolSpec, request: Request, price: float) -> int:
+    def _reserve(self, case: Case, price: float) -> int:
         """The margin that a pending reserves from the start; most symbols ask for none before it fills."""
-        if not self._account.convertible(spec.name):
+        request, symbol = case.request, case.spec.name
+        if not self._account.convertible(symbol):
             return c.TRADE_RETCODE_PRICE_OFF
-        need = self._account.reserve(spec.name, request.type, request.volume, price)
-        return c.TRADE_RETCODE_NO_MONEY if need > 0 and need > self._account.estimate().free else OK
+        return self._money(self._account.reserve(symbol, request.type, request.volume, price), case.msc)
+
+    def _money(self, need: float, msc: int) -> int:
+        """Whether so much margin is free."""
+        if need <= 0 or self._engine.ample(need, msc):
+            return OK
+        return c.TRADE_RETCODE_NO_MONEY if need > self._account.estimate().free else OK
 
     def _orders_limit(self) -> int:
         limit = self._account.rules.limit_orders

@@ -17,6 +17,7 @@ class Margins(Exchange):
     def __init__(self, market: Market, mode: MarginMode, currency: str, leverage: int) -> None:
         super().__init__(market, currency)
         self.mode = mode
+        self.hedging = mode is MarginMode.HEDGING
         self.leverage = leverage
         self.ledger = Ledger(mode, self)
         self._exposures = Exposures(self.ledger)
@@ -38,7 +39,7 @@ class Margins(Exchange):
         spec, held = self.spec(symbol), self.exposures().get(symbol)
         order = Leg(volume, volume * price, volume * self.margin_rate(symbol, side, price))
         legs = held.legs if held is not None else (Leg(), Leg())
-        if self.mode is MarginMode.HEDGING:
+        if self.hedging:
             return formulas.hedging_need(spec, legs, side, order, self.leverage, before=self._symbol_margin(symbol, []))
         held_side = 0 if legs[0].lots else 1
         return formulas.netting_need(spec, legs[held_side], held_side, side, order, self.leverage)
@@ -46,6 +47,8 @@ class Margins(Exchange):
     def total_margin(self) -> float:
         """Margin of everything open or waiting."""
         held = self.exposures()
+        if not held and not self._reserving:
+            return 0.0
         reserves = self._with_reserves()
         if not reserves:
             return sum([one.margin or self._symbol_margin(symbol, []) for symbol, one in held.items()], 0.0)
@@ -82,16 +85,16 @@ class Margins(Exchange):
         held = self.exposures().get(symbol)
         if waiting or held is None:
             legs = held.legs if held is not None else (Leg(), Leg())
-            hedging = self.mode is MarginMode.HEDGING
-            return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=hedging)
+            return formulas.symbol_margin(self.spec(symbol), legs, waiting, self.leverage, hedging=self.hedging)
         if held.margin is None:
             held.margin = formulas.legs_margin(self.spec(symbol), held.legs, self.leverage)
         return held.margin
 
-    def _with_reserves(self) -> set[str]:
+    def _with_reserves(self) -> list[str]:
+        """In one order in every process: sums of floats depend on it."""
         if not self._reserving:
-            return set()
-        return {order.symbol for order in self.ledger.orders.values()} & self._reserving
+            return []
+        return sorted({order.symbol for order in self.ledger.orders.values()} & self._reserving)
 
     def _waiting(self, symbol: str, skip: int = 0) -> list[Waiting]:
         if symbol not in self._reserving:

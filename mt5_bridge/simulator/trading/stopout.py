@@ -4,7 +4,7 @@ Source: MetaTrader 5 platform help, "Group Settings", section "Processing of Sto
 margin they reserve, the largest first; then positions by their loss; until the level is above the limit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from mt5_bridge.simulator.core.records import Order, Position
 from mt5_bridge.simulator.market.market import Market
 from mt5_bridge.simulator.market.sources import Ints
 from mt5_bridge.simulator.trading.account import Account
+from mt5_bridge.simulator.trading.cushion import Cushion
 
 Spans: TypeAlias = Mapping[str, tuple[int, int]]
 """Ranges of ticks, by symbol."""
@@ -25,11 +26,14 @@ _FEW = 24
 class StopOut:
     """Watches one account."""
 
-    def __init__(self, market: Market, account: Account) -> None:
+    def __init__(self, market: Market, account: Account, cushion: Cushion) -> None:
         self._market = market
         self._account = account
+        self._cushion = cushion
 
-    def moment(self, until: int, since: int, ticks: Mapping[str, int], suspect: int | None = None) -> int | None:
+    def moment(
+        self, until: int, since: int, ticks: Mapping[str, int], awake: Collection[str], suspect: int | None = None
+    ) -> int | None:
         """The first moment up to `until` (UTC) at which the account is to be stopped out and something can go.
 
         That is a tick's, of a symbol held or one whose price turns money into the account's: never that of a look.
@@ -39,6 +43,7 @@ class StopOut:
             since: what came before is settled.
             ticks: by symbol with anything open, and by those they convert with, the number of the first tick not
                 looked at.
+            awake: those that may have such ticks up to `until`.
             suspect: a moment to look at, too, because money changed there without a tick.
         """
         floor = self._floor()
@@ -46,6 +51,8 @@ class StopOut:
             return None
         if suspect is not None and since <= suspect <= until and self._falls(suspect, floor):
             return suspect
+        if not awake or self._cushion.holds(ticks, awake, until, floor):
+            return None
         feeds = self._market.feeds
         spans = {symbol: (number, feeds[symbol].index_after(until)) for symbol, number in ticks.items()}
         self._account.msc = until
@@ -88,7 +95,7 @@ class StopOut:
         moving = {symbol for symbol, (lo, hi) in spans.items() if hi > lo} if now else spans.keys()
         worths = [
             account.worth(symbol, held)
-            if moving.isdisjoint((symbol, *account.rate_symbols(symbol)))
+            if moving.isdisjoint(account.movers(symbol))
             else account.least_worth(symbol, held, extremes)
             for symbol, held in account.exposures().items()
         ]
@@ -127,14 +134,7 @@ class StopOut:
         """The lowest bid and the highest ask at the span's ticks and the one before, with which it began."""
         feed = self._market.feeds[symbol]
         lo, hi = span if span is not None else (feed.index_after(self._account.msc),) * 2
-        lo = max(lo - 1, feed.source.first)
-        if hi <= lo:
-            return None
-        near = feed.listed(lo, hi) if hi - lo <= _FEW else None
-        if near is not None:
-            return min(near[0]), max(near[1])
-        _, bids, asks = feed.raw(lo, hi)
-        return int(np.min(bids)) / feed.spec.scale, int(np.max(asks)) / feed.spec.scale
+        return feed.extremes(max(lo - 1, feed.source.first), hi)
 
 
 def _halves(spans: Spans, times: Mapping[str, Ints]) -> tuple[Spans, Spans] | None:

@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 
-from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import fills, matching
 from mt5_bridge.simulator.core.fills import Part
@@ -92,12 +91,12 @@ class Triggers:
 
     def _orphaned(self, order: Order) -> bool:
         """Whether it is the rest of a closing order whose position has gone another way."""
-        if order.type in PENDING_TYPES or self._account.mode is not MarginMode.HEDGING:
+        if order.type in PENDING_TYPES or not self._account.hedging:
             return False
         return order.position_id not in (0, order.ticket) and order.position_id not in self._ledger.positions
 
     def _affordable(self, order: Order, price: float) -> bool:
-        if order.position_id and order.position_id != order.ticket and self._account.mode is MarginMode.HEDGING:
+        if order.position_id and order.position_id != order.ticket and self._account.hedging:
             return True
         side = 0 if is_buy(order.type) else 1
         need = self._account.additional_margin(order.symbol, side, order.volume_current, price)

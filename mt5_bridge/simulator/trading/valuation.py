@@ -99,7 +99,7 @@ class Valuer(Margins):
         quote = self.market.quote(symbol, msc)
         if quote is None:
             return Worth(msc, msc, 0.0, 0.0)
-        spans = [self.market.feeds[name].span(msc) for name in (symbol, *self.rate_symbols(symbol))]
+        spans = [self.market.feeds[name].span(msc) for name in self.movers(symbol)]
         held.worth = Worth(
             max([since for since, _ in spans]), min([until for _, until in spans]),
             self.symbol_profit(symbol, held, quote.bid, quote.ask), self._assets(symbol, held, quote.bid),
