@@ -44,6 +44,8 @@ TIMEFRAMES: dict[int, int] = {
 
 QUOTE_FLAGS = c.TICK_FLAG_BID | c.TICK_FLAG_ASK
 TRADE_FLAGS = c.TICK_FLAG_LAST | c.TICK_FLAG_VOLUME
+_CHANGED = np.array([0, c.TICK_FLAG_BID, c.TICK_FLAG_ASK, QUOTE_FLAGS], np.uint32)
+"""By what differs from the tick before: nothing, the bid, the ask, both."""
 _CHUNK = 65_536
 _KEPT_HOURS = 4_096
 """Of one symbol: half a year of trading, at most 15 MB."""
@@ -62,9 +64,7 @@ def tick_records(ticks: Ticks, scale: int, *, skip: int, extra: Extra | None = N
     records["bid"] = bids[skip:] / scale
     records["ask"] = asks[skip:] / scale
     flags = np.full(len(records), QUOTE_FLAGS, np.uint32)
-    changed = (bids[1:] != bids[:-1]) * np.uint32(c.TICK_FLAG_BID)
-    changed |= (asks[1:] != asks[:-1]) * np.uint32(c.TICK_FLAG_ASK)
-    flags[1 - skip :] = changed
+    flags[1 - skip :] = _CHANGED[(bids[1:] != bids[:-1]) + 2 * (asks[1:] != asks[:-1]).view(np.uint8)]
     if extra is not None:
         flags |= _trade_flags(extra, ticks, skip)
         volumes = extra.volumes[skip:]

@@ -126,14 +126,17 @@ class RecordedSource:
 
     def _rounds(self, lo: int, hi: int) -> Ticks:
         """Ticks of the file, which repeat; before 0 they did."""
-        turn, place = divmod(lo, self._count)
-        stop = place + hi - lo
-        if stop <= self._count:
-            market = self._offsets[place:stop] + (turn * self._period - self._early)
-            return self._retiming.to_clock(market), self._bids[place:stop], self._asks[place:stop]
-        rounds, places = np.divmod(np.arange(lo, hi, dtype=np.int64), self._count)
-        times = self._retiming.to_clock(rounds * self._period + self._offsets[places] - self._early)
-        return times, self._bids[places], self._asks[places]
+        parts = []
+        while lo < hi:
+            turn, place = divmod(lo, self._count)
+            stop = min(place + hi - lo, self._count)
+            times = self._offsets[place:stop] + (turn * self._period - self._early)
+            parts.append((times, self._bids[place:stop], self._asks[place:stop]))
+            lo += stop - place
+        if not parts:
+            parts.append((self._offsets[:0], self._bids[:0], self._asks[:0]))
+        times, bids, asks = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return self._retiming.to_clock(times), bids, asks
 
     def extras(self, lo: int, hi: int) -> Extra | None:
         if self._extra is None and self._past_extra is None:
