@@ -51,6 +51,15 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     position_by: int = 0
 
 
+def stepped(spec: SymbolSpec, lots: float) -> float:
+    """The multiple of the volume step that is meant: 0.1 * 3 lots are 0.3. What is not near one is left as it is."""
+    if not 0 < lots <= spec.volume_max + _ALIGNED:
+        return lots
+    steps = lots / spec.volume_step
+    whole = round(steps)
+    return round(whole * spec.volume_step, 8) if abs(steps - whole) < _ALIGNED else lots
+
+
 def volume(spec: SymbolSpec, lots: float) -> int:
     """Within limits and on the step."""
     if not math.isfinite(lots) or not spec.volume_min - _ALIGNED <= lots <= spec.volume_max + _ALIGNED:

@@ -13,7 +13,7 @@ from mt5_bridge.simulator.core.rules import OK, Request
 from mt5_bridge.simulator.market.market import Market
 from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.engine import Engine
-from mt5_bridge.simulator.trading.judge import Case, Judge, UnknownSymbolError, modified, rounded
+from mt5_bridge.simulator.trading.judge import Case, Judge, UnknownSymbolError, modified
 from mt5_bridge.simulator.trading.valuation import Valuation
 
 __all__ = ["Check", "Dealer", "Outcome", "UnknownSymbolError"]
@@ -169,11 +169,11 @@ class Dealer:
         )  # fmt: skip
 
     def _place(self, case: Case) -> Outcome:
-        request, spec = case.request, case.spec
+        request = case.request
         order = self._order(case)
         order.state = c.ORDER_STATE_PLACED
-        order.price_open = rounded(spec, request.price)
-        order.price_stoplimit = rounded(spec, request.stoplimit) if request.type in rules.STOP_LIMIT_TYPES else 0.0
+        order.price_open = request.price
+        order.price_stoplimit = request.stoplimit if request.type in rules.STOP_LIMIT_TYPES else 0.0
         order.type_time = request.type_time
         order.time_expiration = rules.expires_at(request.type_time, request.expiration, order.time_setup_msc // 1000)
         self._ledger.place(order)
@@ -181,9 +181,9 @@ class Dealer:
         return self._placed(case, order)
 
     def _set_stops(self, case: Case) -> Outcome:
-        position, request, spec = case.position, case.request, case.spec
+        position, request = case.position, case.request
         assert position is not None, "judged before"
-        position.sl, position.tp = rounded(spec, request.sl), rounded(spec, request.tp)
+        position.sl, position.tp = request.sl, request.tp
         self._ledger.touch(position, self._market.server_time(case.msc))
         return Outcome(c.TRADE_RETCODE_DONE, bid=case.quote.bid, ask=case.quote.ask)
 
@@ -224,8 +224,8 @@ class Dealer:
         return Order(
             ticket=self._ledger.ticket(), symbol=spec.name, type=request.type, type_time=c.ORDER_TIME_GTC,
             type_filling=request.type_filling, state=c.ORDER_STATE_STARTED, volume_initial=request.volume,
-            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=rounded(spec, request.sl),
-            tp=rounded(spec, request.tp), time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
+            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=request.sl, tp=request.tp,
+            time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
             reason=c.ORDER_REASON_EXPERT, comment=request.comment[:_MAX_COMMENT], position_id=position_id,
         )  # fmt: skip
 

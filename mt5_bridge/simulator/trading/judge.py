@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec import structs
+
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import rules
@@ -17,7 +19,10 @@ _ALIGNED = 1e-6
 
 
 class Case(NamedTuple):
-    """A request with what it is about. `position` and `order` are None where it names none that exists."""
+    """A request, in the symbol's digits and steps, with what it is about.
+
+    `position` and `order` are None where it names none that exists.
+    """
 
     request: Request
     spec: SymbolSpec
@@ -70,7 +75,7 @@ class Judge:
         quote = feed.quote(msc)
         if quote is None:
             return c.TRADE_RETCODE_PRICE_OFF
-        return Case(request, feed.spec, quote, msc, position, order)
+        return Case(_exact(feed.spec, request), feed.spec, quote, msc, position, order)
 
     def judge(self, case: Case) -> int:
         """The retcode of the first rule broken."""
@@ -207,7 +212,7 @@ class Judge:
         if refused := self._closed(case):
             return refused
         buy = position.type == c.POSITION_TYPE_BUY
-        sl, tp = rounded(spec, request.sl), rounded(spec, request.tp)
+        sl, tp = request.sl, request.tp
         if sl == position.sl and tp == position.tp:
             return c.TRADE_RETCODE_NO_CHANGES
         # Only what changes is measured: an old stop may since have come near.
@@ -261,21 +266,25 @@ class Judge:
 
 def modified(case: Case, order: Order, server_s: int) -> tuple[float, float, float, float, int, int]:
     """What a request makes of a pending: price, stop-limit price, stop, target, kind and time of expiration."""
-    request, spec = case.request, case.spec
+    request = case.request
     stoplimit = request.stoplimit or order.price_stoplimit
     return (
-        rounded(spec, request.price),
-        rounded(spec, stoplimit) if order.type in rules.STOP_LIMIT_TYPES else 0.0,
-        rounded(spec, request.sl),
-        rounded(spec, request.tp),
+        request.price,
+        stoplimit if order.type in rules.STOP_LIMIT_TYPES else 0.0,
+        request.sl,
+        request.tp,
         request.type_time,
         rules.expires_at(request.type_time, request.expiration, server_s),
     )
 
 
-def rounded(spec: SymbolSpec, price: float) -> float:
-    """A price in the symbol's digits."""
-    return round(price, spec.digits)
+def _exact(spec: SymbolSpec, request: Request) -> Request:
+    """The request as the server keeps it, whose prices and lots are integers: what is judged is what is executed."""
+    digits = spec.digits
+    return structs.replace(
+        request, volume=rules.stepped(spec, request.volume), price=round(request.price, digits),
+        stoplimit=round(request.stoplimit, digits), sl=round(request.sl, digits), tp=round(request.tp, digits),
+    )  # fmt: skip
 
 
 def _nothing_named(request: Request) -> int:

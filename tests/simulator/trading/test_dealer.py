@@ -61,6 +61,17 @@ def spread(result: Any) -> float:
     return opened * 10.0
 
 
+@pytest.mark.parametrize("filling", [mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC])
+def test_a_computed_volume_is_the_one_it_means(start: Start, filling: int) -> None:
+    """0.1 * 3 is 0.30000000000000004."""
+    start(symbols={"EURUSD": {"filling_bits": ["fok", "ioc"]}})
+    result = buy(0.1 * 3, type_filling=filling)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE, 0.3)
+    assert mt5.history_orders_get(ticket=result.order)[0].volume_initial == mt5.positions_get()[0].volume == 0.3
+    assert sell(0.1 + 0.2, position=result.order, type_filling=filling).retcode == mt5.TRADE_RETCODE_DONE
+    assert mt5.positions_total() == 0
+
+
 @pytest.mark.parametrize("mode", ["hedging", "netting", "exchange"])
 def test_opening_adding_reducing_and_reversing(start: Start, mode: str) -> None:
     market = start(margin_mode=mode, balance=100_000, symbols={"EURUSD": {"commission": 3.5}})

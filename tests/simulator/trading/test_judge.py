@@ -216,6 +216,24 @@ def test_prices_keep_the_step_of_the_symbol(start: Start) -> None:
     assert send(**{**LIMIT, "price": 1.0005}).retcode == mt5.TRADE_RETCODE_DONE
 
 
+def test_levels_are_judged_as_they_are_kept(market: MarketControl) -> None:
+    """In the symbol's digits: 1.099998 is 1.1, the bid."""
+    for level in (1.1, 1.099998):
+        assert refused(**{**DEAL, "sl": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
+        assert refused(**{**LIMIT, "tp": level, "price": 1.1}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    for price in (1.1001, 1.100098):
+        assert refused(**{**LIMIT, "price": price}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    ticket = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.0999999).order
+    assert mt5.orders_get(ticket=ticket)[0].price_open == 1.1
+    modify = {"action": mt5.TRADE_ACTION_MODIFY, "order": ticket}
+    assert refused(**{**modify, "price": 1.100098}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    assert refused(**{**modify, "price": 1.099, "sl": 1.098996}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    assert refused(**{**modify, "price": 1.1000004}) == mt5.TRADE_RETCODE_NO_CHANGES
+    stop_limit = {**LIMIT, "type": mt5.ORDER_TYPE_BUY_STOP_LIMIT, "price": 1.2}
+    assert refused(**{**stop_limit, "stoplimit": 1.200006}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    assert send(**{**stop_limit, "stoplimit": 1.200004}).retcode == mt5.TRADE_RETCODE_DONE
+
+
 def test_nothing_changes_within_the_freeze_level(start: Start) -> None:
     start(symbols={"EURUSD": {"freeze_level": 20}})
     position = buy(sl=1.0999).order
