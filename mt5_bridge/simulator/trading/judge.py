@@ -16,6 +16,7 @@ from mt5_bridge.simulator.market.market import Market, Quote
 from mt5_bridge.simulator.trading.account import Account
 
 _ALIGNED = 1e-6
+_OF_ORDERS = frozenset({c.TRADE_ACTION_PENDING, c.TRADE_ACTION_MODIFY, c.TRADE_ACTION_REMOVE})
 
 
 class Case(NamedTuple):
@@ -70,7 +71,9 @@ class Judge:
         feed = self._market.feeds.get(symbol)
         if feed is None:
             raise UnknownSymbolError(symbol)
-        if position is None and not request.position and not self._hedging:
+        if request.action in _OF_ORDERS:
+            position = self._met(symbol, order)
+        elif position is None and not request.position and not self._hedging:
             position = self._ledger.of_symbol(symbol)
         quote = feed.quote(msc)
         if quote is None:
@@ -80,6 +83,12 @@ class Judge:
     def judge(self, case: Case) -> int:
         """The retcode of the first rule broken."""
         return rules.trading(case.spec) or self._judges[case.request.action](case)
+
+    def _met(self, symbol: str, order: Order | None) -> Position | None:
+        """The position that a pending order changes when it fills, whatever the request names."""
+        if not self._hedging:
+            return self._ledger.of_symbol(symbol)
+        return self._ledger.positions.get(order.position_id) if order is not None else None
 
     @property
     def _hedging(self) -> bool:
@@ -244,17 +253,19 @@ class Judge:
 
     def _remove(self, case: Case) -> int:
         order, quote = case.order, case.quote
-        if order is None:
+        if order is None or order.symbol != case.spec.name:
             return c.TRADE_RETCODE_INVALID_ORDER
         return self._closed(case) or rules.frozen(case.spec, rules.order_distance(order, quote.bid, quote.ask))
 
     def _close_by(self, case: Case) -> int:
         other = self._ledger.positions.get(case.request.position_by)
+        # A foreign symbol's sessions, quotes and rules say nothing of these positions.
+        if case.position is not None and case.position.symbol != case.spec.name:
+            return c.TRADE_RETCODE_INVALID
         refused = self._closed(case) or rules.close_by(case.spec, case.position, other, self._account.mode)
         if refused or case.position is None or other is None:
             return refused
-        first = self._oldest(case.spec.name)
-        if self._account.rules.fifo_close and first is not case.position and first is not other:
+        if self._account.rules.fifo_close and self._oldest(case.spec.name) not in (case.position, other):
             return c.TRADE_RETCODE_FIFO_CLOSE
         near = min(rules.stop_distance(one, case.quote.bid, case.quote.ask) for one in (case.position, other))
         return rules.frozen(case.spec, near)

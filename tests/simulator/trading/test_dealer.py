@@ -203,6 +203,50 @@ def test_the_margin_of_a_future_and_its_maintenance(start: Start) -> None:
     assert mt5.order_calc_profit(mt5.ORDER_TYPE_BUY, "US500", 2.0, 3000.1, 3001.1) == 20.0
 
 
+def all_books() -> Any:
+    return mt5.account_info(), mt5.positions_get(), mt5.orders_get(), mt5.history_deals_get(*ALWAYS)
+
+
+@pytest.mark.parametrize("named", ["nothing", "none that exists", "another"])
+@pytest.mark.parametrize("mode", ["hedging", "netting", "exchange"])
+def test_a_check_of_what_fills_at_once_changes_nothing(start: Start, mode: str, named: str) -> None:
+    """A limit beyond the market fills into the netting position of its symbol, whichever position the request names."""
+    market = start(margin_mode=mode, symbols={"EURUSD": {"execution": "exchange"}})
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    other = buy(0.1, symbol="GBPUSD").order
+    buy(0.3)
+    before = all_books()
+    limit = {
+        "action": mt5.TRADE_ACTION_PENDING, "type": mt5.ORDER_TYPE_BUY_LIMIT, "price": 1.2, "volume": 0.5,
+        "type_filling": mt5.ORDER_FILLING_RETURN, "position": {"nothing": 0, "another": other}.get(named, 999),
+    }  # fmt: skip
+    told = check(**limit)
+    assert all_books() == before
+    send(**limit)
+    account = mt5.account_info()
+    assert (told.balance, told.margin) == (account.balance, account.margin)
+    assert told.equity == pytest.approx(account.equity + 5.0)
+
+
+def test_a_check_of_the_rest_of_a_limit_changes_nothing(start: Start) -> None:
+    """Moved back into the market it would add to the position that its first part opened."""
+    market = start(
+        margin_mode="hedging", symbols={"EURUSD": {"execution": "exchange", "depth_volume": 0.1, "depth_levels": 1}}
+    )
+    ticket = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.2, volume=0.3, type_filling=mt5.ORDER_FILLING_RETURN).order
+    market.tick("EURUSD", 1.3, 1.3001)
+    before = all_books()
+    assert [position.volume for position in before[1]] == [0.1]
+    modify = {"action": mt5.TRADE_ACTION_MODIFY, "order": ticket, "price": 1.4}
+    told = check(**modify)
+    assert all_books() == before
+    send(**modify)
+    account = mt5.account_info()
+    assert mt5.positions_get()[0].volume == 0.2
+    assert told.margin == account.margin
+
+
 def test_a_limit_in_the_depth_of_an_exchange_is_told_by_the_check(start: Start) -> None:
     start(margin_mode="exchange", symbols={"EURUSD": {"execution": "exchange"}})
     limit = {"action": mt5.TRADE_ACTION_PENDING, "type": mt5.ORDER_TYPE_BUY_LIMIT, "volume": 0.1, "price": 1.105}

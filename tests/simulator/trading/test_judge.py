@@ -234,6 +234,28 @@ def test_levels_are_judged_as_they_are_kept(market: MarketControl) -> None:
     assert send(**{**stop_limit, "stoplimit": 1.200004}).retcode == mt5.TRADE_RETCODE_DONE
 
 
+@pytest.mark.parametrize("open_there", [False, True])
+def test_positions_are_closed_by_under_their_own_symbol(start: Start, open_there: bool) -> None:
+    market = start()
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    if open_there:
+        buy(symbol="GBPUSD")
+    request = {"action": mt5.TRADE_ACTION_CLOSE_BY, "position": buy().order, "position_by": sell().order}
+    assert refused(**request, symbol="GBPUSD") == mt5.TRADE_RETCODE_INVALID
+    assert send(**request).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_an_order_is_removed_under_its_own_symbol(start: Start) -> None:
+    market = start(symbols={"EURUSD": {"freeze_level": 50}})
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    remove = {"action": mt5.TRADE_ACTION_REMOVE, "order": pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.0999).order}
+    assert refused(**remove) == mt5.TRADE_RETCODE_FROZEN
+    assert refused(**remove, symbol="GBPUSD") == mt5.TRADE_RETCODE_INVALID_ORDER
+    assert mt5.orders_total() == 1
+
+
 def test_nothing_changes_within_the_freeze_level(start: Start) -> None:
     start(symbols={"EURUSD": {"freeze_level": 20}})
     position = buy(sl=1.0999).order
