@@ -23,7 +23,7 @@ PENDING_TYPES = LIMIT_TYPES | STOP_TYPES | STOP_LIMIT_TYPES
 ORDER_MARKET, ORDER_LIMIT, ORDER_STOP, ORDER_STOP_LIMIT, ORDER_SL, ORDER_TP, ORDER_CLOSEBY = 1, 2, 4, 8, 16, 32, 64
 """SYMBOL_ORDER_* bits: absent from the official package, values from the MQL5 documentation."""
 
-_PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
+PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
 """Executions at a price the trader names."""
 _DAY = 86_400
 _ALIGNED = 1e-6
@@ -70,7 +70,7 @@ def volume(spec: SymbolSpec, lots: float) -> int:
 
 def filling(spec: SymbolSpec, mode: int) -> int:
     """Of a market order: by the symbol's bits, but for instant and request execution, which take all but BOC."""
-    if spec.execution in _PRICED:
+    if spec.execution in PRICED:
         allowed = mode in (c.ORDER_FILLING_FOK, c.ORDER_FILLING_IOC, c.ORDER_FILLING_RETURN)
     elif mode == c.ORDER_FILLING_RETURN:
         allowed = spec.execution == c.SYMBOL_TRADE_EXECUTION_EXCHANGE
@@ -114,7 +114,7 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
     """Instant and request execution hold the trader to a price within `deviation`; market execution takes none."""
     if not math.isfinite(request.price) or request.price < 0:
         return c.TRADE_RETCODE_INVALID_PRICE
-    if spec.execution not in _PRICED:
+    if spec.execution not in PRICED:
         return OK
     if request.price == 0:
         return c.TRADE_RETCODE_INVALID_PRICE
@@ -125,7 +125,7 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
 
 def worst_price(spec: SymbolSpec, request: Request) -> float | None:
     """The worst price a market order takes; None: any."""
-    if spec.execution not in _PRICED:
+    if spec.execution not in PRICED:
         return None
     slack = request.deviation * spec.point
     return request.price + slack if is_buy(request.type) else request.price - slack

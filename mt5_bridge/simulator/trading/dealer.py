@@ -157,9 +157,13 @@ class Dealer:
         return self._fill(case, order, parts, whole=whole)
 
     def _fill(self, case: Case, order: Order, parts: list[Part], *, whole: bool) -> Outcome:
-        """Books the parts; what is left of an IOC order is cancelled, of a RETURN order waits."""
+        """Books the parts. What is left is cancelled; of a RETURN order it waits, but where the trader names the price.
+
+        MQL5 reference, "Order Properties": RETURN leaves a rest only under market and exchange execution.
+        """
+        waits = order.type_filling == c.ORDER_FILLING_RETURN and case.spec.execution not in rules.PRICED
         deals = [self._ledger.fill(order, part.price, order.time_setup_msc, part.volume) for part in parts]
-        if not whole and order.type_filling == c.ORDER_FILLING_RETURN:
+        if not whole and waits:
             self._ledger.place(order)
         elif not whole:
             self._ledger.finish(order, c.ORDER_STATE_CANCELED, order.time_setup_msc, parts[-1].price)
@@ -185,7 +189,7 @@ class Dealer:
         assert position is not None, "judged before"
         position.sl, position.tp = request.sl, request.tp
         self._ledger.touch(position, self._market.server_time(case.msc))
-        return Outcome(c.TRADE_RETCODE_DONE, bid=case.quote.bid, ask=case.quote.ask)
+        return Outcome(c.TRADE_RETCODE_DONE)
 
     def _modify(self, case: Case) -> Outcome:
         order = case.order
@@ -231,7 +235,8 @@ class Dealer:
 
     @staticmethod
     def _placed(case: Case, order: Order) -> Outcome:
+        """What terminals answer for a pending, also where an exchange fills it at once: its volume, and no price."""
         return Outcome(
-            c.TRADE_RETCODE_DONE, 0, order.ticket, order.volume_current, order.price_open,
+            c.TRADE_RETCODE_DONE, order=order.ticket, volume=order.volume_initial,
             bid=case.quote.bid, ask=case.quote.ask,
         )  # fmt: skip

@@ -203,6 +203,34 @@ def test_the_margin_of_a_future_and_its_maintenance(start: Start) -> None:
     assert mt5.order_calc_profit(mt5.ORDER_TYPE_BUY, "US500", 2.0, 3000.1, 3001.1) == 20.0
 
 
+def test_what_only_waits_is_answered_as_terminals_do(market: MarketControl) -> None:
+    """Answers that people publish: of a pending its volume and no price, of stops nothing but that it is done."""
+    placed = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.05, volume=0.3)
+    modified = send(action=mt5.TRADE_ACTION_MODIFY, order=placed.order, price=1.04)
+    removed = send(action=mt5.TRADE_ACTION_REMOVE, order=placed.order)
+    for result in (placed, modified, removed):
+        assert result[:8] == (10009, 0, placed.order, 0.3, 0.0, 1.1, 1.1001, "Request executed")
+    stops = send(action=mt5.TRADE_ACTION_SLTP, position=buy().order, sl=1.0)
+    assert stops[:8] == (10009, 0, 0, 0.0, 0.0, 0.0, 0.0, "Request executed")
+
+
+def test_a_limit_that_an_exchange_fills_at_once_is_answered_with_its_volume(start: Start) -> None:
+    start(symbols={"EURUSD": {"execution": "exchange"}})
+    result = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.2, volume=0.5, type_filling=mt5.ORDER_FILLING_RETURN)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE, 0.5)
+    assert mt5.positions_get()[0].volume == 0.5
+
+
+@pytest.mark.parametrize("execution", ["instant", "request"])
+def test_no_rest_waits_where_the_trader_names_the_price(start: Start, execution: str) -> None:
+    market = start(symbols={"EURUSD": {"execution": execution, "depth_volume": 0.1, "depth_levels": 1}})
+    result = buy(0.3, price=1.1001, type_filling=mt5.ORDER_FILLING_RETURN)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE_PARTIAL, 0.1)
+    assert mt5.history_orders_get(ticket=result.order)[0].state == mt5.ORDER_STATE_CANCELED
+    market.tick("EURUSD", 1.2, 1.2001)
+    assert [deal.price for deal in mt5.history_deals_get(ticket=result.order)] == [1.1001]
+
+
 def all_books() -> Any:
     return mt5.account_info(), mt5.positions_get(), mt5.orders_get(), mt5.history_deals_get(*ALWAYS)
 
@@ -245,6 +273,7 @@ def test_a_check_of_the_rest_of_a_limit_changes_nothing(start: Start) -> None:
     account = mt5.account_info()
     assert mt5.positions_get()[0].volume == 0.2
     assert told.margin == account.margin
+    assert told.equity == pytest.approx(account.equity + 1.0)
 
 
 def test_a_limit_in_the_depth_of_an_exchange_is_told_by_the_check(start: Start) -> None:
