@@ -134,6 +134,31 @@ def test_nights_do_not_depend_on_who_looks(tmp_path: Path) -> None:
     assert all(position.swap for position in never[0])
 
 
+def test_a_clock_set_back_over_midnight_rolls_no_night_twice(market: MarketControl) -> None:
+    buy(1.0)
+    market.advance(TO_MIDNIGHT + 0.5 * HOUR)
+    assert swap() == -19.8
+    for offset in (1, 0):  # the server's clock read 00:30, and goes back an hour, and soon another
+        mt5.inject(function="account_info", kind="clock_offset", seconds=offset * HOUR)
+        mt5.account_info()
+        market.advance(0.25 * HOUR)
+        assert swap() == -19.8
+    market.advance(12 * HOUR)
+    assert swap() == -19.8
+    market.advance(14 * HOUR)
+    assert swap() == pytest.approx(-26.4)
+
+
+def test_a_clock_set_forward_over_midnight_rolls_it_at_once(market: MarketControl) -> None:
+    """Nothing else was to happen before the old midnight."""
+    buy(1.0)
+    assert swap() == 0.0
+    mt5.inject(function="account_info", kind="clock_offset", seconds=24 * HOUR)
+    mt5.account_info()
+    market.advance(0.001)
+    assert swap() == -19.8
+
+
 def test_a_swap_may_stop_the_account_out(start: Start) -> None:
     rules = {"swap_mode": "currency_deposit", "swap_long": -310.0}
     market = start(balance=1000, symbols={"EURUSD": rules})
