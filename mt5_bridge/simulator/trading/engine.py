@@ -164,7 +164,7 @@ class Engine:
         return self._ends
 
     def _next_midnight(self, msc: int) -> int:
-        """The first midnight after `msc`, UTC, that the server's clock has not shown: set back, it comes to some again."""
+        """The first midnight after `msc`, UTC, that the server's clock has not shown: set back, it shows some again."""
         return self._market.utc(swaps.next_midnight(self._market.server.highest(msc)))
 
     def _run(self, until: int) -> None:

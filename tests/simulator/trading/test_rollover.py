@@ -142,6 +142,7 @@ def test_a_clock_set_back_over_midnight_rolls_no_night_twice(market: MarketContr
         mt5.inject(function="account_info", kind="clock_offset", seconds=offset * HOUR)
         mt5.account_info()
         market.advance(0.25 * HOUR)
+        market.tick("EURUSD", 1.1, 1.1001)
         assert swap() == -19.8
     market.advance(12 * HOUR)
     assert swap() == -19.8
