@@ -85,6 +85,12 @@ def test_opening_adding_reducing_and_reversing(start: Start, mode: str) -> None:
     assert balance_adds_up()
 
 
+def test_a_closing_order_has_no_levels(market: MarketControl) -> None:
+    closed = sell(position=buy().order, sl=1.2, tp=1.0)
+    order = mt5.history_orders_get(ticket=closed.order)[0]
+    assert (order.sl, order.tp) == (0.0, 0.0)
+
+
 def test_closing_and_closing_by(start: Start) -> None:
     market = start(balance=100_000, symbols={"EURUSD": {"commission": 3.5, "commission_entry": "out"}})
     long, short = buy(1.0).order, sell(0.4).order

@@ -220,7 +220,9 @@ def test_levels_are_judged_as_they_are_kept(market: MarketControl) -> None:
     """In the symbol's digits: 1.099998 is 1.1, the bid."""
     for level in (1.1, 1.099998):
         assert refused(**{**DEAL, "sl": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
-        assert refused(**{**LIMIT, "tp": level, "price": 1.1}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    for level in (1.1, 1.100004):
+        assert refused(**{**DEAL, "tp": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
+        assert refused(**{**LIMIT, "price": 1.1, "tp": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
     for price in (1.1001, 1.100098):
         assert refused(**{**LIMIT, "price": price}) == mt5.TRADE_RETCODE_INVALID_PRICE
     ticket = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.0999999).order
