@@ -291,10 +291,10 @@ def modified(case: Case, order: Order, server_s: int) -> tuple[float, float, flo
 
 def _exact(spec: SymbolSpec, request: Request) -> Request:
     """The request as the server keeps it, whose prices and lots are integers: what is judged is what is executed."""
-    digits = spec.digits
+    digits, price, stoplimit, sl, tp = spec.digits, request.price, request.stoplimit, request.sl, request.tp
     return structs.replace(
-        request, volume=rules.stepped(spec, request.volume), price=round(request.price, digits),
-        stoplimit=round(request.stoplimit, digits), sl=round(request.sl, digits), tp=round(request.tp, digits),
+        request, volume=rules.stepped(spec, request.volume), price=price and round(price, digits),
+        stoplimit=stoplimit and round(stoplimit, digits), sl=sl and round(sl, digits), tp=tp and round(tp, digits),
     )  # fmt: skip
 
 
