@@ -68,6 +68,9 @@ class Job:
         return None if self.source == COMMAND else self.key
 
 
+_WAITING = frozenset({Status.PLACED, Status.MODIFIED})
+
+
 def result(
     job: Job,
     status: Status,
@@ -103,7 +106,8 @@ def result(
         action=signal.action.value,
         volume_requested=request.volume if request and request.volume and legs is None else signal.volume,
         volume_filled=volume_filled,
-        price=price or (answer.price if answer and answer.price else None),
+        # Terminals answer what only waits without a price.
+        price=price or (answer and answer.price) or (request and status in _WAITING and request.price) or None,
         stop_loss=(request.stop_loss or None) if request else signal.stop_loss,
         take_profit=(request.take_profit or None) if request else signal.take_profit,
         magic=request.magic if request else None,

@@ -43,6 +43,16 @@ async def test_a_result_says_what_was_asked_sent_and_answered() -> None:
 
 
 @simulated
+async def test_what_only_waits_has_the_price_it_waits_at() -> None:
+    request = OrderRequest(deed=Deed.PENDING, symbol="EURUSD", volume=0.05, price=1.09)
+    answer = TradeResult(retcode=10009, order=6, volume=0.05, bid=1.1, ask=1.1001)
+    for status, price in ((Status.PLACED, 1.09), (Status.MODIFIED, 1.09), (Status.REJECTED, None)):
+        assert result(a_job(), status, now_msc=1250, request=request, answer=answer).price == price
+    protecting = OrderRequest(deed=Deed.SLTP, symbol="EURUSD", position=3, stop_loss=1.09)
+    assert result(a_job(), Status.MODIFIED, now_msc=1250, request=protecting, answer=answer).price is None
+
+
+@simulated
 async def test_a_command_has_no_signal_id() -> None:
     assert a_job(COMMAND).signal_id is None
 

@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from collections import Counter
 from decimal import Decimal
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,20 @@ EXECUTED = (mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_PLACED, mt5.TRADE_RETCODE_
 
 symbols = st.sampled_from(SYMBOLS)
 lots = st.integers(1, 300)
+writings = st.sampled_from(["quotient", "product", "sum"])
 distances = st.sampled_from([0.0, 0.0002, 0.001, 0.01])
 
 
 def decimal(value: float) -> Decimal:
     return Decimal(repr(value))
+
+
+def written(symbol: str, lots: int, writing: str) -> float:
+    """So many volume steps, as programs come by them: 3 steps may be 0.3 or 0.30000000000000004."""
+    step, per_lot = (0.1, 10) if symbol == "US500" else (0.01, 100)
+    if writing == "quotient":
+        return lots / per_lot
+    return lots * step if writing == "product" else reduce(add, [step] * lots)
 
 
 def signed(side: int, volume: float) -> Decimal:
@@ -109,26 +120,31 @@ class Trading(RuleBasedStateMachine):
             mt5.history_deals_total(*ALWAYS),
         )
 
-    @rule(symbol=symbols, side=st.integers(0, 1), lots=lots, sl=distances, tp=distances)
-    def trade(self, symbol: str, side: int, lots: int, sl: float, tp: float) -> None:
+    @rule(symbol=symbols, side=st.integers(0, 1), lots=lots, writing=writings, sl=distances, tp=distances)
+    def trade(self, symbol: str, side: int, lots: int, writing: str, sl: float, tp: float) -> None:
         tick = mt5.symbol_info_tick(symbol)
         sign = 1 - 2 * side
         price = tick.bid if side == 0 else tick.ask
         stops = {"sl": price * (1 - sign * sl) if sl else 0.0, "tp": price * (1 + sign * tp) if tp else 0.0}
-        volume = lots / 100 if symbol != "US500" else lots / 10
+        volume = written(symbol, lots, writing)
         result = self.send(action=1, symbol=symbol, type=side, volume=volume, **stops)
         if result.retcode == mt5.TRADE_RETCODE_DONE:
             assert result.price == (tick.ask if side == 0 else tick.bid)
 
-    @rule(symbol=symbols, kind=st.integers(2, 7), lots=lots, away=distances, life=st.sampled_from([0, 0, 60]))
-    def wait(self, symbol: str, kind: int, lots: int, away: float, life: int) -> None:
+    @rule(
+        symbol=symbols, kind=st.integers(2, 7), lots=lots, writing=writings, away=distances,
+        life=st.sampled_from([0, 0, 60]), filling=st.integers(0, 2),
+    )  # fmt: skip
+    def wait(self, symbol: str, kind: int, lots: int, writing: str, away: float, life: int, filling: int) -> None:
         tick = mt5.symbol_info_tick(symbol)
         below = kind in (mt5.ORDER_TYPE_BUY_LIMIT, mt5.ORDER_TYPE_SELL_STOP, mt5.ORDER_TYPE_SELL_STOP_LIMIT)
         price = tick.bid * (1 - away) if below else tick.ask * (1 + away)
         limit = price * (1.001 if below else 0.999) if kind > 5 else 0.0
         expiry = {"type_time": mt5.ORDER_TIME_SPECIFIED, "expiration": tick.time + life} if life else {}
-        volume = lots / 100 if symbol != "US500" else lots / 10
-        self.send(action=5, symbol=symbol, type=kind, volume=volume, price=price, stoplimit=limit, **expiry)
+        self.send(
+            action=5, symbol=symbol, type=kind, volume=written(symbol, lots, writing), price=price, stoplimit=limit,
+            type_filling=filling, **expiry,
+        )  # fmt: skip
 
     @precondition(lambda self: mt5.orders_total())
     @rule(data=st.data(), by=distances)
@@ -152,11 +168,11 @@ class Trading(RuleBasedStateMachine):
         self.send(action=6, position=position.ticket, symbol=position.symbol, **levels)
 
     @precondition(lambda self: mt5.positions_total())
-    @rule(data=st.data(), part=st.integers(1, 4))
-    def close(self, data: st.DataObject, part: int) -> None:
+    @rule(data=st.data(), part=st.integers(1, 4), writing=writings)
+    def close(self, data: st.DataObject, part: int, writing: str) -> None:
         position = data.draw(st.sampled_from(mt5.positions_get()))
-        digits = 1 if position.symbol == "US500" else 2
-        volume = max(10.0**-digits, round(position.volume / part, digits))
+        steps = round(position.volume * (10 if position.symbol == "US500" else 100))
+        volume = written(position.symbol, max(1, steps // part), writing)
         result = self.send(
             action=1, symbol=position.symbol, type=1 - position.type, volume=volume, position=position.ticket
         )

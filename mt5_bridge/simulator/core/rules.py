@@ -23,7 +23,7 @@ PENDING_TYPES = LIMIT_TYPES | STOP_TYPES | STOP_LIMIT_TYPES
 ORDER_MARKET, ORDER_LIMIT, ORDER_STOP, ORDER_STOP_LIMIT, ORDER_SL, ORDER_TP, ORDER_CLOSEBY = 1, 2, 4, 8, 16, 32, 64
 """SYMBOL_ORDER_* bits: absent from the official package, values from the MQL5 documentation."""
 
-_PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
+PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
 """Executions at a price the trader names."""
 _DAY = 86_400
 _ALIGNED = 1e-6
@@ -51,6 +51,15 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     position_by: int = 0
 
 
+def stepped(spec: SymbolSpec, lots: float) -> float:
+    """The multiple of the volume step that is meant: 0.1 * 3 lots are 0.3. What is not near one is left as it is."""
+    if not 0 < lots <= spec.volume_max + _ALIGNED:
+        return lots
+    steps = lots / spec.volume_step
+    whole = round(steps)
+    return round(whole * spec.volume_step, 8) if abs(steps - whole) < _ALIGNED else lots
+
+
 def volume(spec: SymbolSpec, lots: float) -> int:
     """Within limits and on the step."""
     if not math.isfinite(lots) or not spec.volume_min - _ALIGNED <= lots <= spec.volume_max + _ALIGNED:
@@ -61,7 +70,7 @@ def volume(spec: SymbolSpec, lots: float) -> int:
 
 def filling(spec: SymbolSpec, mode: int) -> int:
     """Of a market order: by the symbol's bits, but for instant and request execution, which take all but BOC."""
-    if spec.execution in _PRICED:
+    if spec.execution in PRICED:
         allowed = mode in (c.ORDER_FILLING_FOK, c.ORDER_FILLING_IOC, c.ORDER_FILLING_RETURN)
     elif mode == c.ORDER_FILLING_RETURN:
         allowed = spec.execution == c.SYMBOL_TRADE_EXECUTION_EXCHANGE
@@ -105,7 +114,7 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
     """Instant and request execution hold the trader to a price within `deviation`; market execution takes none."""
     if not math.isfinite(request.price) or request.price < 0:
         return c.TRADE_RETCODE_INVALID_PRICE
-    if spec.execution not in _PRICED:
+    if spec.execution not in PRICED:
         return OK
     if request.price == 0:
         return c.TRADE_RETCODE_INVALID_PRICE
@@ -116,7 +125,7 @@ def market_price(spec: SymbolSpec, request: Request, bid: float, ask: float) -> 
 
 def worst_price(spec: SymbolSpec, request: Request) -> float | None:
     """The worst price a market order takes; None: any."""
-    if spec.execution not in _PRICED:
+    if spec.execution not in PRICED:
         return None
     slack = request.deviation * spec.point
     return request.price + slack if is_buy(request.type) else request.price - slack

@@ -6,6 +6,7 @@ Times inside the market are UTC; what a terminal shows is this clock's reading, 
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -89,8 +90,7 @@ class ServerClock:
     def highest(self, msc: int) -> int:
         """The latest reading up to the moment `msc` (UTC): a clock set back has shown later ones."""
         place = bisect_right(self._starts, msc) - 1
-        before = self._starts[place] - 1 + self._offsets[place - 1] if place else -FOREVER_MSC
-        return max(msc + self._offsets[place], before)
+        return max(msc + self._offsets[place], self._highest[place])
 
     def change(self, from_msc: int, offset_s: int) -> None:
         """From `from_msc` (UTC) on the clock shows UTC + `offset_s`, whatever was foreseen."""
@@ -103,6 +103,8 @@ class ServerClock:
     def _prepare(self) -> None:
         self._ends = [*self._starts[1:], FOREVER_MSC]
         self._largest, self._smallest = max(self._offsets), min(self._offsets)
+        ends = [start - 1 + offset for start, offset in zip(self._starts[1:], self._offsets, strict=False)]
+        self._highest = list(accumulate(ends, max, initial=-FOREVER_MSC))
         self._start_array = np.array(self._starts, np.int64)
         self._offset_array = np.array(self._offsets, np.int64)
 

@@ -12,7 +12,7 @@ from mt5_bridge.simulator.core.rules import OK, Request
 from mt5_bridge.simulator.market.market import Market
 from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.engine import Engine
-from mt5_bridge.simulator.trading.judge import Case, Judge, UnknownSymbolError, modified, rounded
+from mt5_bridge.simulator.trading.judge import Case, Judge, UnknownSymbolError, modified
 from mt5_bridge.simulator.trading.valuation import Valuation
 
 __all__ = ["Check", "Dealer", "Outcome", "UnknownSymbolError"]
@@ -155,9 +155,13 @@ class Dealer:
         return self._fill(case, order, parts, whole=whole)
 
     def _fill(self, case: Case, order: Order, parts: list[Part], *, whole: bool) -> Outcome:
-        """Books the parts; what is left of an IOC order is cancelled, of a RETURN order waits."""
+        """Books the parts. What is left is cancelled; of a RETURN order it waits, but where the trader names the price.
+
+        MQL5 reference, "Order Properties": RETURN leaves a rest only under market and exchange execution.
+        """
+        waits = order.type_filling == c.ORDER_FILLING_RETURN and case.spec.execution not in rules.PRICED
         deals = [self._ledger.fill(order, part.price, order.time_setup_msc, part.volume) for part in parts]
-        if not whole and order.type_filling == c.ORDER_FILLING_RETURN:
+        if not whole and waits:
             self._ledger.place(order)
         elif not whole:
             self._ledger.finish(order, c.ORDER_STATE_CANCELED, order.time_setup_msc, parts[-1].price)
@@ -167,11 +171,11 @@ class Dealer:
         )  # fmt: skip
 
     def _place(self, case: Case) -> Outcome:
-        request, spec = case.request, case.spec
+        request = case.request
         order = self._order(case)
         order.state = c.ORDER_STATE_PLACED
-        order.price_open = rounded(spec, request.price)
-        order.price_stoplimit = rounded(spec, request.stoplimit) if request.type in rules.STOP_LIMIT_TYPES else 0.0
+        order.price_open = request.price
+        order.price_stoplimit = request.stoplimit if request.type in rules.STOP_LIMIT_TYPES else 0.0
         order.type_time = request.type_time
         order.time_expiration = rules.expires_at(request.type_time, request.expiration, order.time_setup_msc // 1000)
         self._ledger.place(order)
@@ -179,11 +183,11 @@ class Dealer:
         return self._placed(case, order)
 
     def _set_stops(self, case: Case) -> Outcome:
-        position, request, spec = case.position, case.request, case.spec
+        position, request = case.position, case.request
         assert position is not None, "judged before"
-        position.sl, position.tp = rounded(spec, request.sl), rounded(spec, request.tp)
+        position.sl, position.tp = request.sl, request.tp
         self._ledger.touch(position, self._market.server_time(case.msc))
-        return Outcome(c.TRADE_RETCODE_DONE, bid=case.quote.bid, ask=case.quote.ask)
+        return Outcome(c.TRADE_RETCODE_DONE)
 
     def _modify(self, case: Case) -> Outcome:
         order = case.order
@@ -222,14 +226,15 @@ class Dealer:
         return Order(
             ticket=self._ledger.ticket(), symbol=spec.name, type=request.type, type_time=c.ORDER_TIME_GTC,
             type_filling=request.type_filling, state=c.ORDER_STATE_STARTED, volume_initial=request.volume,
-            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=rounded(spec, request.sl),
-            tp=rounded(spec, request.tp), time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
+            volume_current=request.volume, price_open=0.0, price_stoplimit=0.0, sl=request.sl, tp=request.tp,
+            time_setup_msc=self._market.server_time(case.msc), magic=request.magic,
             reason=c.ORDER_REASON_EXPERT, comment=request.comment[:_MAX_COMMENT], position_id=position_id,
         )  # fmt: skip
 
     @staticmethod
     def _placed(case: Case, order: Order) -> Outcome:
+        """What terminals answer for a pending, also where an exchange fills it at once: its volume, and no price."""
         return Outcome(
-            c.TRADE_RETCODE_DONE, 0, order.ticket, order.volume_current, order.price_open,
+            c.TRADE_RETCODE_DONE, order=order.ticket, volume=order.volume_initial,
             bid=case.quote.bid, ask=case.quote.ask,
         )  # fmt: skip

@@ -121,7 +121,7 @@ class Engine:
         """
         account = self._account
         account.msc = now
-        if now < self._quiet_until:
+        if now < self._quiet_until and self._clock == self._market.server.version:
             return
         if self._clock != self._market.server.version:
             self._clock, self._ends, self._midnight = self._market.server.version, None, 0
@@ -175,8 +175,8 @@ class Engine:
         return self._ends
 
     def _next_midnight(self, msc: int) -> int:
-        """The first midnight of the server's clock after `msc`, UTC."""
-        return self._market.utc(swaps.next_midnight(self._market.server_time(msc)))
+        """The first midnight after `msc`, UTC, that the server's clock has not shown: set back, it shows some again."""
+        return self._market.utc(swaps.next_midnight(self._market.server.highest(msc)))
 
     def _run(self, until: int) -> None:
         """Events up to `until`, one after the other."""

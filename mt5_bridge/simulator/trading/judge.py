@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec import structs
+
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core import rules
 from mt5_bridge.simulator.core.matching import is_buy
@@ -14,10 +16,14 @@ from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.engine import Engine
 
 _ALIGNED = 1e-6
+_OF_ORDERS = frozenset({c.TRADE_ACTION_PENDING, c.TRADE_ACTION_MODIFY, c.TRADE_ACTION_REMOVE})
 
 
 class Case(NamedTuple):
-    """A request with what it is about. `position` and `order` are None where it names none that exists."""
+    """A request, in the symbol's digits and steps, with what it is about.
+
+    `position` and `order` are None where it names none that exists.
+    """
 
     request: Request
     spec: SymbolSpec
@@ -66,16 +72,24 @@ class Judge:
         feed = self._market.feeds.get(symbol)
         if feed is None:
             raise UnknownSymbolError(symbol)
-        if position is None and not request.position and not self._hedging:
+        if request.action in _OF_ORDERS:
+            position = self._met(symbol, order)
+        elif position is None and not request.position and not self._hedging:
             position = self._ledger.of_symbol(symbol)
         quote = feed.quote(msc)
         if quote is None:
             return c.TRADE_RETCODE_PRICE_OFF
-        return Case(request, feed.spec, quote, msc, position, order)
+        return Case(_exact(feed.spec, request), feed.spec, quote, msc, position, order)
 
     def judge(self, case: Case) -> int:
         """The retcode of the first rule broken."""
         return rules.trading(case.spec) or self._judges[case.request.action](case)
+
+    def _met(self, symbol: str, order: Order | None) -> Position | None:
+        """The position that a pending order changes when it fills, whatever the request names."""
+        if not self._hedging:
+            return self._ledger.of_symbol(symbol)
+        return self._ledger.positions.get(order.position_id) if order is not None else None
 
     @property
     def _hedging(self) -> bool:
@@ -213,7 +227,7 @@ class Judge:
         if refused := self._closed(case):
             return refused
         buy = position.type == c.POSITION_TYPE_BUY
-        sl, tp = rounded(spec, request.sl), rounded(spec, request.tp)
+        sl, tp = request.sl, request.tp
         if sl == position.sl and tp == position.tp:
             return c.TRADE_RETCODE_NO_CHANGES
         # Only what changes is measured: an old stop may since have come near.
@@ -245,17 +259,19 @@ class Judge:
 
     def _remove(self, case: Case) -> int:
         order, quote = case.order, case.quote
-        if order is None:
+        if order is None or order.symbol != case.spec.name:
             return c.TRADE_RETCODE_INVALID_ORDER
         return self._closed(case) or rules.frozen(case.spec, rules.order_distance(order, quote.bid, quote.ask))
 
     def _close_by(self, case: Case) -> int:
         other = self._ledger.positions.get(case.request.position_by)
+        # A foreign symbol's sessions, quotes and rules say nothing of these positions.
+        if case.position is not None and case.position.symbol != case.spec.name:
+            return c.TRADE_RETCODE_INVALID
         refused = self._closed(case) or rules.close_by(case.spec, case.position, other, self._account.mode)
         if refused or case.position is None or other is None:
             return refused
-        first = self._oldest(case.spec.name)
-        if self._account.rules.fifo_close and first is not case.position and first is not other:
+        if self._account.rules.fifo_close and self._oldest(case.spec.name) not in (case.position, other):
             return c.TRADE_RETCODE_FIFO_CLOSE
         near = min(rules.stop_distance(one, case.quote.bid, case.quote.ask) for one in (case.position, other))
         return rules.frozen(case.spec, near)
@@ -267,21 +283,25 @@ class Judge:
 
 def modified(case: Case, order: Order, server_s: int) -> tuple[float, float, float, float, int, int]:
     """What a request makes of a pending: price, stop-limit price, stop, target, kind and time of expiration."""
-    request, spec = case.request, case.spec
+    request = case.request
     stoplimit = request.stoplimit or order.price_stoplimit
     return (
-        rounded(spec, request.price),
-        rounded(spec, stoplimit) if order.type in rules.STOP_LIMIT_TYPES else 0.0,
-        rounded(spec, request.sl),
-        rounded(spec, request.tp),
+        request.price,
+        stoplimit if order.type in rules.STOP_LIMIT_TYPES else 0.0,
+        request.sl,
+        request.tp,
         request.type_time,
         rules.expires_at(request.type_time, request.expiration, server_s),
     )
 
 
-def rounded(spec: SymbolSpec, price: float) -> float:
-    """A price in the symbol's digits."""
-    return round(price, spec.digits)
+def _exact(spec: SymbolSpec, request: Request) -> Request:
+    """The request as the server keeps it, whose prices and lots are integers: what is judged is what is executed."""
+    digits, price, stoplimit, sl, tp = spec.digits, request.price, request.stoplimit, request.sl, request.tp
+    return structs.replace(
+        request, volume=rules.stepped(spec, request.volume), price=price and round(price, digits),
+        stoplimit=stoplimit and round(stoplimit, digits), sl=sl and round(sl, digits), tp=tp and round(tp, digits),
+    )  # fmt: skip
 
 
 def _nothing_named(request: Request) -> int:

@@ -1,5 +1,6 @@
 """What the trade server refuses."""
 
+import math
 from typing import Any
 
 import msgspec
@@ -16,6 +17,26 @@ LEVEL = 0.0001
 
 def spec(**changes: Any) -> SymbolSpec:
     return msgspec.structs.replace(EURUSD, **changes)
+
+
+@pytest.mark.parametrize(
+    ("step", "lots", "meant"),
+    [
+        (0.01, 0.1 * 3, 0.3),
+        (0.01, 0.1 + 0.2, 0.3),
+        (0.01, 0.01 - 1e-9, 0.01),
+        (0.01, 0.29999999, 0.29999999),
+        (0.01, 0.305, 0.305),
+        (1e-8, 3e-8, 3e-8),
+        (0.01, -0.3, -0.3),
+        (0.01, 1e308, 1e308),
+        (0.01, math.inf, math.inf),
+    ],
+)
+def test_a_volume_means_the_step_it_is_on(step: float, lots: float, meant: float) -> None:
+    symbol = spec(volume_step=step)
+    assert rules.stepped(symbol, lots) == meant
+    assert math.isnan(rules.stepped(symbol, math.nan))
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,9 @@ def test_an_hour_is_skipped_in_spring_and_passes_twice_in_autumn() -> None:
     assert clock.utc(shown) == AUTUMN - HOUR
     assert clock.highest(AUTUMN + 5) == AUTUMN - 1 + 3 * HOUR
     assert clock.highest(AUTUMN - 5) == AUTUMN - 5 + 3 * HOUR
+    clock.change(AUTUMN + 5, 0)
+    assert clock.highest(AUTUMN + 10) == AUTUMN - 1 + 3 * HOUR
+    assert clock.highest(AUTUMN + 4 * HOUR) == AUTUMN + 4 * HOUR
 
 
 def test_a_fault_overrules_what_was_foreseen() -> None:

@@ -61,6 +61,17 @@ def spread(result: Any) -> float:
     return opened * 10.0
 
 
+@pytest.mark.parametrize("filling", [mt5.ORDER_FILLING_FOK, mt5.ORDER_FILLING_IOC])
+def test_a_computed_volume_is_the_one_it_means(start: Start, filling: int) -> None:
+    """0.1 * 3 is 0.30000000000000004."""
+    start(symbols={"EURUSD": {"filling_bits": ["fok", "ioc"]}})
+    result = buy(0.1 * 3, type_filling=filling)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE, 0.3)
+    assert mt5.history_orders_get(ticket=result.order)[0].volume_initial == mt5.positions_get()[0].volume == 0.3
+    assert sell(0.1 + 0.2, position=result.order, type_filling=filling).retcode == mt5.TRADE_RETCODE_DONE
+    assert mt5.positions_total() == 0
+
+
 @pytest.mark.parametrize("mode", ["hedging", "netting", "exchange"])
 def test_opening_adding_reducing_and_reversing(start: Start, mode: str) -> None:
     market = start(margin_mode=mode, balance=100_000, symbols={"EURUSD": {"commission": 3.5}})
@@ -72,6 +83,12 @@ def test_opening_adding_reducing_and_reversing(start: Start, mode: str) -> None:
     foretold(**{**SELL, "volume": 2.5})
     foretold(**{**SELL, "volume": 0.1})
     assert balance_adds_up()
+
+
+def test_a_closing_order_has_no_levels(market: MarketControl) -> None:
+    closed = sell(position=buy().order, sl=1.2, tp=1.0)
+    order = mt5.history_orders_get(ticket=closed.order)[0]
+    assert (order.sl, order.tp) == (0.0, 0.0)
 
 
 def test_closing_and_closing_by(start: Start) -> None:
@@ -190,6 +207,79 @@ def test_the_margin_of_a_future_and_its_maintenance(start: Start) -> None:
     market.tick("US500", 3001.1, 3001.2)
     assert mt5.positions_get()[0].profit == 20.0
     assert mt5.order_calc_profit(mt5.ORDER_TYPE_BUY, "US500", 2.0, 3000.1, 3001.1) == 20.0
+
+
+def test_what_only_waits_is_answered_as_terminals_do(market: MarketControl) -> None:
+    """Answers that people publish: of a pending its volume and no price, of stops nothing but that it is done."""
+    placed = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.05, volume=0.3)
+    modified = send(action=mt5.TRADE_ACTION_MODIFY, order=placed.order, price=1.04)
+    removed = send(action=mt5.TRADE_ACTION_REMOVE, order=placed.order)
+    for result in (placed, modified, removed):
+        assert result[:8] == (10009, 0, placed.order, 0.3, 0.0, 1.1, 1.1001, "Request executed")
+    stops = send(action=mt5.TRADE_ACTION_SLTP, position=buy().order, sl=1.0)
+    assert stops[:8] == (10009, 0, 0, 0.0, 0.0, 0.0, 0.0, "Request executed")
+
+
+def test_a_limit_that_an_exchange_fills_at_once_is_answered_with_its_volume(start: Start) -> None:
+    start(symbols={"EURUSD": {"execution": "exchange"}})
+    result = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.2, volume=0.5, type_filling=mt5.ORDER_FILLING_RETURN)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE, 0.5)
+    assert mt5.positions_get()[0].volume == 0.5
+
+
+@pytest.mark.parametrize("execution", ["instant", "request"])
+def test_no_rest_waits_where_the_trader_names_the_price(start: Start, execution: str) -> None:
+    market = start(symbols={"EURUSD": {"execution": execution, "depth_volume": 0.1, "depth_levels": 1}})
+    result = buy(0.3, price=1.1001, type_filling=mt5.ORDER_FILLING_RETURN)
+    assert (result.retcode, result.volume) == (mt5.TRADE_RETCODE_DONE_PARTIAL, 0.1)
+    assert mt5.history_orders_get(ticket=result.order)[0].state == mt5.ORDER_STATE_CANCELED
+    market.tick("EURUSD", 1.2, 1.2001)
+    assert [deal.price for deal in mt5.history_deals_get(ticket=result.order)] == [1.1001]
+
+
+def all_books() -> Any:
+    return mt5.account_info(), mt5.positions_get(), mt5.orders_get(), mt5.history_deals_get(*ALWAYS)
+
+
+@pytest.mark.parametrize("named", ["nothing", "none that exists", "another"])
+@pytest.mark.parametrize("mode", ["hedging", "netting", "exchange"])
+def test_a_check_of_what_fills_at_once_changes_nothing(start: Start, mode: str, named: str) -> None:
+    """A limit beyond the market fills into the netting position of its symbol, whichever position the request names."""
+    market = start(margin_mode=mode, symbols={"EURUSD": {"execution": "exchange"}})
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    other = buy(0.1, symbol="GBPUSD").order
+    buy(0.3)
+    before = all_books()
+    limit = {
+        "action": mt5.TRADE_ACTION_PENDING, "type": mt5.ORDER_TYPE_BUY_LIMIT, "price": 1.2, "volume": 0.5,
+        "type_filling": mt5.ORDER_FILLING_RETURN, "position": {"nothing": 0, "another": other}.get(named, 999),
+    }  # fmt: skip
+    told = check(**limit)
+    assert all_books() == before
+    send(**limit)
+    account = mt5.account_info()
+    assert (told.balance, told.margin) == (account.balance, account.margin)
+    assert told.equity == pytest.approx(account.equity + 5.0)
+
+
+def test_a_check_of_the_rest_of_a_limit_changes_nothing(start: Start) -> None:
+    """Moved back into the market it would add to the position that its first part opened."""
+    market = start(
+        margin_mode="hedging", symbols={"EURUSD": {"execution": "exchange", "depth_volume": 0.1, "depth_levels": 1}}
+    )
+    ticket = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.2, volume=0.3, type_filling=mt5.ORDER_FILLING_RETURN).order
+    market.tick("EURUSD", 1.3, 1.3001)
+    before = all_books()
+    assert [position.volume for position in before[1]] == [0.1]
+    modify = {"action": mt5.TRADE_ACTION_MODIFY, "order": ticket, "price": 1.4}
+    told = check(**modify)
+    assert all_books() == before
+    send(**modify)
+    account = mt5.account_info()
+    assert mt5.positions_get()[0].volume == 0.2
+    assert told.margin == account.margin
+    assert told.equity == pytest.approx(account.equity + 1.0)
 
 
 def test_a_limit_in_the_depth_of_an_exchange_is_told_by_the_check(start: Start) -> None:

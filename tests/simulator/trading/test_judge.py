@@ -216,6 +216,48 @@ def test_prices_keep_the_step_of_the_symbol(start: Start) -> None:
     assert send(**{**LIMIT, "price": 1.0005}).retcode == mt5.TRADE_RETCODE_DONE
 
 
+def test_levels_are_judged_as_they_are_kept(market: MarketControl) -> None:
+    """In the symbol's digits: 1.099998 is 1.1, the bid."""
+    for level in (1.1, 1.099998):
+        assert refused(**{**DEAL, "sl": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    for level in (1.1, 1.100004):
+        assert refused(**{**DEAL, "tp": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
+        assert refused(**{**LIMIT, "price": 1.1, "tp": level}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    for price in (1.1001, 1.100098):
+        assert refused(**{**LIMIT, "price": price}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    ticket = pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.0999999).order
+    assert mt5.orders_get(ticket=ticket)[0].price_open == 1.1
+    modify = {"action": mt5.TRADE_ACTION_MODIFY, "order": ticket}
+    assert refused(**{**modify, "price": 1.100098}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    assert refused(**{**modify, "price": 1.099, "sl": 1.098996}) == mt5.TRADE_RETCODE_INVALID_STOPS
+    assert refused(**{**modify, "price": 1.1000004}) == mt5.TRADE_RETCODE_NO_CHANGES
+    stop_limit = {**LIMIT, "type": mt5.ORDER_TYPE_BUY_STOP_LIMIT, "price": 1.2}
+    assert refused(**{**stop_limit, "stoplimit": 1.200006}) == mt5.TRADE_RETCODE_INVALID_PRICE
+    assert send(**{**stop_limit, "stoplimit": 1.200004}).retcode == mt5.TRADE_RETCODE_DONE
+
+
+@pytest.mark.parametrize("open_there", [False, True])
+def test_positions_are_closed_by_under_their_own_symbol(start: Start, open_there: bool) -> None:
+    market = start()
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    if open_there:
+        buy(symbol="GBPUSD")
+    request = {"action": mt5.TRADE_ACTION_CLOSE_BY, "position": buy().order, "position_by": sell().order}
+    assert refused(**request, symbol="GBPUSD") == mt5.TRADE_RETCODE_INVALID
+    assert send(**request).retcode == mt5.TRADE_RETCODE_DONE
+
+
+def test_an_order_is_removed_under_its_own_symbol(start: Start) -> None:
+    market = start(symbols={"EURUSD": {"freeze_level": 50}})
+    mt5.symbol_select("GBPUSD")
+    market.tick("GBPUSD", 1.3, 1.3001)
+    remove = {"action": mt5.TRADE_ACTION_REMOVE, "order": pending(mt5.ORDER_TYPE_BUY_LIMIT, 1.0999).order}
+    assert refused(**remove) == mt5.TRADE_RETCODE_FROZEN
+    assert refused(**remove, symbol="GBPUSD") == mt5.TRADE_RETCODE_INVALID_ORDER
+    assert mt5.orders_total() == 1
+
+
 def test_nothing_changes_within_the_freeze_level(start: Start) -> None:
     start(symbols={"EURUSD": {"freeze_level": 20}})
     position = buy(sl=1.0999).order

@@ -112,6 +112,77 @@ def test_swap_by_reopening_is_in_the_price(start: Start, mode: str) -> None:
     assert balance_adds_up()
 
 
+@pytest.mark.parametrize(
+    ("mode", "rate", "long", "short"),
+    [
+        ("interest_current", -3.6, -33.0, -36.0),  # 10 euros a night: sold by longs, bought by shorts
+        ("currency_symbol", -2.0, -7.2, -7.2),  # money is bought to be paid
+        ("currency_symbol", 2.0, 6.6, 6.6),  # and sold when received
+    ],
+)
+def test_swaps_convert_at_the_side_of_the_price_they_take(
+    start: Start, mode: str, rate: float, long: float, short: float
+) -> None:
+    rules = {"swap_mode": mode, "swap_long": rate, "swap_short": rate}
+    market = start(balance=100_000, symbols={"EURUSD": rules})
+    buy(1.0)
+    sell(1.0)
+    market.tick("EURUSD", 1.1, 1.2)
+    market.advance(TO_MIDNIGHT)
+    assert [position.swap for position in mt5.positions_get()] == [long, short]
+
+
+@pytest.mark.parametrize(("mode", "opened_at"), [("reopen_current", 1.10004), ("reopen_bid", 1.09994)])
+def test_a_short_is_reopened_from_the_ask(start: Start, mode: str, opened_at: float) -> None:
+    market = start(symbols={"EURUSD": {"swap_mode": mode, "swap_short": -2.0}})
+    ticket = sell(1.0).order
+    market.advance(TO_MIDNIGHT)
+    closed, opened = mt5.history_deals_get(position=ticket)[1:]
+    assert (closed.type, closed.price, closed.profit) == (mt5.DEAL_TYPE_BUY, 1.1001, -10.0)
+    assert (opened.type, opened.price) == (mt5.DEAL_TYPE_SELL, opened_at)
+    assert balance_adds_up()
+
+
+def away(market: MarketControl, seconds: float, bid: float, ask: float) -> None:
+    """Nobody looks until a tick has come, so many seconds later."""
+    mt5.shutdown()
+    market.advance(seconds)
+    market.tick("EURUSD", bid, ask)
+    assert mt5.initialize()
+
+
+def test_the_tick_of_midnight_does_not_price_the_night(start: Start) -> None:
+    market = start(symbols={"EURUSD": {"swap_mode": "interest_current", "swap_long": -3.6}})
+    buy(1.0)
+    away(market, TO_MIDNIGHT, 1.2, 1.2001)
+    assert swap() == -33.0
+
+
+def test_a_night_comes_before_the_tick_of_midnight(market: MarketControl) -> None:
+    ticket = buy(1.0, sl=1.09).order
+    away(market, TO_MIDNIGHT, 1.08, 1.0801)
+    deal = mt5.history_deals_get(position=ticket)[-1]
+    assert (deal.reason, deal.swap) == (mt5.DEAL_REASON_SL, -19.8)
+
+
+def test_a_night_comes_before_the_stop_out_of_midnight(start: Start) -> None:
+    market = start(balance=1000, symbols={"EURUSD": {"swap_mode": "currency_deposit", "swap_long": -10.0}})
+    ticket = buy(0.8).order
+    away(market, TO_MIDNIGHT, 1.09, 1.0901)
+    deal = mt5.history_deals_get(position=ticket)[-1]
+    assert (deal.reason, deal.swap) == (mt5.DEAL_REASON_SO, -24.0)
+
+
+def test_an_order_expires_before_the_tick_of_that_moment(market: MarketControl) -> None:
+    now = mt5.symbol_info_tick("EURUSD").time
+    order = pending(
+        mt5.ORDER_TYPE_BUY_LIMIT, 1.05, type_time=mt5.ORDER_TIME_SPECIFIED, expiration=now + 60
+    ).order  # fmt: skip
+    away(market, 60, 1.04, 1.0401)
+    assert mt5.history_orders_get(ticket=order)[0].state == mt5.ORDER_STATE_EXPIRED
+    assert mt5.positions_total() == 0
+
+
 def test_nights_do_not_depend_on_who_looks(tmp_path: Path) -> None:
     def two_days(folder: Path, looks: int) -> Any:
         settings: dict[str, Any] = {"DATA_DIR": str(folder), "margin_mode": "hedging"}
@@ -132,6 +203,32 @@ def test_nights_do_not_depend_on_who_looks(tmp_path: Path) -> None:
     mt5.uninstall()
     assert often == never
     assert all(position.swap for position in never[0])
+
+
+def test_a_clock_set_back_over_midnight_rolls_no_night_twice(market: MarketControl) -> None:
+    buy(1.0)
+    market.advance(TO_MIDNIGHT + 0.5 * HOUR)
+    assert swap() == -19.8
+    for offset in (1, 0):  # the server's clock read 00:30, and goes back an hour, and soon another
+        mt5.inject(function="account_info", kind="clock_offset", seconds=offset * HOUR)
+        mt5.account_info()
+        market.advance(0.25 * HOUR)
+        market.tick("EURUSD", 1.1, 1.1001)
+        assert swap() == -19.8
+    market.advance(12 * HOUR)
+    assert swap() == -19.8
+    market.advance(14 * HOUR)
+    assert swap() == pytest.approx(-26.4)
+
+
+def test_a_clock_set_forward_over_midnight_rolls_it_at_once(market: MarketControl) -> None:
+    """Nothing else was to happen before the old midnight."""
+    buy(1.0)
+    assert swap() == 0.0
+    mt5.inject(function="account_info", kind="clock_offset", seconds=24 * HOUR)
+    mt5.account_info()
+    market.advance(0.001)
+    assert swap() == -19.8
 
 
 def test_a_swap_may_stop_the_account_out(start: Start) -> None:
