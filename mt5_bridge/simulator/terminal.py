@@ -135,7 +135,7 @@ class Terminal:
                 self.config.password if password is None and configured else password or "",
                 server or self.config.server,
             )
-        except (SettingsError, PaperStateError, OSError) as error:
+        except (SettingsError, PaperStateError, OSError, sqlite3.Error) as error:
             raise TerminalError(c.RES_E_INTERNAL_FAIL_INIT, INIT_FAILED + str(error)) from error
 
     def login(self, login: int, password: str | None, server: str | None) -> None:
@@ -150,7 +150,7 @@ class Terminal:
             password = self.config.password if login == self.config.login else None
         try:
             session = self._open(login, password, server)
-        except (SettingsError, PaperStateError, OSError) as error:
+        except (SettingsError, PaperStateError, OSError, sqlite3.Error) as error:
             raise TerminalError(c.RES_E_FAIL, str(error)) from error
         self.shutdown()
         self._session = session

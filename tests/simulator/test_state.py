@@ -368,6 +368,20 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     assert last == "10009 True"
 
 
+def test_an_account_that_cannot_be_opened_for_want_of_room_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    begin(tmp_path)
+    monkeypatch.setattr(stores.Store, "commit", full)
+    assert mt5.login(5000002, "x") is False
+    assert mt5.last_error() == (mt5.RES_E_FAIL, "database or disk is full")
+    assert mt5.initialize(login=5000002, password="x") is False
+    assert mt5.last_error()[0] == mt5.RES_E_INTERNAL_FAIL_INIT
+
+
 # Two who write.
 
 

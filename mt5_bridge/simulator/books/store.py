@@ -40,6 +40,7 @@ _KINDS: dict[str, type[Position] | type[Order] | type[Deal]] = {
     "positions": Position, "orders": Order, "history": Order, "deals": Deal,
 }  # fmt: skip
 _TABLES: dict[str, tuple[str, ...]] = {table: kind.__struct_fields__ for table, kind in _KINDS.items()}
+_TYPES = {kind: tuple(field.type for field in msgspec.structs.fields(kind)) for kind in _KINDS.values()}
 _COLUMNS = {table: ", ".join(f'"{name}"' for name in fields) for table, fields in _TABLES.items()}
 _INSERT = {
     table: f"INSERT OR REPLACE INTO {table} ({_COLUMNS[table]}) VALUES ({', '.join('?' * len(fields))})"  # noqa: S608 - all names are this module's
@@ -146,8 +147,8 @@ class Store:
             try:
                 self.seen = self.foreign_writes()
                 books = self.get("books") or f"0 {FIRST_TICKET} 0"
-                positions = [_checked(Position, row) for row in db.execute(_SELECT["positions"] + " ORDER BY ticket")]
-                orders = [_checked(Order, row) for row in db.execute(_SELECT["orders"] + " ORDER BY ticket")]
+                positions = [_record(Position, row) for row in db.execute(_SELECT["positions"] + " ORDER BY ticket")]
+                orders = [_record(Order, row) for row in db.execute(_SELECT["orders"] + " ORDER BY ticket")]
             finally:
                 db.execute("COMMIT")
             ledger.balance, ledger.credit, ledger.next_ticket, processed_msc = _read_books(books)
@@ -168,7 +169,7 @@ class Store:
 
         Raises:
             BooksChangedError: another process wrote meanwhile; nothing was written.
-            sqlite3.Error: nothing was written.
+            sqlite3.Error: nothing was written, on a full disk say, or because SQLite cannot hold it.
         """
         db = self._db
         db.execute("BEGIN IMMEDIATE")
@@ -189,10 +190,12 @@ class Store:
             for value in values:
                 db.execute(_PUT, value)
             db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             # On a full disk SQLite may already have rolled back by itself.
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if isinstance(error, ValueError | OverflowError):
+                raise sqlite3.DataError(str(error)) from error
             raise
 
     def _require_seen(self) -> None:
@@ -205,7 +208,7 @@ class Store:
         Raises:
             PaperStateError: they cannot be read.
         """
-        return [_record(Deal, row) for row in self._rows(_DEALS[by], values)]
+        return self._past(Deal, _DEALS[by], values)
 
     def history(self, by: By, values: Sequence[int]) -> list[Order]:
         """Finished orders in order of the time they ended.
@@ -213,7 +216,7 @@ class Store:
         Raises:
             PaperStateError: they cannot be read.
         """
-        return [_record(Order, row) for row in self._rows(_HISTORY[by], values)]
+        return self._past(Order, _HISTORY[by], values)
 
     def count_deals(self, from_msc: int, to_msc: int) -> int:
         """How many deals the period holds."""
@@ -222,6 +225,13 @@ class Store:
     def count_history(self, from_msc: int, to_msc: int) -> int:
         """How many orders ended in the period."""
         return self._count("SELECT COUNT(*) FROM history WHERE time_done_msc BETWEEN ? AND ?", from_msc, to_msc)
+
+    def _past(self, kind: type[_Kept], query: str, values: Sequence[int]) -> list[_Kept]:
+        rows = self._rows(query, values)
+        try:
+            return [_record(kind, row) for row in rows]
+        except ValueError as error:
+            raise PaperStateError(f"{self.path} is damaged ({error})") from error
 
     def _count(self, query: str, *values: int) -> int:
         return int(self._rows(query, values)[0][0])
@@ -337,30 +347,39 @@ def _read_books(text: str) -> tuple[Decimal, Decimal, int, int]:
 
 
 def _row(record: Position | Order | Deal) -> tuple[Any, ...]:
-    """SQLite's integers are signed: a magic above 2^63 is stored as its two's complement."""
     values = msgspec.structs.astuple(record)
-    if record.magic < _SIGNED:
+    if record.magic < _SIGNED and record.comment.isascii():
         return values
-    place = record.__struct_fields__.index("magic")
-    return (*values[:place], record.magic - _WORD, *values[place + 1 :])
+    return tuple(map(_storable, values))
 
 
-def _checked(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
+def _storable(value: Any) -> Any:
+    """A magic above 2^63 as its two's complement, since SQLite's integers are signed; a text that is none as bytes."""
+    if isinstance(value, int) and value >= _SIGNED:
+        return value - _WORD
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def _record(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
     """A record whose every field is of its type: SQLite takes anything anywhere.
 
     Raises:
         ValueError: one is not.
     """
+    if tuple(map(type, row)) == _TYPES[kind]:
+        record = kind(*row)
+        return record if record.magic >= 0 else msgspec.structs.replace(record, magic=record.magic + _WORD)
     values = dict(zip(kind.__struct_fields__, row, strict=True))
+    if isinstance(values["magic"], int):
+        values["magic"] %= _WORD
+    if isinstance(values["comment"], bytes):
+        values["comment"] = values["comment"].decode("utf-8", "surrogatepass")
     try:
-        msgspec.convert(values, kind)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise ValueError(f"{kind.__name__.lower()} {row[0]}: {error}") from error
-    return _record(kind, row)
-
-
-def _record(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
-    record = kind(*row)
-    if record.magic < 0:
-        record = msgspec.structs.replace(record, magic=record.magic + _WORD)
-    return record
