@@ -285,6 +285,21 @@ def test_connected_it_refuses_the_same_arguments_and_raises_nothing_else(call: s
     assert near.code in codes
 
 
+@given(call=st.sampled_from(CALLS), value=VALUES)
+def test_arguments_are_read_before_any_trouble_and_use_none_up(call: str, value: str) -> None:
+    mt5.configure({})
+    apart = questions.ask(mt5, call, value)
+    begin()
+    try:
+        mt5.inject(kind="none", function="*", times=1, code=mt5.RES_E_INTERNAL_FAIL_SEND)
+        near = questions.ask(mt5, call, value)
+        if apart.code == mt5.RES_E_INVALID_PARAMS and not call.startswith(("Buy", "Sell", "Close")):
+            assert (near.answer, near.code, near.text) == (apart.answer, apart.code, apart.text)
+            assert mt5.account_info() is None, "the fault is still there"
+    finally:
+        mt5.uninstall()
+
+
 @given(
     st.dictionaries(st.sampled_from(list(questions.REQUEST)), VALUES, max_size=8),
     st.sampled_from(["order_send", "order_check"]),
@@ -336,10 +351,9 @@ def _request(sound: dict[str, str], fields: dict[str, str]) -> dict[str, Any]:
 
 def _shown() -> str:
     """As text, in which a NaN is like another."""
-    always = (0, 2**31 - 1)
-    return repr(
-        (mt5.positions_get(), mt5.orders_get(), mt5.history_orders_get(*always), mt5.history_deals_get(*always))
-    )
+    past = (mt5.history_orders_get(0, 2**31 - 1), mt5.history_deals_get(0, 2**31 - 1))
+    assert None not in past, mt5.last_error()
+    return repr((mt5.positions_get(), mt5.orders_get(), *past))
 
 
 # Rules of the server.

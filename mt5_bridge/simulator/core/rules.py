@@ -52,6 +52,14 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     position_by: int = 0
 
 
+class LateOrder(msgspec.Struct, gc=False, frozen=True):
+    """A request that the server will execute at `due_msc` (UTC), whatever it answered. The first sent is `number` 1."""
+
+    number: int
+    due_msc: int
+    request: Request
+
+
 def volume(spec: SymbolSpec, lots: float) -> int:
     """Within limits and on the step."""
     if not math.isfinite(lots) or not spec.volume_min - _ALIGNED <= lots <= spec.volume_max + _ALIGNED:

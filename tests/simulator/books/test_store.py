@@ -10,9 +10,12 @@ from support.paper import begin
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.core.model import MarginMode
+from mt5_bridge.simulator.books.folder import PaperStateError
+from mt5_bridge.simulator.books.memory import AnyStore, MemoryStore
 from mt5_bridge.simulator.books.store import By, Store
 from mt5_bridge.simulator.core.ledger import Ledger
 from mt5_bridge.simulator.core.records import Change, Deal
+from mt5_bridge.simulator.core.rules import Request
 
 PENDING: dict[str, Any] = {"action": 5, "symbol": "EURUSD", "volume": 0.1, "type": 2, "price": 0.9}
 
@@ -59,6 +62,77 @@ def test_what_sqlite_cannot_hold_is_a_write_that_fails(tmp_path: Path) -> None:
     assert store.deals(By.POSITION, (0,)) == []
     store.commit(Change(deals=[deal(1)]), ledger, 0)
     assert len(store.deals(By.POSITION, (0,))) == 1
+    store.close()
+
+
+def waiting(store: AnyStore) -> list[tuple[int, Request]]:
+    ledger = Ledger(MarginMode.HEDGING, NoMoney())
+    store.load(ledger)
+    found = []
+    while order := ledger.due(1000):
+        found.append((order.due_msc, ledger.take_late(order)))
+    return found
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_late_orders_come_in_order_of_time_and_leave_with_the_step_that_executes_them(
+    tmp_path: Path, on_disk: bool
+) -> None:
+    store: AnyStore = Store(tmp_path / "a.sqlite") if on_disk else MemoryStore()
+    requests = [Request(magic=2**64 - due, comment="\ud800", price=float("inf")) for due in (300, 100, 100)]
+    for due, request in zip((300, 100, 100), requests, strict=True):
+        store.delay(due, request)
+    in_order = [(100, requests[1]), (100, requests[2]), (300, requests[0])]
+    assert waiting(store) == in_order
+    ledger = Ledger(MarginMode.HEDGING, NoMoney())
+    store.load(ledger)
+    assert ledger.due(99) is None
+    first = ledger.due(100)
+    assert first is not None
+    ledger.take_late(first)
+    assert waiting(store) == in_order, "not yet written"
+    store.commit(ledger.take_change(), ledger, 0)
+    assert waiting(store) == in_order[1:]
+    store.recall()
+    assert waiting(store) == []
+    store.close()
+
+
+def test_a_late_price_that_is_no_number_is_kept_as_it_came(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.sqlite")
+    store.delay(1, Request(price=float("nan")))
+    [(_, request)] = waiting(store)
+    assert request.price != request.price
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "damage", ["request = '[{'", 'request = \'{"action": "x"}\'', "due_msc = 'soon'", "request = NULL"]
+)
+def test_a_damaged_late_order_is_told_and_the_file_set_aside(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.sqlite"
+    store = Store(path)
+    store.delay(1, Request())
+    with sqlite3.connect(path) as db:
+        db.execute(f"UPDATE late SET {damage}")  # noqa: S608 - the test's own
+    db.close()
+    with pytest.raises(PaperStateError, match="on its way"):
+        waiting(store)
+    assert not path.exists()
+
+
+def test_a_file_of_before_there_were_late_orders_opens(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE late")
+    db.close()
+    reader = Store(path, read_only=True)
+    assert waiting(reader) == []
+    reader.close()
+    store = Store(path)
+    store.delay(1, Request())
+    assert len(waiting(store)) == 1
     store.close()
 
 
