@@ -1,5 +1,6 @@
 """The paper terminal's settings: plain names and texts in, one frozen value out. Nothing here reads the environment."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -16,8 +17,14 @@ DEFAULT_LOGIN = PAPER_LOGIN
 DEFAULT_PASSWORD = "paper"  # noqa: S105 - the published password of the built-in paper account
 DEFAULT_SERVER = "Paper-Demo"
 
+_UINT32, _UINT64 = (1 << 32) - 1, (1 << 64) - 1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+_MOST_MONEY = Decimal(10) ** 12
+"""Cents of more are no longer exact in the package's floats."""
+_CURRENCY = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 
 
 class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +66,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
     """
     reader = _Reader(settings)
     config = PaperConfig(
-        login=reader.integer("MT5_LOGIN", reader.integer("MT5_ACCOUNT", DEFAULT_LOGIN)),
+        login=reader.integer("MT5_LOGIN", reader.integer("MT5_ACCOUNT", DEFAULT_LOGIN, most=_UINT64), most=_UINT64),
         password=reader.text("MT5_PASSWORD", DEFAULT_PASSWORD),
         server=reader.text("MT5_SERVER", DEFAULT_SERVER),
         data_dir=reader.path("DATA_DIR"),
@@ -69,11 +76,11 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         loop=reader.flag("PAPER_LOOP", True),
         real_sessions=reader.choice("PAPER_SESSIONS", ("always", "real")) == "real",
         balance=reader.money("PAPER_BALANCE", Decimal(10000)),
-        currency=reader.text("PAPER_CURRENCY", "USD").upper(),
-        leverage=reader.integer("PAPER_LEVERAGE", 100, least=1),
+        currency=reader.currency("PAPER_CURRENCY"),
+        leverage=reader.integer("PAPER_LEVERAGE", 100, least=1, most=_UINT32),
         margin_mode=MarginMode(reader.choice("PAPER_MARGIN_MODE", ("hedging", "netting", "exchange"))),
         suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
-        server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400),
+        server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-86400, most=86400),
         server_zone=reader.zone("PAPER_SERVER_TIMEZONE"),
         faults=reader.path("PAPER_FAULTS"),
         broker=reader.broker("PAPER_SYMBOLS"),
@@ -120,14 +127,15 @@ class _Reader:
             self.faults.append(str(error))
             return Broker()
 
-    def integer(self, name: str, default: int, least: int = 0) -> int:
+    def integer(self, name: str, default: int, least: int = 0, most: int | None = None) -> int:
         text = self.text(name, str(default))
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            self.faults.append(f"{name}: {text!r} is not a whole number of at least {least}; give one or leave it out")
+        if value < least or (most is not None and value > most):
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            self.faults.append(f"{name}: {text!r} is not a whole number {limits}; give one or leave it out")
             return default
         return value
 
@@ -142,13 +150,22 @@ class _Reader:
             return default
         return value
 
+    def currency(self, name: str) -> str:
+        text = self.text(name, "USD").upper()
+        if not _CURRENCY.fullmatch(text):
+            self.faults.append(f"{name}: {text!r} is no currency; give its letters, such as USD or EUR")
+            return "USD"
+        return text
+
     def money(self, name: str, default: Decimal) -> Decimal:
         text = self.text(name, str(default))
         try:
             value = Decimal(text)
         except InvalidOperation:
             value = Decimal(-1)
-        if not value.is_finite() or value < 0:
+        if value.is_nan():
+            value = Decimal(-1)
+        if not 0 <= value <= _MOST_MONEY:
             self.faults.append(f"{name}: {text!r} is not an amount of money; give one such as 10000")
             return default
         return value
