@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from mt5_bridge.simulator import bookings, broker
@@ -26,6 +27,8 @@ class _State:
         self.lock = threading.RLock()
         self.last_error: tuple[int, str] = (0, "")
         self.functions = Functions(make({}))
+        self.before: ModuleType | None = None
+        """What `import MetaTrader5` gave before `install`."""
 
     def replace(self, terminal: Terminal) -> None:
         with self.lock:
@@ -161,7 +164,10 @@ def install(
     if symbols is not None or account is not None:
         rules = broker.build({"symbols": symbols or {}, "account": account or {}}, "install()")
     _state.replace(make({_full_name(name): str(value) for name, value in settings.items()}, clock, rules))
-    sys.modules["MetaTrader5"] = sys.modules["mt5_bridge.simulator"]
+    paper = sys.modules["mt5_bridge.simulator"]
+    before = sys.modules.get("MetaTrader5")
+    if before is not paper:
+        _state.before, sys.modules["MetaTrader5"] = before, paper
     return MarketControl(_state.functions)
 
 
@@ -169,6 +175,8 @@ def uninstall() -> None:
     """Undoes `install`: `import MetaTrader5` is what it was, and the terminal starts anew with default settings."""
     if sys.modules.get("MetaTrader5") is sys.modules["mt5_bridge.simulator"]:
         del sys.modules["MetaTrader5"]
+        if _state.before is not None:
+            sys.modules["MetaTrader5"] = _state.before
     _state.replace(make({}))
 
 

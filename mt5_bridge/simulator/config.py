@@ -22,8 +22,14 @@ _SYMBOL = re.compile(r"[^\W\d_]{6}(?=\d)|[^\W_]+")
 _DAY_S = 86_400
 _SLOWEST, _FASTEST = Fraction(1, 1000), Fraction(10**6)
 """Beyond them walks begin before dates do, or a moment holds more ticks than memory."""
+_UINT32, _UINT64 = (1 << 32) - 1, (1 << 64) - 1
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+_MOST_MONEY = Decimal(10) ** 12
+"""Cents of more are no longer exact in the package's floats."""
+_CURRENCY = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 
 
 class PaperConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +71,7 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
     """
     reader = _Reader(settings)
     config = PaperConfig(
-        login=reader.integer("MT5_LOGIN", reader.integer("MT5_ACCOUNT", DEFAULT_LOGIN)),
+        login=reader.integer("MT5_LOGIN", reader.integer("MT5_ACCOUNT", DEFAULT_LOGIN, most=_UINT64), most=_UINT64),
         password=reader.text("MT5_PASSWORD", DEFAULT_PASSWORD),
         server=reader.text("MT5_SERVER", DEFAULT_SERVER),
         data_dir=reader.path("DATA_DIR"),
@@ -75,8 +81,8 @@ def parse(settings: Mapping[str, str]) -> PaperConfig:
         loop=reader.flag("PAPER_LOOP", True),
         real_sessions=reader.choice("PAPER_SESSIONS", ("always", "real")) == "real",
         balance=reader.money("PAPER_BALANCE", Decimal(10000)),
-        currency=reader.text("PAPER_CURRENCY", "USD").upper(),
-        leverage=reader.integer("PAPER_LEVERAGE", 100, least=1),
+        currency=reader.currency("PAPER_CURRENCY"),
+        leverage=reader.integer("PAPER_LEVERAGE", 100, least=1, most=_UINT32),
         margin_mode=MarginMode(reader.choice("PAPER_MARGIN_MODE", ("hedging", "netting", "exchange"))),
         suffix=reader.text("PAPER_SYMBOL_SUFFIX", ""),
         server_offset=reader.integer("PAPER_SERVER_OFFSET", 7200, least=-_DAY_S, most=_DAY_S),
@@ -148,13 +154,22 @@ class _Reader:
             return Fraction(1)
         return value
 
+    def currency(self, name: str) -> str:
+        text = self.text(name, "USD").upper()
+        if not _CURRENCY.fullmatch(text):
+            self.faults.append(f"{name}: {text!r} is no currency; give its letters, such as USD or EUR")
+            return "USD"
+        return text
+
     def money(self, name: str, default: Decimal) -> Decimal:
         text = self.text(name, str(default))
         try:
             value = Decimal(text)
         except InvalidOperation:
             value = Decimal(-1)
-        if not value.is_finite() or value < 0:
+        if value.is_nan():
+            value = Decimal(-1)
+        if not 0 <= value <= _MOST_MONEY:
             self.faults.append(f"{name}: {text!r} is not an amount of money; give one such as 10000")
             return default
         return value

@@ -11,12 +11,12 @@ from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.books import secret
-from mt5_bridge.simulator.books.folder import PaperStateError, account_file, market_anchor
-from mt5_bridge.simulator.books.late import LateOrders
+from mt5_bridge.simulator.books.folder import PaperStateError, account_file, escaped, market_anchor
 from mt5_bridge.simulator.books.memory import AnyStore, MemoryStore
 from mt5_bridge.simulator.books.store import BooksChangedError, Store
 from mt5_bridge.simulator.broker import Broker
 from mt5_bridge.simulator.config import PaperConfig, parse
+from mt5_bridge.simulator.core.margin import to_money
 from mt5_bridge.simulator.faults.injector import FaultInjector
 from mt5_bridge.simulator.market.clock import Clock, ManualClock, SystemClock
 from mt5_bridge.simulator.market.market import Market
@@ -56,11 +56,22 @@ class Session:
         """Logged in with the password that only lets one look."""
         self.engine = Engine(market, account, seed)
         self.dealer = Dealer(market, account, self.engine, seed)
-        self.late = LateOrders(account.store)
+
+    @property
+    def identity(self) -> tuple[int, str]:
+        """Whose account it is."""
+        return self.login, self.server
+
+    def barred(self) -> int:
+        """The retcode with which the server refuses whatever is asked of the account; 0: it does not."""
+        rules = self.account.rules
+        if not rules.trade_allowed:
+            return c.TRADE_RETCODE_TRADE_DISABLED
+        return 0 if rules.trade_expert else c.TRADE_RETCODE_SERVER_DISABLES_AT
 
     def idle(self, now: int) -> bool:
         """Whether `work_off` would find nothing to do."""
-        return self.engine.quiet(now) and not self.late.some_due(now)
+        return self.engine.quiet(now) and self.account.ledger.due(now) is None
 
     def work_off(self, now: int) -> None:
         """Brings the books up to `now` (UTC, ms), with late orders executed at their own time.
@@ -68,11 +79,15 @@ class Session:
         Raises:
             sqlite3.Error: the store cannot be written.
         """
-        for order in self.late.take(now):
-            moment = max(order.due_msc, self.account.processed_msc)
+        account = self.account
+        while order := account.ledger.due(now):
+            moment = max(order.due_msc, account.processed_msc)
             self.engine.sync(moment)
-            with suppress(UnknownSymbolError):  # the symbol has gone with its tick file since the order was sent
-                self.dealer.send(order.request, moment)
+            request = account.ledger.take_late(order)
+            if not self.barred():
+                with suppress(UnknownSymbolError):  # the symbol has gone with its tick file since the order was sent
+                    self.dealer.send(request, moment)
+            account.commit(moment)  # also what came to nothing has had its turn
         self.engine.sync(now)
 
     def close(self) -> None:
@@ -99,6 +114,8 @@ class Terminal:
         """The own account's session, while another account answers the pipe."""
         self._memory: dict[Path, MemoryStore] = {}
         self._faults_read = False
+        self._recalled: set[tuple[int, str]] | None = None
+        """The accounts of which nothing is on its way since that was last asked for; None: it never was."""
 
     @property
     def connected(self) -> bool:
@@ -139,7 +156,7 @@ class Terminal:
                 self.config.password if password is None and configured else password or "",
                 server or self.config.server,
             )
-        except (SettingsError, PaperStateError, OSError) as error:
+        except (SettingsError, PaperStateError, OSError, sqlite3.Error) as error:
             raise TerminalError(c.RES_E_INTERNAL_FAIL_INIT, INIT_FAILED + str(error)) from error
 
     def login(self, login: int, password: str | None, server: str | None) -> None:
@@ -154,7 +171,7 @@ class Terminal:
             password = self.config.password if login == self.config.login else None
         try:
             session = self._open(login, password, server)
-        except (SettingsError, PaperStateError, OSError) as error:
+        except (SettingsError, PaperStateError, OSError, sqlite3.Error) as error:
             raise TerminalError(c.RES_E_FAIL, str(error)) from error
         self.shutdown()
         self._session = session
@@ -192,6 +209,16 @@ class Terminal:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def recall(self) -> None:
+        """Takes back what is on its way to the server: of the account logged in now, of others when they log in.
+
+        Raises:
+            sqlite3.Error: the store cannot be written.
+        """
+        self._recalled = set()
+        if self._session is not None:
+            self._take_back(self._session)
 
     def close(self) -> None:
         """Ends the terminal: accounts without a folder are gone."""
@@ -249,14 +276,22 @@ class Terminal:
         path = account_file(folder or Path(), login, server, config.currency, config.margin_mode.value)
         store = self._store(path if folder else None, path)
         try:
-            founded = store.is_new and self._found(store, login, password or "")
+            founded = store.is_new and self._found(store, login, server, password or "")
             investor = not founded and _admit(store, password)
             account = self._account(store)
             _recognise(account, market)
+            session = Session(login, server, market, account, seed=config.seed, investor=investor)
+            self._take_back(session)
         except BaseException:
             store.release()
             raise
-        return Session(login, server, market, account, seed=config.seed, investor=investor)
+        return session
+
+    def _take_back(self, session: Session) -> None:
+        if self._recalled is None or self.read_only or session.identity in self._recalled:
+            return
+        session.account.recall()
+        self._recalled.add(session.identity)
 
     def _account(self, store: AnyStore) -> Account:
         config = self.config
@@ -275,7 +310,7 @@ class Terminal:
             self._memory[name] = MemoryStore()
         return self._memory[name]
 
-    def _found(self, store: AnyStore, login: int, password: str) -> bool:
+    def _found(self, store: AnyStore, login: int, server: str, password: str) -> bool:
         """Opens a new account, whole or not at all: its first deal is the deposit. False: another process was first."""
         config, market = self.config, self.market
         account = self._account(store)
@@ -286,7 +321,7 @@ class Terminal:
         try:
             store.commit(
                 account.ledger.take_change(), account.ledger, now,
-                (*sealed, ("password", secret.seal(password)), ("login", str(login))),
+                (*sealed, ("password", secret.seal(password)), ("server", escaped(server)), ("login", str(login))),
             )  # fmt: skip
         except BooksChangedError:
             return False
@@ -305,11 +340,16 @@ def _recognise(account: Account, market: Market) -> None:
 
 def _admit(store: AnyStore, password: str | None) -> bool:
     """Whether it is the investor, who may only look."""
-    if password is None or secret.matches(password, store.get("password") or ""):
+    if password is None:
         return False
-    if not secret.matches(password, store.get("investor") or ""):
-        raise TerminalError(*AUTH_FAILED)
-    return True
+    try:
+        if secret.matches(password, store.get("password") or ""):
+            return False
+        if secret.matches(password, store.get("investor") or ""):
+            return True
+    except ValueError as error:
+        raise store.refuse(f"password: {error}") from error
+    raise TerminalError(*AUTH_FAILED)
 
 
 def make(settings: Mapping[str, str], clock: str | Clock = "system", broker: Broker | None = None) -> Terminal:
@@ -329,6 +369,10 @@ def make(settings: Mapping[str, str], clock: str | Clock = "system", broker: Bro
             raise ValueError(f'clock is "system" or "manual", not {clock!r}')
         clock = ManualClock() if clock == "manual" else SystemClock()
     config = parse(settings)
+    if config.balance != to_money(config.balance, config.currency):
+        raise SettingsError(
+            f"PAPER_BALANCE: {config.balance} has more decimals than {config.currency}; give one such as 10000"
+        )
     return Terminal(config if broker is None else msgspec.structs.replace(config, broker=broker), clock)
 
 

@@ -3,7 +3,9 @@
 import datetime
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 from contract import questions
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.properties import heavy
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator.functions import arguments
@@ -31,9 +34,9 @@ def market() -> Iterator[mt5.MarketControl]:
     mt5.uninstall()
 
 
-def begin() -> mt5.MarketControl:
+def begin(**settings: Any) -> mt5.MarketControl:
     """A connected terminal with a position, a pending order and an open book."""
-    market = mt5.install(clock="manual")
+    market = mt5.install(clock="manual", **settings)
     assert mt5.initialize()
     assert mt5.symbol_select("EURUSD")
     market.tick("EURUSD", 1.1, 1.1001)
@@ -282,6 +285,21 @@ def test_connected_it_refuses_the_same_arguments_and_raises_nothing_else(call: s
     assert near.code in codes
 
 
+@given(call=st.sampled_from(CALLS), value=VALUES)
+def test_arguments_are_read_before_any_trouble_and_use_none_up(call: str, value: str) -> None:
+    mt5.configure({})
+    apart = questions.ask(mt5, call, value)
+    begin()
+    try:
+        mt5.inject(kind="none", function="*", times=1, code=mt5.RES_E_INTERNAL_FAIL_SEND)
+        near = questions.ask(mt5, call, value)
+        if apart.code == mt5.RES_E_INVALID_PARAMS and not call.startswith(("Buy", "Sell", "Close")):
+            assert (near.answer, near.code, near.text) == (apart.answer, apart.code, apart.text)
+            assert mt5.account_info() is None, "the fault is still there"
+    finally:
+        mt5.uninstall()
+
+
 @given(
     st.dictionaries(st.sampled_from(list(questions.REQUEST)), VALUES, max_size=8),
     st.sampled_from(["order_send", "order_check"]),
@@ -289,7 +307,7 @@ def test_connected_it_refuses_the_same_arguments_and_raises_nothing_else(call: s
 def test_any_request_is_answered_or_refused(fields: dict[str, str], name: str) -> None:
     begin()
     try:
-        request = {key: questions.value(mt5, expression) for key, expression in {**questions.REQUEST, **fields}.items()}
+        request = _request(questions.REQUEST, fields)
         try:
             result = getattr(mt5, name)(request)
         except SystemError:
@@ -302,6 +320,40 @@ def test_any_request_is_answered_or_refused(fields: dict[str, str], name: str) -
             assert type(result).__name__ == ("OrderSendResult" if name == "order_send" else "OrderCheckResult")
     finally:
         mt5.uninstall()
+
+
+SOUND: tuple[dict[str, str], ...] = (
+    {"action": "1", "symbol": "'EURUSD'", "volume": "0.1", "comment": "'c'"},
+    {"action": "5", "symbol": "'EURUSD'", "volume": "0.1", "type": "2", "price": "0.9", "comment": "'c'"},
+    {"action": "6", "symbol": "'EURUSD'", "position": "50000002", "sl": "1.05", "tp": "1.2"},
+    {"action": "7", "order": "50000004", "price": "0.8"},
+)
+
+
+@settings(max_examples=heavy(20))
+@given(st.sampled_from(SOUND), st.dictionaries(st.sampled_from(list(questions.REQUEST)), VALUES, max_size=4))
+def test_what_any_request_does_is_there_after_a_restart(sound: dict[str, str], fields: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        begin(data_dir=folder)
+        try:
+            with suppress(SystemError):
+                mt5.order_send(_request(sound, fields))
+            before = _shown()
+            assert mt5.initialize(), mt5.last_error()
+            assert _shown() == before
+        finally:
+            mt5.uninstall()
+
+
+def _request(sound: dict[str, str], fields: dict[str, str]) -> dict[str, Any]:
+    return {name: questions.value(mt5, expression) for name, expression in {**sound, **fields}.items()}
+
+
+def _shown() -> str:
+    """As text, in which a NaN is like another."""
+    past = (mt5.history_orders_get(0, 2**31 - 1), mt5.history_deals_get(0, 2**31 - 1))
+    assert None not in past, mt5.last_error()
+    return repr((mt5.positions_get(), mt5.orders_get(), *past))
 
 
 # Rules of the server.

@@ -16,9 +16,11 @@ from support.paper import ALWAYS, begin
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator.books import store as stores
+from mt5_bridge.simulator.faults import trouble
+from mt5_bridge.simulator.faults.injector import fault
 from mt5_bridge.simulator.functions.functions import Functions
 from mt5_bridge.simulator.market.clock import ManualClock
-from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
+from mt5_bridge.simulator.terminal import Session, Terminal, TerminalError, make
 
 ACCOUNT = "5000001@Paper-Demo-USD-hedging.sqlite"
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0}
@@ -157,6 +159,36 @@ def test_an_account_is_opened_whole_or_not_at_all(
         assert (balance, len(deals)) == (10000.0, 1)
 
 
+def test_a_late_order_is_executed_once_whenever_the_process_dies(
+    tmp_path: Path, each_statement: Callable[[Callable[[], None]], None]
+) -> None:
+    live = tmp_path / "live"
+    photos: list[tuple[Path, bool]] = []
+
+    def photograph() -> None:
+        if watching:
+            photos.append((tmp_path / f"photo-{len(photos)}", sent))
+            shutil.copytree(live, photos[-1][0], ignore=shutil.ignore_patterns("*-shm"))
+
+    each_statement(photograph)
+    watching = sent = False
+    market = begin(live)
+    nothing = books()
+    mt5.inject(kind="late_fill", seconds=5)
+    watching = True
+    assert mt5.order_send({**BUY, "tp": round(mt5.symbol_info_tick("EURUSD").ask + 0.5, 5)}).order == 0
+    sent = True
+    market.advance(10)
+    watching = False
+    after = books()
+    assert mt5.positions_total() == 1
+    assert len(photos) > 8
+    for photo, on_its_way in photos:
+        market = begin(photo)
+        market.advance(10)
+        assert books() == after or (books() == nothing and not on_its_way)
+
+
 TRADER = """
     import sys, mt5_bridge.simulator as mt5
     market = mt5.install(clock="manual", DATA_DIR=sys.argv[1])
@@ -238,6 +270,13 @@ def nonsense(*statements: str) -> Callable[[Path], None]:
         nonsense("UPDATE meta SET value = 'nan 50000009 0' WHERE name = 'books'"),
         nonsense("UPDATE positions SET volume = 'a lot'"),
         nonsense("UPDATE orders SET price_open = NULL"),
+        nonsense("UPDATE deals SET price = 'abc', volume = NULL"),
+        nonsense("UPDATE deals SET time_msc = 'x'"),
+        nonsense("UPDATE history SET state = 1.5"),
+        nonsense("UPDATE meta SET value = '9' || value WHERE name = 'books'"),
+        nonsense("UPDATE meta SET value = value || '5' WHERE name = 'books'"),
+        nonsense("DELETE FROM deals WHERE ticket = 50000001"),
+        nonsense("UPDATE meta SET value = 'zz' WHERE name = 'password'"),
     ],
 )  # fmt: skip
 def test_a_damaged_account_is_refused_once_kept_and_begun_anew(tmp_path: Path, damage: Callable[[Path], None]) -> None:
@@ -267,7 +306,13 @@ def begin_fails(folder: Path, path: Path, text: str) -> None:
     assert text in said
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"anchor_msc": "soon"}', "rubbish"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"anchor_msc": "soon"}', "rubbish", '{"anchor_msc": -1}', '{"anchor_msc": 9223372036854775807}',
+        '{"anchor_msc": 4102444800000}',
+    ],
+)  # fmt: skip
 def test_a_damaged_market_is_refused_once_kept_and_begun_anew(tmp_path: Path, text: str) -> None:
     trade(begin(tmp_path))
     before = books()
@@ -280,6 +325,15 @@ def test_a_damaged_market_is_refused_once_kept_and_begun_anew(tmp_path: Path, te
     begin_fails(tmp_path, path, "market.json.corrupt-1; the next start begins a new market")
     assert (path.parent / "market.json.corrupt-1").read_text() == text
     assert reopened(tmp_path) == before
+
+
+def test_a_market_of_another_version_is_refused_and_stays(tmp_path: Path) -> None:
+    begin(tmp_path)
+    path = tmp_path / "paper" / "market.json"
+    path.write_text('{"anchor_msc": 1704240000000, "version": 2}')
+    for _ in range(2):
+        begin_fails(tmp_path, path, "version 2")
+    assert path.exists()
 
 
 def test_what_cannot_be_set_aside_is_refused_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +360,10 @@ def test_damage_found_while_running_is_told_by_name(tmp_path: Path) -> None:
     assert mt5.history_deals_total(*ALWAYS) is None
     assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_REJECT
     db.execute("ALTER TABLE lost RENAME TO deals")
+    db.execute("UPDATE deals SET price = 'abc'")
+    assert mt5.history_deals_get(*ALWAYS) is None
+    assert "is damaged (deal 50000001: " in mt5.last_error()[1]
+    db.execute("UPDATE deals SET price = 0.0")
     assert mt5.order_send(BUY).retcode == mt5.TRADE_RETCODE_DONE
     db.execute("UPDATE meta SET value = 'much' WHERE name = 'books'")
     db.close()
@@ -366,6 +424,20 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
     assert first == "10009"
     assert middle.split()[1:] == ["{10009}", "{10006}", "True"]
     assert last == "10009 True"
+
+
+def test_an_account_that_cannot_be_opened_for_want_of_room_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    begin(tmp_path)
+    monkeypatch.setattr(stores.Store, "commit", full)
+    assert mt5.login(5000002, "x") is False
+    assert mt5.last_error() == (mt5.RES_E_FAIL, "database or disk is full")
+    assert mt5.initialize(login=5000002, password="x") is False
+    assert mt5.last_error()[0] == mt5.RES_E_INTERNAL_FAIL_INIT
 
 
 # Two who write.
@@ -429,6 +501,51 @@ def test_ticks_worked_off_by_another_are_not_worked_off_again(tmp_path: Path) ->
     assert [deal.entry for deal in one.history_deals_get(*ALWAYS)] == [0, 0, 1]
     for functions in (one, other):
         functions.shutdown()
+
+
+def delay(functions: Functions, magic: int, seconds: float = 3.0) -> None:
+    functions.terminal.faults.add(fault(kind="late_fill", seconds=seconds))
+    sent = trouble.perform(functions, "order_send", ({**BUY, "magic": magic},), {})
+    assert sent.retcode == mt5.TRADE_RETCODE_TIMEOUT
+
+
+def test_a_late_order_is_executed_once_whoever_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (Functions(terminal) for terminal in terminals(tmp_path))
+    clock = one.terminal.clock
+    assert isinstance(clock, ManualClock)
+    delay(one, 1)
+    clock.advance(5)
+    assert [functions.positions_total() for functions in (other, one)] == [1, 1]
+    delay(one, 2)
+    clock.advance(5)
+    barred, interruptions = Session.barred, [other.positions_total]
+
+    def interrupted(self: Session) -> int:
+        if self is one.terminal.session and interruptions:
+            interruptions.pop()()
+        return barred(self)
+
+    monkeypatch.setattr(Session, "barred", interrupted)
+    assert one.positions_total() == 2, "the other one executed it while this one was about to"
+    assert not interruptions
+    assert [position.magic for position in other.positions_get()] == [1, 2]
+    for functions in (one, other):
+        functions.shutdown()
+
+
+def test_late_orders_of_two_who_die_are_both_executed(tmp_path: Path) -> None:
+    one, other = (Functions(terminal) for terminal in terminals(tmp_path))
+    clock = one.terminal.clock
+    assert isinstance(clock, ManualClock)
+    delay(one, 1)
+    delay(other, 2)
+    for functions in (one, other):
+        functions.shutdown()
+    clock.advance(5)
+    third = make({"DATA_DIR": str(tmp_path)}, clock)
+    third.initialize(None, None, None)
+    assert [position.magic for position in Functions(third).positions_get()] == [1, 2]
+    third.close()
 
 
 def test_who_is_always_late_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

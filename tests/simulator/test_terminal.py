@@ -6,8 +6,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -85,6 +87,19 @@ def test_prices_and_bars_hold_at_the_bounds_of_speed(speed: str) -> None:
         mt5.uninstall()
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"PAPER_BALANCE": "1e400"}, {"PAPER_BALANCE": "1e13"}, {"PAPER_BALANCE": "0.001"}, {"PAPER_BALANCE": "nan"},
+        {"PAPER_BALANCE": "0.5", "PAPER_CURRENCY": "JPY"}, {"PAPER_CURRENCY": "../X"}, {"PAPER_CURRENCY": "X"},
+        {"MT5_LOGIN": str(2**64)}, {"PAPER_SERVER_OFFSET": "86401"}, {"PAPER_LEVERAGE": str(2**32)},
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_account_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        mt5.configure(wrong)
+
+
 def test_initialize_alone_logs_in_to_the_configured_account(tmp_path: Path) -> None:
     begin(tmp_path, MT5_LOGIN=42, MT5_PASSWORD="secret", MT5_SERVER="My/Broker")
     info = mt5.account_info()
@@ -104,6 +119,79 @@ def test_initialize_alone_logs_in_to_the_configured_account(tmp_path: Path) -> N
     assert mt5.login(42, "secret") is False
     for file in (tmp_path / "paper").iterdir():
         assert b"secret" not in file.read_bytes()
+
+
+def test_what_is_empty_is_not_given(tmp_path: Path) -> None:
+    """Wrappers pass their defaults on."""
+    mt5.install(clock="manual", DATA_DIR=str(tmp_path))
+    assert mt5.initialize(login=0, password="", server="", timeout=60_000)
+    assert mt5.initialize()
+    assert mt5.initialize(login=5000001, password="paper", server="Paper-Demo"), "the first login did not lock it"
+    assert mt5.initialize(login=5000001, password="", server="")
+    assert mt5.login(5000001, "", "")
+    assert mt5.login(login=5000001, password="", server="")
+    assert mt5.initialize(login=5000001, password="wrong") is False
+    assert mt5.last_error()[0] == mt5.RES_E_AUTH_FAILED
+
+
+def test_a_password_of_any_letters(tmp_path: Path) -> None:
+    begin(tmp_path)
+    assert mt5.initialize(login=5000001, password="\ud800") is False
+    assert mt5.last_error()[0] == mt5.RES_E_AUTH_FAILED
+    assert mt5.initialize(login=7, password="\ud800")
+    assert mt5.login(7, "\ud801") is False
+    assert mt5.login(7, "\ud800")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_every_server_has_accounts_of_its_own(tmp_path: Path, folder: bool) -> None:
+    market = mt5.install(clock="manual", DATA_DIR=tmp_path if folder else "")
+    servers = ["Broker_Demo", "Broker Demo", "Broker/Demo", "Broker%20Demo", "Br\u00f6ker", "\ud800", "_", "%5F", ".."]
+    for deposit, server in enumerate(servers, 1):
+        assert mt5.initialize(login=5, password="p", server=server)
+        assert mt5.account_info().balance == 10_000
+        market.deposit(deposit)
+    for deposit, server in enumerate(servers, 1):
+        assert mt5.initialize(login=5, password="p", server=server)
+        assert (mt5.account_info().balance, mt5.account_info().server) == (10_000 + deposit, server)
+
+
+def test_an_account_of_before_servers_were_told_apart_is_found(tmp_path: Path) -> None:
+    begin(tmp_path, MT5_SERVER="My Broker").deposit(1)
+    mt5.uninstall()
+    [file] = (tmp_path / "paper").glob("*.sqlite")
+    with closing(sqlite3.connect(file)) as db, db:
+        db.execute("DELETE FROM meta WHERE name = 'server'")
+    file.rename(file.with_name("5000001@My_Broker-USD-hedging.sqlite"))
+    begin(tmp_path, MT5_SERVER="My Broker")
+    assert mt5.account_info().balance == 10_001
+
+
+def test_there_are_folders_to_make_paths_of(tmp_path: Path) -> None:
+    begin(tmp_path)
+    info = mt5.terminal_info()
+    assert info.path == info.data_path == info.commondata_path == str(tmp_path / "paper")
+    mt5.install(clock="manual")
+    assert mt5.initialize()
+    info = mt5.terminal_info()
+    assert Path(info.path).is_dir()
+    assert Path(info.data_path).is_absolute()
+    assert info.data_path == info.commondata_path != info.path
+
+
+def test_uninstall_gives_back_what_import_gave_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ModuleType("MetaTrader5")
+    monkeypatch.setitem(sys.modules, "MetaTrader5", before)
+    for _ in range(2):
+        mt5.install(clock="manual")
+        assert sys.modules["MetaTrader5"] is mt5
+    for _ in range(2):
+        mt5.uninstall()
+        assert sys.modules["MetaTrader5"] is before
+    monkeypatch.delitem(sys.modules, "MetaTrader5")
+    mt5.install(clock="manual")
+    mt5.uninstall()
+    assert "MetaTrader5" not in sys.modules
 
 
 def test_an_account_outlives_the_process(tmp_path: Path) -> None:

@@ -7,12 +7,18 @@ look at what is left.
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 
 from mt5_bridge.core.errors import BridgeError
+
+_VERSION = 1
+_YEAR_2100 = 4_102_444_800_000
 
 
 class PaperStateError(BridgeError):
@@ -22,15 +28,16 @@ class PaperStateError(BridgeError):
 class MarketState(msgspec.Struct):
     """When the market began, UTC in ms."""
 
-    anchor_msc: int
-    version: int = 1
+    anchor_msc: Annotated[int, msgspec.Meta(ge=0, lt=_YEAR_2100)]
+    version: int = _VERSION
 
 
 def market_anchor(folder: Path, now_msc: int, *, read_only: bool = False) -> int:
     """The moment the folder's market began: now, if it is new. Two processes that start together agree.
 
     Raises:
-        PaperStateError: the file is there but cannot be read. It is set aside, unless by one who only reads.
+        PaperStateError: the file is there but cannot be read. It is set aside, unless by one who only reads, or of
+            another version.
         OSError: the folder cannot be written.
     """
     path = folder / "market.json"
@@ -39,11 +46,14 @@ def market_anchor(folder: Path, now_msc: int, *, read_only: bool = False) -> int
         with draft(path) as unnamed:
             unnamed.write_bytes(msgspec.json.encode(MarketState(now_msc)))
     try:
-        return msgspec.json.decode(path.read_bytes(), type=MarketState).anchor_msc
+        state = msgspec.json.decode(path.read_bytes(), type=MarketState)
     except (OSError, msgspec.DecodeError) as error:
         damaged = not isinstance(error, OSError)
         then = "begins a new market, in which the accounts go on"
         raise refusal(path, error, then, damaged=damaged, aside=not read_only) from error
+    if state.version != _VERSION:
+        raise PaperStateError(f"{path} is of version {state.version}, written by another version of the bridge")
+    return state.anchor_msc
 
 
 @contextlib.contextmanager
@@ -102,7 +112,30 @@ def _set_aside(path: Path) -> Path:
     return kept
 
 
+def escaped(server: str) -> str:
+    """A server's name as a part of a file's: different for different servers."""
+    return quote(server.encode("utf-8", "surrogatepass"), safe="-._")
+
+
 def account_file(folder: Path, login: int, server: str, currency: str, mode: str) -> Path:
-    """Where an account is kept: another currency or margin mode is another account."""
-    plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in server)
-    return folder / f"{login}@{plain}-{currency}-{mode}.sqlite"
+    """Where an account is kept: another server, currency or margin mode is another account."""
+
+    def place(name: str) -> Path:
+        return folder / f"{login}@{name}-{currency}-{mode}.sqlite"
+
+    path = place(escaped(server))
+    # Older files are called alike where servers differ in signs only.
+    older = place("".join(letter if letter.isalnum() or letter in "-." else "_" for letter in server))
+    if path != older and not path.exists() and older.exists() and _owner(older) in (None, escaped(server)):
+        return older
+    return path
+
+
+def _owner(path: Path) -> str | None:
+    """The server that an account's file says it is of; older ones do not say."""
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            row = db.execute("SELECT value FROM meta WHERE name = 'server'").fetchone()
+    except sqlite3.Error:
+        return None
+    return None if row is None else str(row[0])

@@ -11,6 +11,7 @@ from mt5_bridge.simulator.books.folder import PaperStateError
 from mt5_bridge.simulator.books.store import By, Store
 from mt5_bridge.simulator.core.ledger import FIRST_TICKET, Ledger
 from mt5_bridge.simulator.core.records import Change, Deal, Order, Position
+from mt5_bridge.simulator.core.rules import LateOrder, Request
 
 _Past = TypeVar("_Past", Order, Deal)
 
@@ -58,6 +59,7 @@ class MemoryStore:
         self._orders: dict[int, Order] = {}
         self._history: _History[Order] = _History()
         self._deals: _History[Deal] = _History()
+        self._late: dict[int, LateOrder] = {}
         self._books = (Decimal(0), Decimal(0), FIRST_TICKET, 0)
         self.seen = 0
 
@@ -93,6 +95,7 @@ class MemoryStore:
         ledger.positions, ledger.by_symbol, ledger.touched = {}, {}, []
         for _, position in sorted(self._positions.items()):
             ledger.adopt(copy(position))
+        ledger.late = dict(self._late)
         ledger.orders = {ticket: copy(order) for ticket, order in sorted(self._orders.items())}
         return processed_msc
 
@@ -114,8 +117,20 @@ class MemoryStore:
             self._history.add(finished.time_done_msc, finished.ticket, finished.ticket, copy(finished))
         for deal in change.deals:
             self._deals.add(deal.time_msc, deal.ticket, deal.order, deal)
+        for number in change.late:
+            del self._late[number]
         self._books = (ledger.balance, ledger.credit, ledger.next_ticket, processed_msc)
         self._values.update(values)
+
+    def delay(self, due_msc: int, request: Request) -> LateOrder:
+        """Puts a request on its way."""
+        order = LateOrder(max(self._late, default=0) + 1, due_msc, request)
+        self._late[order.number] = order
+        return order
+
+    def recall(self) -> None:
+        """Takes back all that is on its way."""
+        self._late.clear()
 
     def deals(self, by: By, values: Sequence[int]) -> list[Deal]:
         """Deals in order of time. A period is two server times in ms, both included."""

@@ -14,7 +14,11 @@ def seal(password: str) -> str:
 
 
 def matches(password: str, sealed: str) -> bool:
-    """Whether the password is the sealed one."""
+    """Whether the password is the sealed one.
+
+    Raises:
+        ValueError: nothing was ever sealed so.
+    """
     salt, _, digest = sealed.partition(":")
     return _stretch(password, bytes.fromhex(salt)).hex() == digest
 
@@ -23,7 +27,7 @@ def _stretch(password: str, salt: bytes) -> bytes:
     sha256 = _sha256()
     digest: bytes = salt
     for _ in range(_ROUNDS):
-        digest = sha256(digest + password.encode()).digest()
+        digest = sha256(digest + password.encode("utf-8", "surrogatepass")).digest()
     return digest
 
 

@@ -7,56 +7,34 @@ data), not that of the machine. A power cut can cost the last trades of a paper 
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
+from mt5_bridge.simulator.books import rows
 from mt5_bridge.simulator.books.folder import PaperStateError, draft, refusal
+from mt5_bridge.simulator.books.schema import COLUMNS, VERSION, audit, furnish
 from mt5_bridge.simulator.core.ledger import FIRST_TICKET, Ledger
 from mt5_bridge.simulator.core.records import Change, Deal, Order, Position
+from mt5_bridge.simulator.core.rules import LateOrder, Request
 
-_VERSION = 1
-_WORD = 1 << 64
-_SIGNED = 1 << 63
 _PAGE = 1024
 """Bytes: a commit touches ten pages or so, and writes each as a whole."""
-_LOG = 4 << 20
-"""Bytes of log after which its pages are moved to the file itself."""
 _CHECKED = 64 << 20
 """Up to so many bytes are checked when opened; what is wrong in a larger file is found when it is read."""
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
-
-def _typed(columns: str) -> str:
-    return columns.replace('"ticket"', '"ticket" INTEGER PRIMARY KEY')
-
-
-_Kept = TypeVar("_Kept", Position, Order, Deal)
-
-_KINDS: dict[str, type[Position] | type[Order] | type[Deal]] = {
-    "positions": Position, "orders": Order, "history": Order, "deals": Deal,
-}  # fmt: skip
-_TABLES: dict[str, tuple[str, ...]] = {table: kind.__struct_fields__ for table, kind in _KINDS.items()}
-_COLUMNS = {table: ", ".join(f'"{name}"' for name in fields) for table, fields in _TABLES.items()}
 _INSERT = {
-    table: f"INSERT OR REPLACE INTO {table} ({_COLUMNS[table]}) VALUES ({', '.join('?' * len(fields))})"  # noqa: S608 - all names are this module's
-    for table, fields in _TABLES.items()
+    table: f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({', '.join('?' * (columns.count(',') + 1))})"  # noqa: S608 - all names are this package's
+    for table, columns in COLUMNS.items()
 }
 _DELETE = {table: f"DELETE FROM {table} WHERE ticket = ?" for table in ("positions", "orders")}  # noqa: S608 - as above
-_SELECT = {table: f"SELECT {columns} FROM {table}" for table, columns in _COLUMNS.items()}  # noqa: S608 - as above
+_SELECT = {table: f"SELECT {columns} FROM {table}" for table, columns in COLUMNS.items()}  # noqa: S608 - as above
+_OPEN = {table: f"{_SELECT[table]} ORDER BY ticket" for table in _DELETE}
 _PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID",
-    *(f"CREATE TABLE IF NOT EXISTS {table} ({_typed(columns)})" for table, columns in _COLUMNS.items()),
-    "CREATE INDEX IF NOT EXISTS deals_time ON deals (time_msc)",
-    "CREATE INDEX IF NOT EXISTS deals_position ON deals (position_id)",
-    'CREATE INDEX IF NOT EXISTS deals_order ON deals ("order")',
-    "CREATE INDEX IF NOT EXISTS history_time ON history (time_done_msc)",
-    "CREATE INDEX IF NOT EXISTS history_position ON history (position_id)",
-)
+_LATE = "SELECT number, due_msc, request FROM late ORDER BY number"
+_DELAY = "INSERT INTO late (due_msc, request) VALUES (?, ?)"
+_TAKE = "DELETE FROM late WHERE number = ?"
 
 
 class By(Enum):
@@ -146,11 +124,13 @@ class Store:
             try:
                 self.seen = self.foreign_writes()
                 books = self.get("books") or f"0 {FIRST_TICKET} 0"
-                positions = [_checked(Position, row) for row in db.execute(_SELECT["positions"] + " ORDER BY ticket")]
-                orders = [_checked(Order, row) for row in db.execute(_SELECT["orders"] + " ORDER BY ticket")]
+                positions = [rows.record(Position, row) for row in db.execute(_OPEN["positions"])]
+                orders = [rows.record(Order, row) for row in db.execute(_OPEN["orders"])]
+                # One who only reads executes none, and may read a file of before there were any.
+                late = [] if self._read_only else [rows.late_order(*row) for row in db.execute(_LATE)]
             finally:
                 db.execute("COMMIT")
-            ledger.balance, ledger.credit, ledger.next_ticket, processed_msc = _read_books(books)
+            ledger.balance, ledger.credit, ledger.next_ticket, processed_msc = rows.books(books)
         except (ValueError, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.Error) and not _damaged(error):
                 raise
@@ -159,6 +139,7 @@ class Store:
         for position in positions:
             ledger.adopt(position)
         ledger.orders = {order.ticket: order for order in orders}
+        ledger.late = {order.number: order for order in late}
         return processed_msc
 
     def commit(
@@ -168,36 +149,62 @@ class Store:
 
         Raises:
             BooksChangedError: another process wrote meanwhile; nothing was written.
-            sqlite3.Error: nothing was written.
+            sqlite3.Error: nothing was written, on a full disk say, or because SQLite cannot hold it.
         """
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
             self._require_seen()
-            for table, records in (("positions", change.positions), ("orders", change.orders)):
-                for ticket, record in records.items():
-                    if record is None:
-                        db.execute(_DELETE[table], (ticket,))
-                    else:
-                        db.execute(_INSERT[table], _row(record))
-            for order in change.history:
-                db.execute(_INSERT["history"], _row(order))
-            for deal in change.deals:
-                db.execute(_INSERT["deals"], _row(deal))
+            self._write(change)
             books = f"{ledger.balance} {ledger.next_ticket} {processed_msc} {ledger.credit}"
             db.execute(_PUT, ("books", books))
             for value in values:
                 db.execute(_PUT, value)
             db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             # On a full disk SQLite may already have rolled back by itself.
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if isinstance(error, ValueError | OverflowError):
+                raise sqlite3.DataError(str(error)) from error
             raise
+
+    def _write(self, change: Change) -> None:
+        db = self._db
+        for table, records in (("positions", change.positions), ("orders", change.orders)):
+            for ticket, record in records.items():
+                if record is None:
+                    db.execute(_DELETE[table], (ticket,))
+                else:
+                    db.execute(_INSERT[table], rows.row(record))
+        for order in change.history:
+            db.execute(_INSERT["history"], rows.row(order))
+        for deal in change.deals:
+            db.execute(_INSERT["deals"], rows.row(deal))
+        for number in change.late:
+            db.execute(_TAKE, (number,))
 
     def _require_seen(self) -> None:
         if self.foreign_writes() != self.seen:
             raise BooksChangedError("another process changed the account")
+
+    def delay(self, due_msc: int, request: Request) -> LateOrder:
+        """Puts a request on its way, to be found by all who work on the account.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        number = self._db.execute(_DELAY, (due_msc, rows.pack(request))).lastrowid
+        assert number is not None, "a row was inserted"
+        return LateOrder(number, due_msc, request)
+
+    def recall(self) -> None:
+        """Takes back all that is on its way.
+
+        Raises:
+            sqlite3.Error: nothing was written.
+        """
+        self._db.execute("DELETE FROM late")
 
     def deals(self, by: By, values: Sequence[int]) -> list[Deal]:
         """Deals in order of time. A period is two server times in ms, both included.
@@ -205,7 +212,7 @@ class Store:
         Raises:
             PaperStateError: they cannot be read.
         """
-        return [_record(Deal, row) for row in self._rows(_DEALS[by], values)]
+        return self._past(Deal, _DEALS[by], values)
 
     def history(self, by: By, values: Sequence[int]) -> list[Order]:
         """Finished orders in order of the time they ended.
@@ -213,7 +220,7 @@ class Store:
         Raises:
             PaperStateError: they cannot be read.
         """
-        return [_record(Order, row) for row in self._rows(_HISTORY[by], values)]
+        return self._past(Order, _HISTORY[by], values)
 
     def count_deals(self, from_msc: int, to_msc: int) -> int:
         """How many deals the period holds."""
@@ -222,6 +229,13 @@ class Store:
     def count_history(self, from_msc: int, to_msc: int) -> int:
         """How many orders ended in the period."""
         return self._count("SELECT COUNT(*) FROM history WHERE time_done_msc BETWEEN ? AND ?", from_msc, to_msc)
+
+    def _past(self, kind: type[rows.Kept], query: str, values: Sequence[int]) -> list[rows.Kept]:
+        found = self._rows(query, values)
+        try:
+            return [rows.record(kind, row) for row in found]
+        except ValueError as error:
+            raise PaperStateError(f"{self.path} is damaged ({error})") from error
 
     def _count(self, query: str, *values: int) -> int:
         return int(self._rows(query, values)[0][0])
@@ -234,16 +248,20 @@ class Store:
 
     def _open(self) -> None:
         db = self._db
-        if db.execute("PRAGMA user_version").fetchone()[0] not in (0, _VERSION):
+        if db.execute("PRAGMA user_version").fetchone()[0] not in (0, VERSION):
             raise sqlite3.DatabaseError("written by another version of the bridge; move it away for a new account")
-        if self.path.stat().st_size <= _CHECKED:
+        small = self.path.stat().st_size <= _CHECKED
+        if small:
             verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if verdict != "ok":
                 raise _damage(str(verdict))
         db.execute("PRAGMA synchronous = OFF")
         db.execute("PRAGMA cache_size = -512")
         if not self._read_only:
-            _furnish(db)
+            furnish(db)
+        wrong = audit(db) if small else ""
+        if wrong:
+            raise _damage(wrong)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -268,43 +286,13 @@ def _create(path: Path) -> None:
         db = _connect(unnamed)
         try:
             db.execute(f"PRAGMA page_size = {_PAGE}")
-            _furnish(db)
+            furnish(db)
         finally:
             db.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=64)
-
-
-def _furnish(db: sqlite3.Connection) -> None:
-    """Brings a file to the present schema: new columns of records get their defaults."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {_LOG // db.execute('PRAGMA page_size').fetchone()[0]}")
-    if db.execute("PRAGMA user_version").fetchone()[0] == _VERSION and not any(_missing(db)):
-        return
-    db.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA:
-        db.execute(statement)
-    for table, name in list(_missing(db)):
-        db.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" DEFAULT {_default(table, name)}')
-    db.execute(f"PRAGMA user_version = {_VERSION}")
-    db.execute("COMMIT")
-
-
-def _missing(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    """Tables and the columns they lack."""
-    for table, fields in _TABLES.items():
-        there = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
-        yield from ((table, name) for name in fields if name not in there)
-
-
-def _default(table: str, name: str) -> str:
-    """What a record written before it had this field holds there, in SQL."""
-    record = _KINDS[table]
-    value = {field.name: field.default for field in msgspec.structs.fields(record)}[name]
-    assert isinstance(value, int | float | str), f"{record.__name__}.{name} needs a default: older files lack it"
-    return repr(value) if isinstance(value, int | float) else f"'{value}'"
 
 
 def _damage(what: str) -> sqlite3.DatabaseError:
@@ -317,50 +305,3 @@ def _damage(what: str) -> sqlite3.DatabaseError:
 def _damaged(error: sqlite3.Error) -> bool:
     """Whether the file itself is wrong: not locked, full, forbidden or of another version."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
-
-
-def _read_books(text: str) -> tuple[Decimal, Decimal, int, int]:
-    """Balance, credit, next ticket, and up to when ticks are accounted for.
-
-    Raises:
-        ValueError: the text says something else.
-    """
-    try:
-        balance, ticket, processed_msc, *credit = text.split()
-        # Files of before there was credit do not name it.
-        books = Decimal(balance), Decimal(credit[0] if credit else 0), int(ticket), int(processed_msc)
-    except (ValueError, ArithmeticError) as error:
-        raise ValueError(f"books {text!r}") from error
-    if not (books[0].is_finite() and books[1].is_finite()):
-        raise ValueError(f"books {text!r}")
-    return books
-
-
-def _row(record: Position | Order | Deal) -> tuple[Any, ...]:
-    """SQLite's integers are signed: a magic above 2^63 is stored as its two's complement."""
-    values = msgspec.structs.astuple(record)
-    if record.magic < _SIGNED:
-        return values
-    place = record.__struct_fields__.index("magic")
-    return (*values[:place], record.magic - _WORD, *values[place + 1 :])
-
-
-def _checked(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
-    """A record whose every field is of its type: SQLite takes anything anywhere.
-
-    Raises:
-        ValueError: one is not.
-    """
-    values = dict(zip(kind.__struct_fields__, row, strict=True))
-    try:
-        msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"{kind.__name__.lower()} {row[0]}: {error}") from error
-    return _record(kind, row)
-
-
-def _record(kind: type[_Kept], row: Sequence[Any]) -> _Kept:
-    record = kind(*row)
-    if record.magic < 0:
-        record = msgspec.structs.replace(record, magic=record.magic + _WORD)
-    return record

@@ -14,6 +14,7 @@ from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Change, Deal, Order, Position
+from mt5_bridge.simulator.core.rules import LateOrder, Request
 
 FIRST_TICKET = 50_000_001
 
@@ -51,6 +52,8 @@ class Ledger:
         self.touched: list[tuple[str, int]] = []
         """Symbol and ticket of positions that changed, for whoever keeps sums over them; that one clears it."""
         self.orders: dict[int, Order] = {}
+        self.late: dict[int, LateOrder] = {}
+        """Requests on their way to the server, by number."""
         self.change = Change()
         self._money = money
 
@@ -78,6 +81,19 @@ class Ledger:
                 comment=comment,
             )
         )  # fmt: skip
+
+    def due(self, now: int) -> LateOrder | None:
+        """The late order whose turn it is at `now` (UTC, ms), the first sent of those due at once."""
+        if not self.late:
+            return None
+        first = min(self.late.values(), key=lambda order: (order.due_msc, order.number))
+        return first if first.due_msc <= now else None
+
+    def take_late(self, order: LateOrder) -> Request:
+        """A late order's turn has come: it is gone with the step that executes it."""
+        del self.late[order.number]
+        self.change.late.append(order.number)
+        return order.request
 
     def place(self, order: Order) -> None:
         """A pending order starts to wait, or a waiting one changed."""

@@ -78,6 +78,8 @@ class Change(msgspec.Struct):
     orders: dict[int, Order | None] = {}
     history: list[Order] = []
     deals: list[Deal] = []
+    late: list[int] = []
+    """Numbers of late orders whose turn it was."""
 
     def __bool__(self) -> bool:
-        return bool(self.positions or self.orders or self.history or self.deals)
+        return bool(self.positions or self.orders or self.history or self.deals or self.late)

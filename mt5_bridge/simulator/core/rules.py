@@ -26,6 +26,7 @@ ORDER_MARKET, ORDER_LIMIT, ORDER_STOP, ORDER_STOP_LIMIT, ORDER_SL, ORDER_TP, ORD
 PRICED = frozenset({c.SYMBOL_TRADE_EXECUTION_INSTANT, c.SYMBOL_TRADE_EXECUTION_REQUEST})
 """Executions at a price the trader names."""
 _DAY = 86_400
+_LATEST = (1 << 63) - 1
 _ALIGNED = 1e-6
 
 
@@ -49,6 +50,14 @@ class Request(msgspec.Struct, kw_only=True, gc=False):
     comment: str = ""
     position: int = 0
     position_by: int = 0
+
+
+class LateOrder(msgspec.Struct, gc=False, frozen=True):
+    """A request that the server will execute at `due_msc` (UTC), whatever it answered. The first sent is `number` 1."""
+
+    number: int
+    due_msc: int
+    request: Request
 
 
 def stepped(spec: SymbolSpec, lots: float) -> float:
@@ -230,7 +239,7 @@ def expires_at(type_time: int, when: int, now: int) -> int:
         case c.ORDER_TIME_SPECIFIED:
             return when
         case c.ORDER_TIME_SPECIFIED_DAY:
-            return when // _DAY * _DAY + _DAY - 1
+            return min(when // _DAY * _DAY + _DAY - 1, _LATEST)
         case _:
             return 0
 

@@ -16,7 +16,7 @@ from mt5_bridge.simulator.structs import SymbolInfo, TradeDeal, TradeOrder, Trad
 from mt5_bridge.simulator.terminal import TerminalError
 
 if TYPE_CHECKING:
-    from mt5_bridge.simulator.terminal import Terminal
+    from mt5_bridge.simulator.terminal import Session, Terminal
 
 
 class Call(msgspec.Struct):
@@ -39,7 +39,10 @@ class Call(msgspec.Struct):
 
     def concerns(self, symbol: str) -> bool:
         """Whether the call names the symbol; an empty one is any."""
-        return not symbol or (bool(self.args) and self.args[0] == symbol)
+        named = self.args[0] if self.args else self.kwargs.get("symbol")
+        if isinstance(named, dict):
+            named = named.get("symbol")
+        return not symbol or (isinstance(named, str) and named == symbol)
 
 
 class Effect:
@@ -92,7 +95,18 @@ class Restarting(Effect):
             raise TerminalError(self._error.code, self._error.text)
 
 
-class StaleList(Effect):
+class _Lag(Effect):
+    """An account shows what was. Other accounts show what is."""
+
+    def __init__(self, until: int, session: "Session") -> None:
+        super().__init__(until)
+        self._account = session.identity
+
+    def _holds(self, call: Call) -> bool:
+        return call.terminal.connected and call.terminal.session.identity == self._account
+
+
+class StaleList(_Lag):
     """`positions_get` or `orders_get` as they were when the fault struck.
 
     Args:
@@ -102,11 +116,13 @@ class StaleList(Effect):
     """
 
     def __init__(self, until: int, functions: Functions, what: str) -> None:
-        super().__init__(until)
+        super().__init__(until, functions.terminal.session)
         self._get, self._total = f"{what}_get", f"{what}_total"
         self._held: tuple[TradePosition | TradeOrder, ...] = getattr(functions, self._get)()
 
     def show(self, call: Call, result: Any) -> Any:
+        if not self._holds(call):
+            return result
         if call.name == self._total:
             return len(self._held)
         if call.name == self._get:
@@ -115,21 +131,23 @@ class StaleList(Effect):
         return result
 
 
-class StaleHistory(Effect):
+class StaleHistory(_Lag):
     """The history without what came into it since the fault struck.
 
     Args:
         until: when the history is brought up to date.
-        ticket: the first one given after the strike.
-        waiting: tickets of the orders that were not yet history then.
+        session: whose it is.
     """
 
-    def __init__(self, until: int, ticket: int, waiting: frozenset[int]) -> None:
-        super().__init__(until)
-        self._ticket = ticket
-        self._waiting = waiting
+    def __init__(self, until: int, session: "Session") -> None:
+        super().__init__(until, session)
+        ledger = session.account.ledger
+        self._ticket = ledger.next_ticket
+        self._waiting = frozenset(ledger.orders)
 
     def show(self, call: Call, result: Any) -> Any:
+        if not self._holds(call):
+            return result
         kind = call.name.removeprefix("history_")
         if kind in ("deals_get", "orders_get"):
             return tuple(record for record in result if self._known(record))

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal[
     "delay", "hang", "crash", "none", "executed_then_none", "retcode", "executed_then_timeout", "timeout",
-    "no_connection", "server_error", "requote", "late_fill", "partial_fill", "comment_rewritten", "comment_truncated",
-    "autotrading_off", "autotrading_on", "history_lag", "positions_lag", "orders_lag", "zero_tick", "frozen_quotes",
-    "duplicate_ticks", "shuffled_ticks", "clock_offset", "terminal_restart", "account_swap",
+    "no_connection", "server_error", "requote", "late_fill", "partial_fill", "bare_done", "comment_rewritten",
+    "comment_truncated", "autotrading_off", "autotrading_on", "history_lag", "positions_lag", "orders_lag",
+    "zero_tick", "frozen_quotes", "duplicate_ticks", "shuffled_ticks", "clock_offset", "terminal_restart",
+    "account_swap",
 ]  # fmt: skip
 
 CRASH_EXIT_CODE = 86
@@ -109,6 +110,7 @@ _MEANINGS: dict[str, _Meaning] = {
     "requote": _Meaning({"retcode": c.TRADE_RETCODE_REQUOTE}, _SEND, once=True),
     "late_fill": _Meaning({"seconds": 3.0, "retcode": c.TRADE_RETCODE_TIMEOUT}, _SEND, once=True),
     "partial_fill": _Meaning({"share": 0.5}, _SEND),
+    "bare_done": _Meaning({"retcode": c.TRADE_RETCODE_DONE}, _SEND),
     "comment_rewritten": _Meaning({"text": ""}, _SEND),
     "comment_truncated": _Meaning({"length": 16}, _SEND),
     "autotrading_off": _Meaning({"seconds": 0.0}, default="order_send", once=True),
@@ -241,9 +243,9 @@ class FaultInjector:
         for rule in script.faults:
             self.add(rule)
 
-    def strike(self, function: str) -> list[Fault]:
-        """The faults that hit this call, in the order of the rules."""
-        hit = [rule.fault for rule in self._rules if rule.strikes(function, self._random)]
+    def strike(self, function: str, concerns: Callable[[str], bool] = bool) -> list[Fault]:
+        """The faults that hit this call, in the order of the rules; `concerns` tells whether it names a symbol."""
+        hit = [rule.fault for rule in self._rules if rule.strikes(function, self._random, concerns)]
         self._rules = [rule for rule in self._rules if not rule.spent]
         return hit
 
@@ -271,9 +273,11 @@ class _Rule:
     def spent(self) -> bool:
         return self._left is not None and self._left <= 0
 
-    def strikes(self, function: str, random: Random) -> bool:
+    def strikes(self, function: str, random: Random, concerns: Callable[[str], bool]) -> bool:
         rule = self.fault
         if self.spent or rule.function not in (function, "*") or function in _UNTOUCHED:
+            return False
+        if rule.symbol and not concerns(rule.symbol):
             return False
         self._calls += 1
         if rule.nth is not None and self._calls < rule.nth:

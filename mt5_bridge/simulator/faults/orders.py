@@ -1,37 +1,28 @@
 """Faults on the way of a request: what reaches the server, what it does, and what it says it did."""
 
 import math
+import sqlite3
 from typing import Any
 
 import msgspec
 
-from mt5_bridge.simulator.core.rules import COMMENTS, Request
+from mt5_bridge.simulator import constants as c
+from mt5_bridge.simulator.core.rules import COMMENTS
 from mt5_bridge.simulator.faults.injector import Fault
 from mt5_bridge.simulator.faults.struck import Struck
-from mt5_bridge.simulator.functions import arguments, views
+from mt5_bridge.simulator.functions import views
 from mt5_bridge.simulator.structs import OrderSendResult
-from mt5_bridge.simulator.terminal import NOT_FOUND, TerminalError
 from mt5_bridge.simulator.trading.dealer import Outcome
 
-
-def _read(struck: Struck) -> Request:
-    """The request as asked for."""
-    if struck.request is None:
-        struck.request = arguments.request(struck.call.args, struck.call.kwargs)
-    return struck.request
+_EXECUTED = frozenset({c.TRADE_RETCODE_DONE, c.TRADE_RETCODE_PLACED, c.TRADE_RETCODE_DONE_PARTIAL})
 
 
 def _change(struck: Struck, **changes: Any) -> None:
-    """Lets another request reach the server; the answer still echoes the caller's."""
-    _read(struck)
-    now = arguments.request(struck.call.args, struck.call.kwargs)
-    struck.call.args = (msgspec.structs.asdict(msgspec.structs.replace(now, **changes)),)
-    struck.call.kwargs = {}
+    struck.changed = msgspec.structs.replace(struck.changed or struck.request, **changes)
 
 
 def echo(struck: Struck, _fault: Fault, result: Any) -> Any:
     """The answer shows the request as the caller made it."""
-    assert struck.request is not None, "a request was changed before"
     return OrderSendResult.of({**result._asdict(), "request": views.request(struck.request)})
 
 
@@ -41,9 +32,9 @@ def false_retcode(struck: Struck, fault: Fault) -> None:
 
     def answer() -> Any:
         if call.name == "order_check" or fault.execute:
-            real = getattr(call.functions, call.name)(*call.args, **call.kwargs)
+            real = struck.work()
         else:
-            real = views.sent(Outcome(fault.retcode), _read(struck), call.functions.next_request_id())
+            real = views.sent(Outcome(fault.retcode), struck.request, call.functions.next_request_id())
         blank = {field: 0 * value for field, value in real._asdict().items() if isinstance(value, int | float)}
         known = {"request_id": real.request_id} if call.name == "order_send" else {}
         words = COMMENTS.get(fault.retcode, "")
@@ -58,7 +49,7 @@ def requote(struck: Struck, fault: Fault) -> None:
     false_retcode(struck, fault)
     refuse = struck.answer
     assert refuse is not None, "a requote strikes order_send"
-    terminal, symbol = struck.call.terminal, _read(struck).symbol
+    terminal, symbol = struck.call.terminal, struck.request.symbol
 
     def answer() -> Any:
         quote = terminal.market.quote(symbol) if symbol in terminal.market.feeds else None
@@ -70,27 +61,35 @@ def requote(struck: Struck, fault: Fault) -> None:
 
 def fill_late(struck: Struck, fault: Fault) -> None:
     """Refuses, and executes later."""
-    request = _read(struck)
-    terminal = struck.call.terminal
-    if not terminal.autotrading:
-        return  # it never leaves the terminal
     false_retcode(struck, fault)
     refuse = struck.answer
     assert refuse is not None, "a late fill strikes order_send"
 
     def answer() -> Any:
-        session, now = terminal.synced()
-        if request.symbol and request.symbol not in terminal.market.feeds:
-            raise TerminalError(*NOT_FOUND)
-        session.late.add(now + round(fault.seconds * 1000), request)
+        functions = struck.call.functions
+        session, now = functions.terminal.synced()
+        try:
+            session.account.delay(now + round(fault.seconds * 1000), struck.changed or struck.request)
+        except sqlite3.Error:
+            return views.sent(Outcome(c.TRADE_RETCODE_REJECT), struck.request, functions.next_request_id())
         return refuse()
 
     struck.answer = answer
 
 
+def leave_bare(_struck: Struck, fault: Fault, result: Any) -> Any:
+    """The answer to a request that was executed tells its order, and neither deal nor volume nor prices."""
+    if result.retcode not in _EXECUTED:
+        return result
+    # What was filled in part is never said to be done.
+    retcode = result.retcode if result.retcode == c.TRADE_RETCODE_DONE_PARTIAL else fault.retcode
+    blank = {"deal": 0, **dict.fromkeys(("volume", "price", "bid", "ask"), 0.0)}
+    return OrderSendResult.of({**result._asdict(), **blank, "retcode": retcode, "comment": COMMENTS.get(retcode, "")})
+
+
 def fill_part(struck: Struck, fault: Fault) -> None:
     """Lets the market give only a share of the volume."""
-    request = _read(struck)
+    request = struck.request
     feed = struck.call.terminal.market.feeds.get(request.symbol)
     if feed is None or not math.isfinite(request.volume):
         return
@@ -112,4 +111,4 @@ def rewrite_comment(struck: Struck, fault: Fault) -> None:
 
 def truncate_comment(struck: Struck, fault: Fault) -> None:
     """The server keeps the beginning of the comment."""
-    _change(struck, comment=_read(struck).comment[: fault.length])
+    _change(struck, comment=(struck.changed or struck.request).comment[: fault.length])

@@ -21,8 +21,8 @@ def stale_list(struck: Struck, fault: Fault) -> None:
 def stale_history(struck: Struck, fault: Fault) -> None:
     """From now on the history is as it is now."""
     terminal = struck.call.terminal
-    ledger = terminal.synced()[0].account.ledger
-    terminal.faults.effects.append(StaleHistory(until(struck, fault), ledger.next_ticket, frozenset(ledger.orders)))
+    session, _ = terminal.synced()
+    terminal.faults.effects.append(StaleHistory(until(struck, fault), session))
 
 
 def freeze(struck: Struck, fault: Fault) -> None:
@@ -31,10 +31,8 @@ def freeze(struck: Struck, fault: Fault) -> None:
     terminal.faults.effects.append(FrozenQuotes(until(struck, fault), struck.call.now, fault.symbol))
 
 
-def zero_tick(struck: Struck, fault: Fault, result: Any) -> Any:
+def zero_tick(_struck: Struck, _fault: Fault, result: Any) -> Any:
     """No price, as before the first tick."""
-    if not struck.call.concerns(fault.symbol):
-        return result
     if isinstance(result, Tick):
         return Tick((0, 0.0, 0.0, 0.0, 0, 0, 0, 0.0))
     return SymbolInfo.of({**result._asdict(), "time": 0, "bid": 0.0, "ask": 0.0, "spread": 0})
@@ -42,7 +40,7 @@ def zero_tick(struck: Struck, fault: Fault, result: Any) -> Any:
 
 def duplicate_ticks(struck: Struck, fault: Fault, result: Any) -> Any:
     """Some ticks come twice."""
-    if not _is_ticks(struck.call, fault):
+    if not _is_ticks(struck.call):
         return result
     ticks = np.repeat(result, np.where(_chosen(result["time_msc"], fault, struck), 2, 1))
     return ticks[: len(result)] if struck.call.name == "copy_ticks_from" else ticks
@@ -50,7 +48,7 @@ def duplicate_ticks(struck: Struck, fault: Fault, result: Any) -> Any:
 
 def shuffle_ticks(struck: Struck, fault: Fault, result: Any) -> Any:
     """Swaps ticks with the one before, in the same millisecond: a pair within one second, so that no call splits it."""
-    if not _is_ticks(struck.call, fault) or len(result) < 2:
+    if not _is_ticks(struck.call) or len(result) < 2:
         return result
     ticks: Records = result.copy()
     seconds = ticks["time"]
@@ -64,8 +62,8 @@ def shuffle_ticks(struck: Struck, fault: Fault, result: Any) -> Any:
     return ticks
 
 
-def _is_ticks(call: Call, fault: Fault) -> bool:
-    return call.name.startswith("copy_ticks_") and call.concerns(fault.symbol)
+def _is_ticks(call: Call) -> bool:
+    return call.name.startswith("copy_ticks_")
 
 
 def _chosen(times: Any, fault: Fault, struck: Struck) -> Any:

@@ -9,6 +9,7 @@ from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core.rules import Request
 from mt5_bridge.simulator.faults.effects import Call
 from mt5_bridge.simulator.faults.injector import Fault
+from mt5_bridge.simulator.functions import arguments
 from mt5_bridge.simulator.functions.manners import TEXTS
 from mt5_bridge.simulator.terminal import TerminalError
 
@@ -20,10 +21,22 @@ class Struck(msgspec.Struct):
     hits: list[Fault]
     answer: Callable[[], Any] | None = None
     """Given instead of the terminal's."""
-    request: Request | None = None
-    """What the caller asked for, where a fault has changed it on its way."""
+    changed: Request | None = None
+    """What reaches the server, where a fault has changed the request on its way."""
     undo: list[Callable[[], None]] = []
     """Done when the call is over, however it ended."""
+
+    @property
+    def request(self) -> Request:
+        """What the caller asked for."""
+        return arguments.request(self.call.args, self.call.kwargs)
+
+    def work(self) -> Any:
+        """What the terminal itself answers."""
+        functions = self.call.functions
+        if self.changed is not None:
+            return functions.send(self.changed)
+        return getattr(functions, self.call.name)(*self.call.args, **self.call.kwargs)
 
 
 def error(call: Call, fault: Fault, code: int | None = None) -> TerminalError:

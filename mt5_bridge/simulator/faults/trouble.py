@@ -1,6 +1,7 @@
 """What faults do to a call of the package, before the terminal works on it and after.
 
-Client-side checks of arguments, as in the official package, come before all trouble that the terminal makes.
+What the package answers by itself comes before all trouble: arguments that it cannot read, and calls without a
+connection. What the terminal refuses by itself comes before all trouble that stands for the server's answer.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from mt5_bridge.simulator.faults import orders, program, shows
 from mt5_bridge.simulator.faults.effects import Call
 from mt5_bridge.simulator.faults.injector import Fault
 from mt5_bridge.simulator.faults.struck import Struck
-from mt5_bridge.simulator.functions import arguments
-from mt5_bridge.simulator.functions.functions import Functions
-from mt5_bridge.simulator.terminal import Terminal, TerminalError
+from mt5_bridge.simulator.functions.functions import Functions, read
+from mt5_bridge.simulator.terminal import NO_CONNECTION, Terminal, TerminalError
+
+_UNCONNECTED = frozenset({"initialize", "shutdown"})
+"""What needs no connection."""
+_OF_ACCOUNT = frozenset({"positions_lag", "orders_lag", "history_lag", "account_swap"})
 
 
 def perform(functions: Functions, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -23,7 +27,10 @@ def perform(functions: Functions, name: str, args: tuple[Any, ...], kwargs: dict
         ArgumentError: as the function itself.
         TerminalError: as the function itself, or a fault's.
     """
+    read(name, args, kwargs)
     call = Call(functions, name, args, kwargs)
+    if not (functions.terminal.connected or name in _UNCONNECTED):
+        raise TerminalError(*NO_CONNECTION)
     try:
         return _perform(call)
     except TerminalError:
@@ -35,21 +42,27 @@ def perform(functions: Functions, name: str, args: tuple[Any, ...], kwargs: dict
 def _perform(call: Call) -> Any:
     faults = call.terminal.faults
     _end_effects(call.terminal)
-    struck = Struck(call, faults.strike(call.name))
-    if call.name in ("order_send", "order_check"):
-        arguments.request(call.args, call.kwargs)
+    struck = Struck(call, faults.strike(call.name, call.concerns))
     for effect in tuple(faults.effects):
         effect.before(call)
     try:
         for fault in struck.hits:
-            _BEFORE.get(fault.kind, _nothing)(struck, fault)
+            if not _waits(struck, fault):
+                _BEFORE.get(fault.kind, _nothing)(struck, fault)
         result = _work(struck)
     finally:
         for undo in struck.undo:
             undo()
     for fault in struck.hits:
+        if _waits(struck, fault):
+            _BEFORE[fault.kind](struck, fault)
         result = _AFTER.get(fault.kind, _unchanged)(struck, fault, result)
     return result
+
+
+def _waits(struck: Struck, fault: Fault) -> bool:
+    """Whether the fault needs an account, which there is when `initialize` is done."""
+    return struck.call.name == "initialize" and fault.kind in _OF_ACCOUNT
 
 
 def _work(struck: Struck) -> Any:
@@ -59,10 +72,17 @@ def _work(struck: Struck) -> Any:
     with ExitStack() as stack:
         for effect in effects:
             stack.enter_context(effect.during(call))
-        result = struck.answer() if struck.answer else getattr(call.functions, call.name)(*call.args, **call.kwargs)
+        result = _answer(struck)
     for effect in effects:
         result = effect.show(call, result)
     return result
+
+
+def _answer(struck: Struck) -> Any:
+    """A fault's answer in the place of the server's, if the request gets as far as that."""
+    if struck.answer is None or struck.call.functions.refuses(struck.request):
+        return struck.work()
+    return struck.answer()
 
 
 def clear(terminal: Terminal) -> None:
@@ -70,8 +90,7 @@ def clear(terminal: Terminal) -> None:
     terminal.faults.clear()
     terminal.autotrading = True
     terminal.dismiss_impostor()
-    if terminal.connected:
-        terminal.session.late.clear()
+    terminal.recall()
 
 
 def _end_effects(terminal: Terminal) -> None:
@@ -117,6 +136,7 @@ _AFTER: dict[str, Callable[[Struck, Fault, Any], Any]] = {
     "executed_then_none": program.lost_answer,
     "comment_rewritten": orders.echo,
     "comment_truncated": orders.echo,
+    "bare_done": orders.leave_bare,
     "zero_tick": shows.zero_tick,
     "duplicate_ticks": shows.duplicate_ticks,
     "shuffled_ticks": shows.shuffle_ticks,

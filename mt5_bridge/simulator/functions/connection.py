@@ -38,11 +38,10 @@ class Connection(Pipe):
         if kwargs:
             named = credentials(kwargs)
             login = named[0] if "login" in kwargs else login
-            password = named[1] if named[1] is not None else password
-            server = named[2] if named[2] is not None else server
+            password, server = named[1] or password, named[2] or server
         if not login:
             raise ArgumentError('Invalid "login" argument')
-        self.terminal.login(login, password, server)
+        self.terminal.login(login, password or None, server)
         return True
 
     def shutdown(self) -> bool:

@@ -11,7 +11,7 @@ _KEYWORD_INT = 'Invalid "{}" argument'
 
 
 def credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | None]:
-    """Login, password and server of `initialize` and `login`; None where not given.
+    """Login, password and server of `initialize` and `login`; None where not given, or empty.
 
     Raises:
         ArgumentError: one of them, or the timeout, is none.
@@ -25,7 +25,7 @@ def credentials(kwargs: dict[str, Any]) -> tuple[int | None, str | None, str | N
         password = a.text(kwargs["password"], 'Invalid "password" argument', limit=a.MAX_SECRET)
     if "timeout" in kwargs:
         a.python_int(kwargs["timeout"], _KEYWORD_INT.format("timeout"), most=a.UINT32)
-    return login or None, password, server
+    return login or None, password or None, server or None
 
 
 class Wanted:

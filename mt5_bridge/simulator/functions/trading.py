@@ -71,7 +71,10 @@ class Trading(Pipe):
         return views.checked(check, request)
 
     def order_send(self, *args: Any, **kwargs: Any) -> OrderSendResult:
-        request = a.request(args, kwargs)
+        return self.send(a.request(args, kwargs))
+
+    def send(self, request: Request) -> OrderSendResult:
+        """Sends a request whose fields have been read."""
         try:
             outcome = self._executed(request)
         except UnknownSymbolError:
@@ -109,6 +112,18 @@ class Trading(Pipe):
             if wanted.takes(record.ticket, record.symbol)
         )
 
+    def refuses(self, request: Request) -> bool:
+        """Whether the terminal says no by itself, so that no server gets to see the request.
+
+        Raises:
+            TerminalError: not connected.
+        """
+        session, now = self.terminal.synced()
+        try:
+            return bool(self._barred(session, request)) or session.dealer.check(request, now).retcode in _NEVER_SENT
+        except UnknownSymbolError:
+            return True
+
     def next_request_id(self) -> int:
         """The number under which the terminal sends the next request."""
         self._request_id += 1
@@ -132,13 +147,13 @@ class Trading(Pipe):
 
     def _barred(self, session: Session, request: Request) -> int:
         """The retcode where terminal, account or server take no requests, or the symbol is not in the market watch."""
-        terminal, rules = self.terminal, session.account.rules
+        terminal = self.terminal
         if not terminal.autotrading:
             return c.TRADE_RETCODE_CLIENT_DISABLES_AT
-        if terminal.read_only or session.investor or not rules.trade_allowed:
+        if terminal.read_only or session.investor:
             return c.TRADE_RETCODE_TRADE_DISABLED
-        if not rules.trade_expert:
-            return c.TRADE_RETCODE_SERVER_DISABLES_AT
+        if barred := session.barred():
+            return barred
         opens = request.action in (c.TRADE_ACTION_DEAL, c.TRADE_ACTION_PENDING)
         hidden = opens and request.symbol in terminal.market.feeds and not terminal.is_selected(request.symbol)
         return c.TRADE_RETCODE_PRICE_OFF if hidden else 0

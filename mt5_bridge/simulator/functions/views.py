@@ -1,5 +1,7 @@
 """What the terminal shows: the package's structures, made from the books, the market and the settings."""
 
+from pathlib import Path
+
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.config import PaperConfig
@@ -167,7 +169,7 @@ def account_info(terminal: Terminal, session: Session, login: int) -> AccountInf
 
 def terminal_info(terminal: Terminal) -> TerminalInfo:
     """The terminal program."""
-    folder = str(terminal.config.data_dir / "paper") if terminal.config.data_dir else ""
+    program, data = _places(terminal.config)
     return TerminalInfo.of(
         {
             **dict.fromkeys(TerminalInfo.__match_args__[:10], False),
@@ -183,11 +185,21 @@ def terminal_info(terminal: Terminal) -> TerminalInfo:
             "company": _COMPANY,
             "name": "Paper terminal",
             "language": "English",
-            "path": folder,
-            "data_path": folder,
-            "commondata_path": folder,
+            "path": program,
+            "data_path": data,
+            "commondata_path": data,
         }
     )
+
+
+def _places(config: PaperConfig) -> tuple[str, str]:
+    """Folders of program and data: people make paths of them. Without `DATA_DIR` the second need not be there."""
+    if config.data_dir is not None:
+        folder = str(config.data_dir / "paper")
+        return folder, folder
+    from tempfile import gettempdir  # late: nothing else in the process needs it
+
+    return str(Path(__file__).parent.parent), str(Path(gettempdir()) / "mt5-bridge-paper")
 
 
 def symbol_info(spec: SymbolSpec, terminal: Terminal, account: Account) -> SymbolInfo:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator.books.memory import AnyStore
 from mt5_bridge.simulator.broker import AccountRules
+from mt5_bridge.simulator.core.rules import Request
 from mt5_bridge.simulator.market.market import Market
 from mt5_bridge.simulator.trading.valuation import Valuer
 
@@ -42,6 +43,24 @@ class Account(Valuer):
                 raise
             self._issued = self.ledger.next_ticket
         self.processed_msc = msc
+
+    def delay(self, due_msc: int, request: Request) -> None:
+        """Sends a request on its way: the server executes it at `due_msc` (UTC), whoever is connected then.
+
+        Raises:
+            sqlite3.Error: the store cannot be written; it is not on its way.
+        """
+        order = self.store.delay(due_msc, request)
+        self.ledger.late[order.number] = order
+
+    def recall(self) -> None:
+        """Nothing is on its way any more.
+
+        Raises:
+            sqlite3.Error: the store cannot be written; all is as it was.
+        """
+        self.store.recall()
+        self.ledger.late.clear()
 
     def reload(self) -> None:
         """Forgets what memory holds and reads the store."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator import MarketControl
 
@@ -72,6 +74,50 @@ def test_the_history_lags_behind(market: MarketControl) -> None:
     market.advance(3)
     assert len(mt5.history_deals_get(position=opened.order)) == 2
     assert mt5.history_deals_total(*ALWAYS) == mt5.history_orders_total(*ALWAYS) == 3
+
+
+@pytest.mark.parametrize("elsewhere", ["impostor", "login"])
+def test_what_lags_is_one_accounts(market: MarketControl, elsewhere: str) -> None:
+    send(magic=1)
+    mt5.order_send(PENDING)
+    for kind in ("positions_lag", "orders_lag", "history_lag"):
+        mt5.inject(kind=kind, seconds=60, times=1)
+    send(magic=2)
+    if elsewhere == "impostor":
+        mt5.inject(kind="account_swap", function="account_info")
+    else:
+        assert mt5.login(5000002, "x")
+    assert mt5.account_info().login == 5000002
+    assert mt5.positions_get() == mt5.orders_get() == ()
+    assert mt5.positions_total() == mt5.orders_total() == 0
+    own = send(magic=3)
+    assert [position.ticket for position in mt5.positions_get()] == [own.order]
+    assert len(mt5.history_deals_get(*ALWAYS)) == mt5.history_deals_total(*ALWAYS) == 2
+    assert mt5.initialize()
+    assert [position.magic for position in mt5.positions_get()] == [1], "a new connection shows no more"
+    assert len(mt5.history_deals_get(*ALWAYS)) == 2
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_strikes_a_connection_holds_from_it_on(market: MarketControl, connected: bool) -> None:
+    send(magic=1)
+    for kind in ("positions_lag", "history_lag"):
+        mt5.inject(kind=kind, function="initialize", seconds=5, times=1)
+    if not connected:
+        mt5.shutdown()
+    assert mt5.initialize()
+    send(magic=2)
+    assert [position.magic for position in mt5.positions_get()] == [1]
+    assert len(mt5.history_deals_get(*ALWAYS)) == 2
+    market.advance(5)
+    assert mt5.positions_total() == 2
+    mt5.inject(kind="account_swap", function="initialize")
+    if not connected:
+        mt5.shutdown()
+    assert mt5.initialize()
+    assert mt5.account_info().login == 5000002
+    assert mt5.initialize()
+    assert mt5.account_info().login == 5000001
 
 
 def test_bad_arguments_are_refused_while_things_lag(market: MarketControl) -> None:

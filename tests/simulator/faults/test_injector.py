@@ -15,7 +15,7 @@ PLAIN = Fault(kind="none")
 FIELDS = set(Fault.__struct_fields__) - {"kind", "function", "times", "text"}
 SEND_ONLY = {
     "executed_then_timeout", "timeout", "no_connection", "server_error", "requote", "late_fill", "partial_fill",
-    "comment_rewritten", "comment_truncated",
+    "bare_done", "comment_rewritten", "comment_truncated",
 }  # fmt: skip
 PAGE = Path(__file__).parents[3] / "docs/paper-terminal.md"
 

@@ -1,16 +1,21 @@
 """What each kind of fault does to a call, and that the books stay right behind it."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.paper import begin
 
 import mt5_bridge.simulator as mt5
 from mt5_bridge.simulator import MarketControl
+from mt5_bridge.simulator.books.store import Store
 from mt5_bridge.simulator.faults.injector import CRASH_EXIT_CODE, FaultInjector
 
+Start = Callable[..., MarketControl]
 ALWAYS = (0, 2**31 - 1)
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0}
 PENDING: dict[str, Any] = {"action": 5, "symbol": "EURUSD", "volume": 0.1, "type": 2, "price": 1.0}
@@ -150,8 +155,6 @@ def test_a_requote_has_the_new_prices_and_is_not_executed(slept: list[float]) ->
     assert (result.bid, result.ask, result.deal) == (1.1, 1.1001, 0)
     assert mt5.positions_total() == 0
     assert send().retcode == mt5.TRADE_RETCODE_DONE
-    mt5.inject(kind="requote")
-    assert send(symbol="NOPE").bid == 0.0
 
 
 def test_buy_tries_again_after_requotes(slept: list[float]) -> None:
@@ -160,6 +163,99 @@ def test_buy_tries_again_after_requotes(slept: list[float]) -> None:
     mt5.inject(kind="requote", times=10)
     assert mt5.Buy("EURUSD", 0.1).retcode == mt5.TRADE_RETCODE_REQUOTE
     assert mt5.Close("EURUSD") is True
+
+
+SERVER = ("timeout", "executed_then_timeout", "server_error", "no_connection", "requote", "retcode", "late_fill")
+
+
+@pytest.mark.parametrize("kind", SERVER)
+@pytest.mark.parametrize(
+    ("account", "changes", "retcode"),
+    [
+        ({}, {"symbol": "NOPE"}, None),
+        ({}, {"symbol": "GBPUSD"}, mt5.TRADE_RETCODE_PRICE_OFF),
+        ({}, {"action": 77}, mt5.TRADE_RETCODE_INVALID),
+        ({}, {"price": -1.0}, mt5.TRADE_RETCODE_INVALID_PRICE),
+        ({"trade_allowed": False}, {}, mt5.TRADE_RETCODE_TRADE_DISABLED),
+        ({"trade_expert": False}, {}, mt5.TRADE_RETCODE_SERVER_DISABLES_AT),
+        ({"investor_password": "look"}, {}, mt5.TRADE_RETCODE_TRADE_DISABLED),
+    ],
+)
+def test_what_the_terminal_refuses_no_server_answers(
+    start: Start, kind: str, account: dict[str, Any], changes: dict[str, Any], retcode: int | None
+) -> None:
+    market = start(account=account)
+    if account.get("investor_password"):
+        assert mt5.initialize(login=5000001, password="look")
+    for _ in range(2):
+        result = send(**changes)
+        assert result == retcode if result is None else result.retcode == retcode
+        assert mt5.last_error()[0] == (mt5.RES_E_NOT_FOUND if retcode is None else mt5.RES_S_OK)
+        mt5.inject(kind=kind, times=5)
+    market.advance(10)
+    assert mt5.positions_get() == ()
+
+
+@pytest.mark.parametrize("kind", SERVER)
+def test_no_order_leaves_the_terminal_with_autotrading_off(market: MarketControl, kind: str) -> None:
+    mt5.inject(kind=kind, times=5)
+    mt5.inject(kind="autotrading_off")
+    for _ in range(2):
+        assert send().retcode == mt5.TRADE_RETCODE_CLIENT_DISABLES_AT
+    market.advance(10)
+    assert mt5.positions_get() == ()
+
+
+@pytest.mark.parametrize("kind", [*SERVER, "none", "executed_then_none", "delay", "crash", "terminal_restart"])
+def test_without_a_connection_there_is_no_trouble_and_none_is_used_up(slept: list[float], kind: str) -> None:
+    mt5.inject(kind=kind, function="order_send", times=1)
+    mt5.shutdown()
+    assert send() is None
+    assert mt5.last_error() == (mt5.RES_E_INTERNAL_FAIL_CONNECT, "No IPC connection")
+    assert slept == []
+    assert mt5.initialize()
+    with suppress(Died):
+        result = send()
+        assert slept or result is None or result.retcode != mt5.TRADE_RETCODE_DONE
+
+
+def test_one_who_only_reads_sends_nothing_late(tmp_path: Path) -> None:
+    begin(tmp_path)
+    begin(tmp_path, role="history")
+    mt5.inject(kind="late_fill")
+    assert send().retcode == mt5.TRADE_RETCODE_TRADE_DISABLED
+    begin(tmp_path).advance(10)
+    assert mt5.positions_get() == ()
+    mt5.uninstall()
+
+
+def test_a_false_check_comes_after_the_terminals_own(market: MarketControl) -> None:
+    mt5.inject(function="order_check", kind="retcode", retcode=mt5.TRADE_RETCODE_REJECT)
+    market.terminal.autotrading = False
+    assert mt5.order_check(BUY).retcode == mt5.TRADE_RETCODE_CLIENT_DISABLES_AT
+    assert mt5.order_check({**BUY, "symbol": "NOPE"}).retcode == mt5.TRADE_RETCODE_CLIENT_DISABLES_AT
+    market.terminal.autotrading = True
+    assert mt5.order_check({**BUY, "symbol": "NOPE"}) is None
+    assert mt5.order_check(BUY).retcode == mt5.TRADE_RETCODE_REJECT
+
+
+@pytest.mark.parametrize("retcode", [mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_PLACED])
+def test_done_and_nothing_told_but_the_order(market: MarketControl, retcode: int) -> None:
+    mt5.inject(kind="bare_done", retcode=retcode)
+    mt5.inject(kind="history_lag", times=1)
+    result = send(magic=6)
+    assert (result.retcode, result.request.magic, result.request_id) == (retcode, 6, 1)
+    assert (result.deal, result.volume, result.price, result.bid, result.ask) == (0, 0.0, 0.0, 0.0, 0.0)
+    assert [position.ticket for position in mt5.positions_get()] == [result.order]
+    assert mt5.history_deals_get(ticket=result.order) == ()
+    market.advance(3)
+    [deal] = mt5.history_deals_get(ticket=result.order)
+    assert (deal.volume, deal.magic) == (0.1, 6)
+    assert mt5.order_send(PENDING).order == mt5.orders_get()[0].ticket
+    mt5.inject(kind="partial_fill", times=1)
+    assert (half := send(volume=0.2)).retcode == mt5.TRADE_RETCODE_DONE_PARTIAL
+    assert half.volume == 0.0
+    assert send(volume=90.0).retcode == mt5.TRADE_RETCODE_NO_MONEY, "what was refused is told as ever"
 
 
 # Fills that are late, or less than asked for.
@@ -224,12 +320,46 @@ def test_what_never_left_the_terminal_is_not_filled_late(market: MarketControl) 
     assert mt5.positions_total() == 0
 
 
-def test_clearing_the_faults_stops_what_is_on_its_way(market: MarketControl) -> None:
+@pytest.mark.parametrize("connected", [True, False])
+def test_clearing_the_faults_stops_what_is_on_its_way(market: MarketControl, connected: bool) -> None:
     mt5.inject(kind="late_fill")
     send()
+    if not connected:
+        mt5.shutdown()
     mt5.clear_faults()
+    assert mt5.initialize()
     market.advance(10)
     assert mt5.positions_total() == 0
+    mt5.inject(kind="late_fill")
+    send()
+    assert mt5.initialize()
+    market.advance(10)
+    assert mt5.positions_total() == 1, "what is sent after that is filled"
+
+
+def test_a_late_fill_is_by_the_rules_of_its_moment(tmp_path: Path) -> None:
+    begin(tmp_path)
+    mt5.inject(kind="late_fill")
+    send()
+    market = begin(tmp_path, account={"trade_allowed": False})
+    market.advance(10)
+    assert mt5.positions_total() == 0
+    begin(tmp_path).advance(20)
+    assert mt5.positions_total() == 0, "it has had its turn"
+    mt5.uninstall()
+
+
+def test_a_late_order_that_cannot_be_kept_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    market = begin(tmp_path)
+    monkeypatch.setattr(Store, "delay", full)
+    mt5.inject(kind="late_fill")
+    assert send().retcode == mt5.TRADE_RETCODE_REJECT
+    market.advance(10)
+    assert mt5.positions_total() == 0
+    mt5.uninstall()
 
 
 def test_a_partial_fill_tells_the_true_volume(market: MarketControl) -> None:
@@ -290,6 +420,8 @@ def test_what_cannot_be_divided_is_as_ever(
     [
         ({"kind": "comment_rewritten"}, ""),
         ({"kind": "comment_rewritten", "text": "[broker]"}, "[broker]"),
+        ({"kind": "comment_rewritten", "text": "x" * 30}, "x" * 30),
+        ({"kind": "comment_rewritten", "text": "x" * 40}, "x" * 31),
         ({"kind": "comment_truncated"}, "signal 123456789"),
         ({"kind": "comment_truncated", "length": 3}, "sig"),
     ],
@@ -425,6 +557,8 @@ def test_the_first_tick_is_zero(market: MarketControl) -> None:
     assert (info.time, info.bid, info.ask, info.spread, info.digits) == (0, 0.0, 0.0, 0, 5)
     mt5.inject(kind="zero_tick", symbol="GBPUSD")
     assert mt5.symbol_info_tick("EURUSD").bid == 1.1
+    assert mt5.symbol_select("GBPUSD")
+    assert mt5.symbol_info_tick("GBPUSD").bid == 0.0, "the other symbol's call did not use it up"
     mt5.inject(kind="zero_tick")
     assert mt5.symbol_info_tick("NOPE") is None
 
