@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 from mt5_bridge.simulator import constants as c
 from mt5_bridge.simulator.core.margin import to_money
 from mt5_bridge.simulator.core.records import Order
-from mt5_bridge.simulator.terminal import Session, Terminal
+from mt5_bridge.simulator.terminal import Terminal
+from mt5_bridge.simulator.trading.session import Session
 
 Kind: TypeAlias = Literal["balance", "credit", "charge", "correction", "bonus", "commission", "interest"]
 Amount: TypeAlias = Decimal | float | str

@@ -20,7 +20,8 @@ from mt5_bridge.simulator.faults import trouble
 from mt5_bridge.simulator.faults.injector import fault
 from mt5_bridge.simulator.functions.functions import Functions
 from mt5_bridge.simulator.market.clock import ManualClock
-from mt5_bridge.simulator.terminal import Session, Terminal, TerminalError, make
+from mt5_bridge.simulator.terminal import Terminal, TerminalError, make
+from mt5_bridge.simulator.trading.session import Session
 
 ACCOUNT = "5000001@Paper-Demo-USD-hedging.sqlite"
 BUY: dict[str, Any] = {"action": 1, "symbol": "EURUSD", "volume": 0.1, "type": 0}

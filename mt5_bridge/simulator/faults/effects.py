@@ -16,7 +16,8 @@ from mt5_bridge.simulator.structs import SymbolInfo, TradeDeal, TradeOrder, Trad
 from mt5_bridge.simulator.terminal import TerminalError
 
 if TYPE_CHECKING:
-    from mt5_bridge.simulator.terminal import Session, Terminal
+    from mt5_bridge.simulator.terminal import Terminal
+    from mt5_bridge.simulator.trading.session import Session
 
 
 class Call(msgspec.Struct):

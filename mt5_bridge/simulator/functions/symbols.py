@@ -10,7 +10,8 @@ from mt5_bridge.simulator.functions.groups import Group
 from mt5_bridge.simulator.functions.pipe import Pipe
 from mt5_bridge.simulator.market.market import Feed
 from mt5_bridge.simulator.structs import BookInfo, SymbolInfo, Tick
-from mt5_bridge.simulator.terminal import NOT_FOUND, Session, TerminalError
+from mt5_bridge.simulator.terminal import NOT_FOUND, TerminalError
+from mt5_bridge.simulator.trading.session import Session
 
 
 class Symbols(Pipe):

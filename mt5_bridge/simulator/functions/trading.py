@@ -13,8 +13,9 @@ from mt5_bridge.simulator.functions import views
 from mt5_bridge.simulator.functions.pipe import Pipe
 from mt5_bridge.simulator.functions.queries import Wanted
 from mt5_bridge.simulator.structs import OrderCheckResult, OrderSendResult, TradeOrder, TradePosition
-from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, RACES, Session, Terminal, TerminalError
+from mt5_bridge.simulator.terminal import BAD_PARAMS, NOT_FOUND, RACES, Terminal, TerminalError
 from mt5_bridge.simulator.trading.dealer import Check, Outcome, UnknownSymbolError
+from mt5_bridge.simulator.trading.session import Session
 
 _NEVER_SENT = frozenset(
     {

@@ -27,9 +27,10 @@ from mt5_bridge.simulator.structs import (
     TradePosition,
     TradeRequest,
 )
-from mt5_bridge.simulator.terminal import MARGIN_MODES, Session, Terminal
+from mt5_bridge.simulator.terminal import MARGIN_MODES, Terminal
 from mt5_bridge.simulator.trading.account import Account
 from mt5_bridge.simulator.trading.dealer import Check, Outcome
+from mt5_bridge.simulator.trading.session import Session
 from mt5_bridge.simulator.trading.valuation import Pricer
 
 BUILD = 5200
