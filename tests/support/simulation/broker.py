@@ -16,6 +16,8 @@ from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.reader import Fetched, Record
 
+MAX_AGE_MS = 5000
+"""SIGNAL_MAX_AGE_MS of all runs."""
 SIGNALS, TICKS, EVENTS, DLQ = "trading_signals", "tick_data", "mt5_events", "trading_signals.dlq"
 PARTITIONS = 2
 _OUT_OF_RANGE = 1
@@ -26,19 +28,20 @@ Plain = tuple[int | None, bytes | None]
 
 @dataclass
 class Log:
-    """A partition of the signal topic; records before `begin` are gone."""
+    """A partition of the signal topic.
+
+    Attributes:
+        begin: records before it are gone.
+        excused: records before it need not be read: they are gone, or were too old where reading had to begin anew.
+    """
 
     records: list[Record] = field(default_factory=list)
-    base: int = 0
     begin: int = 0
+    excused: int = 0
 
     @property
     def end(self) -> int:
-        return self.base + len(self.records)
-
-    def since(self, offset: int) -> list[Record]:
-        """Records from an offset on."""
-        return self.records[max(0, offset - self.base) :]
+        return len(self.records)
 
 
 class Broker:
@@ -103,12 +106,23 @@ class Broker:
         for producer in self.producers:
             producer.find()
 
-    def forget(self, partition: int) -> list[Record]:
-        """Retention takes away all but the newest records; what is lost with it."""
+    def forget(self, partition: int) -> None:
+        """Retention takes away all but the newest record."""
         log = self.signals[partition]
-        log.begin = max(log.begin, log.end - 1)
+        log.begin = log.excused = max(log.begin, log.end - 1)
         self.world.note("retention", partition, log.begin)
-        return log.records[: log.begin - log.base]
+
+    def begun_anew(self, partition: int, offset: int, why: str, stored: int | None) -> None:
+        """A reader says that it begins elsewhere than at its stored offset; whether it may, and leaves out nothing."""
+        log = self.signals[partition]
+        self.world.note("begun_anew", partition, offset, why)
+        if not (why == "first_time" and stored is None) and not (why == "expired" and (stored or 0) < log.begin):
+            self.world.breach("offsets", f"partition {partition} is begun anew at {offset} though {stored} is stored: {why}")
+        young = self.world.now_ms() - MAX_AGE_MS
+        left_out = [record for record in log.records[max(log.begin, stored or 0) : offset] if record.timestamp_ms > young]
+        if left_out:
+            self.world.breach("offsets", f"partition {partition} is begun at {offset}, and {left_out[0]} left out")
+        log.excused = log.end  # what is there by now may be too old when it is read
 
     def take(self, topic: str, key: bytes | None, records: Iterable[Plain]) -> None:
         """Records have arrived."""
@@ -152,7 +166,7 @@ class SimReader:
         found = {}
         for partition in partitions:
             log = self.broker.signals[partition]
-            young = [r.offset for r in log.since(log.begin) if r.timestamp_ms >= since_ms]
+            young = [r.offset for r in log.records[log.begin :] if r.timestamp_ms >= since_ms]
             found[partition] = (log.begin, log.end, young[0] if young else None)
         return found
 
@@ -169,7 +183,7 @@ class SimReader:
             if not log.begin <= offset <= log.end:
                 found.append(Fetched(partition, offset, [], offset, error=_OUT_OF_RANGE))
                 continue
-            records = log.since(offset)[: random.randint(1, _MOST_FETCHED)]
+            records = log.records[offset:][: random.randint(1, _MOST_FETCHED)]
             after = records[-1].offset + 1 if records else offset
             found.append(Fetched(partition, offset, records, after))
         return found

@@ -59,6 +59,10 @@ class Disk:
         self._connections.append(db)
         return db
 
+    def look(self) -> sqlite3.Connection:
+        """The journal as it is on the disk now."""
+        return self._connections[0]
+
     def elsewhere(self, executor: Executor | None, work: "partial[Any]") -> "asyncio.Future[Any]":
         """What a thread would do: after a while, in the order asked for of each executor."""
         future: asyncio.Future[Any] = self.world.loop.create_future()

@@ -28,7 +28,7 @@ from mt5_bridge.journal import journal, latchfile, schema
 from mt5_bridge.redpanda import consumer, patience, producer, topics
 from mt5_bridge.settings import load
 from mt5_bridge.simulator.books import secret
-from mt5_bridge.terminal import client
+from mt5_bridge.terminal import client, host_ticks
 from mt5_bridge.terminal.session import MT5SessionManager
 
 STOP_WITHIN_S = 10.0
@@ -80,6 +80,12 @@ class Life:
     def _ended(self, task: "asyncio.Task[None]") -> None:
         if self.disk.alive and not task.cancelled() and (error := task.exception()) is not None:
             self.world.breach("defect", f"the bridge ended by itself: {_words(error)}")
+
+    def offset(self, partition: int) -> int | None:
+        """What the journal holds as the next offset."""
+        db = self.disk.look()
+        row = db.execute("SELECT next_offset FROM offsets WHERE partition = ?", (partition,)).fetchone()
+        return None if row is None else int(row[0])
 
     async def stop(self) -> None:
         """Ask it to end, and look that it does in time."""
@@ -154,11 +160,23 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
     def make_writer(db: sqlite3.Connection, checkpointer: Any, on_health: Any) -> LoopWriter:
         return LoopWriter(life().disk, db, on_health)
 
-    make_consumer = partial(consumer.SignalConsumer, now_ms=world.now_ms, random=world.random("consumer").random)
+    real = consumer.SignalConsumer
+
+    def make_consumer(config: Any, topic: str, group: str, offsets: Any, *args: Any, **named: Any) -> Any:
+        told = named.pop("on_reset")
+
+        def on_reset(topic: str, partition: int, offset: int, why: str) -> None:
+            broker.begun_anew(partition, offset, why, life().offset(partition))
+            told(topic, partition, offset, why)
+
+        random = world.random("consumer").random
+        return real(config, topic, group, offsets, *args, on_reset=on_reset, now_ms=world.now_ms, random=random, **named)
+
     process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=50_000_000))
     places: list[tuple[object, str, object]] = [
         (client, "HostProcess", SimpleNamespace(start=lambda *args: life().hosts.start(*args))),
         (client, "time", time),
+        (host_ticks, "perf_counter", _stopwatch(world)),
         (consumer, "time", time),
         (consumer, "Reader", type("Reader", (SimReader,), {"broker": broker})),
         (consumer, "SignalConsumer", make_consumer),
@@ -182,6 +200,18 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         for where, name, what in places:
             stack.enter_context(patch.object(where, name, what, create=True))
         yield
+
+
+def _stopwatch(world: World) -> Callable[[], float]:
+    """The host's own clock within one call: looking at a symbol takes it a while, sometimes all of its slice."""
+    random, read = world.random("stopwatch"), world.monotonic()
+
+    def now() -> float:
+        nonlocal read
+        read += random.choice((0.0, 0.0, 0.0, 0.002, 0.005))
+        return read
+
+    return now
 
 
 async def _nothing(self: object) -> None:

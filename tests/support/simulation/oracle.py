@@ -26,7 +26,7 @@ FINAL = {"filled", "partial", "placed", "modified", "cancelled", "closed", "reje
 MAY_BE_SENT_AGAIN = {10004, 10020, 10021, 10024, 10028}
 """Answers that say for certain that nothing was done, and that the same may be asked again."""
 _BY_THE_SERVER = {4, 5, 6}
-"""DEAL_REASON_SL, TP, SO: nobody sent these."""
+"""ORDER_REASON_ and DEAL_REASON_SL, TP, SO: nobody sent these; they carry their position's magic."""
 _OUT_BY = 3
 _LAG_MS = 10_000
 _TAIL_MS = 5_000
@@ -124,7 +124,7 @@ class Oracle(Witness):
             if deal.magic and deal.reason not in _BY_THE_SERVER:
                 self._check_deal(deal)
         for order in (*change.orders.values(), *change.history):
-            if order is not None and order.magic in self._of_magic:
+            if order is not None and order.magic in self._of_magic and order.reason not in _BY_THE_SERVER:
                 self._check_order(order.magic, order.ticket)
         self._check_limits()
 
@@ -242,7 +242,7 @@ class Oracle(Witness):
 
     def _check_records(self, db: sqlite3.Connection, partition: int, since: int, upto: int) -> None:
         by_place = {(r.partition, r.offset): s for s in self.traffic.signals.values() for r in s.records}
-        for offset in range(since, upto):
+        for offset in range(max(since, self.broker.signals[partition].excused), upto):
             signal = by_place.get((partition, offset))
             if signal is None or signal.sort != "inbox":
                 continue
@@ -315,7 +315,7 @@ class Oracle(Witness):
             elif not key.startswith("cmd-") and len(finals[key]) != 1:
                 self.breach("results", f"{key} has {len(finals[key])} final results: {sorted(finals[key])}")
         for signal in self.traffic.signals.values():
-            kept = [r for r in signal.records if r.offset >= self.broker.signals[r.partition].begin]
+            kept = [r for r in signal.records if r.offset >= self.broker.signals[r.partition].excused]
             if signal.sort == "inbox" and kept and signal.key not in inbox:
                 self.breach("results", f"{signal.key} was on the topic and is not in the inbox")
             if signal.sort == "dead" and signal.signal_id and kept and not finals[signal.signal_id]:
@@ -324,7 +324,8 @@ class Oracle(Witness):
     def _check_letters(self) -> None:
         letters = {value for _, value, _ in self.broker.published.get(DLQ, [])}
         for signal in self.traffic.signals.values():
-            if signal.sort == "dead" and signal.records and signal.whole not in letters:
+            kept = [r for r in signal.records if r.offset >= self.broker.signals[r.partition].excused]
+            if signal.sort == "dead" and kept and signal.whole not in letters:
                 self.breach("P7", f"a dead letter is missing: {signal.whole!r}")
 
     def _check_rest(self, db: sqlite3.Connection) -> None:
@@ -333,7 +334,7 @@ class Oracle(Witness):
             self.breach("results", f"intents without an outcome: {open_intents}")
         offsets = dict(db.execute("SELECT partition, next_offset FROM offsets WHERE topic = ?", (SIGNALS,)).fetchall())
         for partition, log in self.broker.signals.items():
-            if log.end and offsets.get(partition) != log.end:
+            if max(offsets.get(partition, 0), log.excused) != log.end:
                 self.breach("offsets", f"partition {partition} is read up to {offsets.get(partition)} of {log.end}")
 
     def _check_end_of_halt(self) -> None:

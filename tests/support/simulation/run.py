@@ -16,12 +16,12 @@ from unittest.mock import patch
 
 from loguru import logger
 from support.simulation.backend import Backend
-from support.simulation.broker import Broker
+from support.simulation.broker import MAX_AGE_MS, Broker
 from support.simulation.disk import JOURNAL
 from support.simulation.life import Life, in_world
 from support.simulation.loop import WorldLoop
 from support.simulation.oracle import Oracle, own_ledger
-from support.simulation.traffic import MAX_AGE_MS, SKEW_MS, SYMBOLS, Traffic
+from support.simulation.traffic import SKEW_MS, SYMBOLS, Traffic
 from support.simulation.weather import Weather
 from support.simulation.world import World, spread
 
@@ -89,9 +89,9 @@ class Run:
         self.weather = Weather(world)
         self.broker = Broker(world, self.weather)
         self.limits: dict[str, int | None] = {
-            "max_simultaneous_trades": random.choice((1, 2, 3, 4)),
+            "max_simultaneous_trades": random.choice((1, 2, 3, 5)),
             "max_positions_per_symbol": random.choice((None, 1, 2)),
-            "max_daily_trades": random.choice((3, 8, 20, 60)),
+            "max_daily_trades": random.choice((5, 20, 60, 200)),
         }
         self.oracle = Oracle(world, self.broker, self.limits)
         self.backend = Backend(world, self.weather, self.oracle.heard, self.oracle.handed)
@@ -102,6 +102,7 @@ class Run:
             self.backend,
             quotes=_quote,
             tickets=_tickets,
+            symbol_of=_symbol_of,
             hmac_key=self.hmac_key,
             login=PAPER_LOGIN,
         )
@@ -109,8 +110,8 @@ class Run:
         self.env = self._settings()
         self.life: Life
         self.lives = 0
-        self.gap_s = spread(random, 0.4, 6.0)
-        self._busy = False
+        self.gap_s = spread(random, 0.2, 3.0)
+        self._resume_at = float("inf")
 
     def _settings(self) -> dict[str, str]:
         random = self.random
@@ -147,11 +148,11 @@ class Run:
         lives = self.random.choice((1, 1, 2, 2, 3, 4))
         for number in range(lives):
             await self._begin()
-            if not await self._live(self.random.uniform(60.0, 240.0)):
+            if not await self._live(spread(self.random, 30.0, 200.0)):
                 return
             if number + 1 < lives:
                 await (self._stop if self.random.random() < 0.2 else self._kill)()
-                if not await self.world.sleep(spread(self.random, 0.5, 600.0)):
+                if not await self.world.sleep(spread(self.random, 0.5, 1800.0)):
                     return
         await self._calm()
 
@@ -198,6 +199,8 @@ class Run:
     async def _something(self) -> None:
         """One more thing happens."""
         random, weather = self.random, self.weather
+        if self.world.monotonic() > self._resume_at:
+            await self._resume()
         what = random.choices(_THINGS, _WEIGHTS)[0]
         if what == "signal":
             self.traffic.signal()
@@ -206,15 +209,18 @@ class Run:
         elif what == "command":
             self.traffic.command()
         elif what == "stop":
-            self.traffic.stop()
-        elif what == "stop_file":
-            (self.folder / STOP_FILE).touch()
+            self._stops()
+        elif what == "rush":
+            self.traffic.burst()
+            self.world.after(random.uniform(0.0, 0.08), self._stops)
         elif what == "resume":
             await self._resume()
         elif what == "storm":
             weather.blow("storm", spread(random, 2.0, 30.0))
         elif what == "slow_disk":
             weather.blow("slow", spread(random, 1.0, 20.0))
+        elif what == "deaf" and weather.level["faults"]:
+            weather.blow("deaf", spread(random, 0.5, 8.0))
         elif what == "full_disk" and weather.level["full"]:
             weather.blow("full", spread(random, 0.5, 20.0))
         elif what == "broker" and weather.level["broker"]:
@@ -228,12 +234,25 @@ class Run:
         elif what == "sleep":
             self.world.loop.now += spread(random, 1.0, 900.0)
 
+    def _stops(self) -> None:
+        """Somebody stops everything, and somebody will want to go on."""
+        random = self.random
+        if random.random() < 0.2:
+            self.world.note("stop_file")
+            (self.folder / STOP_FILE).touch()
+        else:
+            self.traffic.stop()
+        if self.weather.level["faults"] and random.random() < 0.3:
+            self.weather.blow("deaf", spread(random, 0.5, 8.0))
+        self._resume_at = self.world.monotonic() + spread(random, 1.0, 20.0)
+
     def _backend_down(self) -> None:
         self.backend.go_down(spread(self.random, 1.0, 60.0))
 
     async def _resume(self) -> None:
         """A person lifts the latch: from the backend or, what was stopped here, from this PC."""
         if self.oracle.bridge is None or self.oracle.bridge.latch.halt.state is HaltState.ACTIVE:
+            self._resume_at = float("inf")
             return
         if self.random.random() < 0.5:
             self.traffic.resume()
@@ -313,6 +332,10 @@ def _quote(symbol: str) -> tuple[float, float] | None:
     return None if quote is None else (quote.bid, quote.ask)
 
 
+def _symbol_of(ticket: int) -> str:
+    return str(own_ledger().positions[ticket].symbol)
+
+
 def _tickets() -> tuple[list[int], list[int]]:
     ledger = own_ledger()
     return ([], []) if ledger is None else (list(ledger.positions), list(ledger.orders))
@@ -322,12 +345,13 @@ _COURSE = {
     "signal": 60.0,
     "burst": 2.0,
     "command": 10.0,
-    "stop": 1.5,
-    "stop_file": 0.4,
-    "resume": 6.0,
+    "stop": 0.4,
+    "rush": 1.2,
+    "resume": 1.0,
     "storm": 1.0,
     "slow_disk": 1.0,
     "full_disk": 0.7,
+    "deaf": 1.0,
     "broker": 0.7,
     "retention": 0.2,
     "backend": 1.0,

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from support.simulation.backend import Backend
-from support.simulation.broker import PARTITIONS, Broker
+from support.simulation.broker import MAX_AGE_MS, PARTITIONS, Broker
 from support.simulation.world import World, spread
 
 from mt5_bridge.core import wire
@@ -17,7 +17,7 @@ from mt5_bridge.core.times import iso
 from mt5_bridge.redpanda.reader import Record
 
 SYMBOLS = ("EURUSD", "USDJPY", "XAUUSD")
-MAX_AGE_MS, SKEW_MS = 5000, 2000
+SKEW_MS = 2000
 COMMENT = 25
 OTHER_ACCOUNT = 777
 
@@ -73,6 +73,7 @@ class Traffic:
     Args:
         quotes: bid and ask of a symbol now.
         tickets: of the positions and the pending orders there are.
+        symbol_of: a position's symbol.
         hmac_key: SIGNAL_HMAC_KEY, None: signals are not signed.
         login: the account's.
     """
@@ -85,6 +86,7 @@ class Traffic:
         *,
         quotes: Quotes,
         tickets: Tickets,
+        symbol_of: Callable[[int], str],
         hmac_key: str | None,
         login: int,
     ) -> None:
@@ -92,7 +94,7 @@ class Traffic:
         self.signals: dict[str, Signal] = {}
         """By the comment their orders carry."""
         self.commands: dict[str, Sent] = {}
-        self._quotes, self._tickets = quotes, tickets
+        self._quotes, self._tickets, self._symbol_of = quotes, tickets, symbol_of
         self._hmac_key, self._login = hmac_key, login
         self._count = 0
         self.random = world.random("traffic")
@@ -131,6 +133,8 @@ class Traffic:
         random = self.random
         action = random.choice(_ACTIONS)
         fields = {"symbol": random.choice(SYMBOLS), "action": action.value, **self._asked(action)}
+        if fields.get("position") in self._tickets()[0] and random.random() < 0.9:
+            fields["symbol"] = self._symbol_of(fields["position"])
         name = self._name()
         if plain or random.random() < 0.95 or self._hmac_key is not None:
             fields["signal_id"] = name
@@ -176,9 +180,9 @@ class Traffic:
         asked: dict[str, Any] = {}
         positions, orders = self._tickets()
         chance = random.random()
-        if chance < 0.4 and positions:
+        if chance < 0.5 and positions:
             asked["position"] = random.choice(positions)
-        elif chance < 0.7 and self.signals:
+        elif chance < 0.75 and self.signals:
             opened = [s.signal_id for s in self.signals.values() if s.signal_id and s.opens]
             asked["target_signal_id"] = random.choice(opened[-8:]) if opened else "s0"
         if action is Action.CLOSE and random.random() < 0.4:
@@ -322,7 +326,7 @@ def _pick(random: Random, tickets: list[int]) -> int:
 _OPENINGS = (Action.BUY, Action.SELL)
 _PENDINGS = (Action.BUY_LIMIT, Action.SELL_LIMIT, Action.BUY_STOP, Action.SELL_STOP)
 _ACTIONS = (
-    *_OPENINGS * 9, *_PENDINGS, *(Action.CLOSE,) * 5, *(Action.MODIFY,) * 2, Action.CANCEL, Action.CLOSE_BY
+    *_OPENINGS * 8, *_PENDINGS, *(Action.CLOSE,) * 9, *(Action.MODIFY,) * 2, Action.CANCEL, Action.CLOSE_BY
 )  # fmt: skip
 _COMMANDS = (
     "close_position", "close_position", "close_position", "modify_position", "cancel_order", "modify_order",

@@ -31,7 +31,7 @@ class Weather:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calm = False
-        self._until = {"storm": 0.0, "full": 0.0, "slow": 0.0}
+        self._until = {"storm": 0.0, "full": 0.0, "slow": 0.0, "deaf": 0.0}
         random = world.random("weather")
         self.level = {
             name: random.choice(_LEVELS)
@@ -39,7 +39,7 @@ class Weather:
         }
 
     def blow(self, what: str, seconds: float) -> None:
-        """Something bad begins, for a while: `storm`, `full` (the disk) or `slow` (the disk)."""
+        """Something bad begins, for a while: `storm`, `full` (the disk), `slow` (the disk), `deaf` (the terminal)."""
         self._until[what] = self.world.monotonic() + seconds
 
     def _blows(self, what: str) -> bool:
@@ -89,6 +89,8 @@ class Weather:
     def fault(self, function: str) -> dict[str, Any] | None:
         """A fault of the paper terminal for this call of its function; None: none."""
         random = self.world.random("faults")
+        if function in _LISTS and self._blows("deaf") and random.random() < _DEAF:
+            return {"kind": "none", "code": -1}
         chance = _CHANCES.get(function, 0.0)
         if not chance or not self.strikes("faults", chance, random):
             return None
@@ -135,6 +137,8 @@ def _plain(random: Random) -> dict[str, Any]:
     return {"kind": "none", "code": -1}
 
 
+_LISTS = ("positions_get", "orders_get")
+_DEAF = 0.9
 _SEND_KINDS = (
     "requote", "requote", "retcode", "retcode", "retcode", "none", "executed_then_none", "executed_then_none",
     "executed_then_timeout", "late_fill", "late_fill", "partial_fill", "bare_done", "comment_rewritten", "history_lag",
@@ -155,4 +159,4 @@ _FAULTS = {
     "copy_ticks_from": _plain,
     "initialize": lambda random: {"kind": "none", "code": -10005},
 }
-_CHANCES = {name: 0.002 for name in _FAULTS} | {"order_send": 0.15, "initialize": 0.05, "account_info": 0.0005}
+_CHANCES = {name: 0.002 for name in _FAULTS} | {"order_send": 0.25, "initialize": 0.05, "account_info": 0.0005}
