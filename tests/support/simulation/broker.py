@@ -1,4 +1,4 @@
-"""The broker: topics in memory, read by the bridge's own consumer over a fake reader, written through a fake producer."""
+"""The broker: topics in memory, read by the bridge's own consumer over a fake reader, written by a fake producer."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,9 +117,13 @@ class Broker:
         log = self.signals[partition]
         self.world.note("begun_anew", partition, offset, why)
         if not (why == "first_time" and stored is None) and not (why == "expired" and (stored or 0) < log.begin):
-            self.world.breach("offsets", f"partition {partition} is begun anew at {offset} though {stored} is stored: {why}")
+            self.world.breach(
+                "offsets", f"partition {partition} is begun anew at {offset} though {stored} is stored: {why}"
+            )
         young = self.world.now_ms() - MAX_AGE_MS
-        left_out = [record for record in log.records[max(log.begin, stored or 0) : offset] if record.timestamp_ms > young]
+        left_out = [
+            record for record in log.records[max(log.begin, stored or 0) : offset] if record.timestamp_ms > young
+        ]
         if left_out:
             self.world.breach("offsets", f"partition {partition} is begun at {offset}, and {left_out[0]} left out")
         log.excused = log.end  # what is there by now may be too old when it is read

@@ -1,4 +1,4 @@
-"""One life of the bridge: the whole of it, from its composition root, in the simulated world; ended in order or killed."""
+"""One life of the bridge, whole, from its composition root, in the simulated world: ended in order or killed."""
 
 import asyncio
 import sqlite3
@@ -170,7 +170,9 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
             told(topic, partition, offset, why)
 
         random = world.random("consumer").random
-        return real(config, topic, group, offsets, *args, on_reset=on_reset, now_ms=world.now_ms, random=random, **named)
+        return real(
+            config, topic, group, offsets, *args, on_reset=on_reset, now_ms=world.now_ms, random=random, **named
+        )
 
     process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=50_000_000))
     places: list[tuple[object, str, object]] = [
@@ -226,6 +228,7 @@ _SLOWER = (
     (account, "REFRESH_S", 1.0),
     (ticks, "CURSOR_S", 3.0),
     (patience, "_PATIENT_MS", 4000),
+    (patience, "_TELLING_MS", 1000),
     (secret, "_ROUNDS", 1),
 )
 """Looks that the bridge takes a few times a second: rarer ones make a minute of a run four times as cheap."""

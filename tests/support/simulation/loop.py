@@ -1,4 +1,4 @@
-"""An event loop that is the whole world: its own clock, no threads, no sockets, so that a run can be repeated exactly."""
+"""An event loop that is the whole world: its own clock, no threads, no sockets. A run can be repeated exactly."""
 
 import asyncio
 import selectors

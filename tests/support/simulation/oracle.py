@@ -7,6 +7,7 @@ change, the journal has written, the backend or a topic hears something. What mu
 import json
 import sqlite3
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 from support.simulation.broker import DLQ, EVENTS, SIGNALS, TICKS, Broker
@@ -247,7 +248,9 @@ class Oracle(Witness):
             if signal is None or signal.sort != "inbox":
                 continue
             if db.execute("SELECT 1 FROM signals WHERE key = ?", (signal.key,)).fetchone() is None:
-                self.breach("offsets", f"{partition}/{offset} is behind the offset, and {signal.key} is not in the inbox")
+                self.breach(
+                    "offsets", f"{partition}/{offset} is behind the offset, and {signal.key} is not in the inbox"
+                )
 
     def restarted(self) -> None:
         """What was written last may be gone: everything is looked at again."""
@@ -265,12 +268,23 @@ class Oracle(Witness):
             self._published[key.decode()].append((data["time_msc"], data["seq"]))
         self._ticks_seen = len(log)
 
+    def ticks_are_fresh(self) -> bool:
+        """Whether the last ticks that the terminal has are published."""
+        self.ticks_published()
+        until = self.world.now_ms() - _TAIL_MS
+        market = api._state.functions.terminal.market
+        newest = {symbol: market.quote(symbol, until) for symbol in SYMBOLS}
+        return all(
+            quote is None or any(time == quote.time_msc for time, _ in self._published[symbol][-100:])
+            for symbol, quote in newest.items()
+        )
+
     def _check_ticks(self) -> None:
         self.ticks_published()
         for symbol, ticks in self._published.items():
             came = list(dict.fromkeys(ticks))
             if came != sorted(came):
-                late = next(b for a, b in zip(came, came[1:], strict=False) if b < a)
+                late = next(b for a, b in pairwise(came) if b < a)
                 self.breach("P5", f"ticks of {symbol} are out of order at {late}")
             if not came:
                 self.breach("P5", f"no tick of {symbol} was published")
@@ -278,7 +292,9 @@ class Oracle(Witness):
             times = self._held(symbol, came[0][0])
             missing = sorted(set(times) - {time for time, _ in came})
             if missing:
-                self.breach("P5", f"{len(missing)} of {len(times)} ticks of {symbol} are missing, the first {missing[0]}")
+                self.breach(
+                    "P5", f"{len(missing)} of {len(times)} ticks of {symbol} are missing, the first {missing[0]}"
+                )
 
     def _held(self, symbol: str, since_msc: int) -> list[int]:
         """The times of all ticks that the terminal has, but for the last moments."""
@@ -308,7 +324,7 @@ class Oracle(Witness):
             data = message["data"]
             if data["status"] in FINAL and data["supersedes"] is None and data["signal_id"]:
                 finals[data["signal_id"]].add(message["event_id"])
-        inbox = {key: status for key, status in db.execute("SELECT key, status FROM signals")}
+        inbox = dict(db.execute("SELECT key, status FROM signals").fetchall())
         for key, status in inbox.items():
             if status is None:
                 self.breach("results", f"{key} has no final result")
@@ -329,7 +345,9 @@ class Oracle(Witness):
                 self.breach("P7", f"a dead letter is missing: {signal.whole!r}")
 
     def _check_rest(self, db: sqlite3.Connection) -> None:
-        open_intents = db.execute("SELECT magic, key, state FROM intents WHERE state IN ('sending', 'unknown')").fetchall()
+        open_intents = db.execute(
+            "SELECT magic, key, state FROM intents WHERE state IN ('sending', 'unknown')"
+        ).fetchall()
         if open_intents:
             self.breach("results", f"intents without an outcome: {open_intents}")
         offsets = dict(db.execute("SELECT partition, next_offset FROM offsets WHERE topic = ?", (SIGNALS,)).fetchall())
@@ -364,4 +382,3 @@ def _json(frame: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return message if isinstance(message, dict) else {}
-

@@ -1,40 +1,26 @@
 """A whole run from one number: lives of the bridge in a bad world, then calm, then the verdict.
 
-    outcome = simulate(seed)
-    assert outcome.breach is None, outcome.report()
+outcome = simulate(seed)
+assert outcome.breach is None, outcome.report()
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+import gc
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 from unittest.mock import patch
 
 from loguru import logger
-from support.simulation.backend import Backend
-from support.simulation.broker import MAX_AGE_MS, Broker
-from support.simulation.disk import JOURNAL
-from support.simulation.life import Life, in_world
+from support.simulation.life import in_world
 from support.simulation.loop import WorldLoop
-from support.simulation.oracle import Oracle, own_ledger
-from support.simulation.traffic import SKEW_MS, SYMBOLS, Traffic
-from support.simulation.weather import Weather
-from support.simulation.world import World, spread
+from support.simulation.plan import Run
+from support.simulation.world import World
 
 import mt5_bridge.simulator as paper
-from mt5_bridge.core.halt import HaltState
-from mt5_bridge.core.model import PAPER_LOGIN
-from mt5_bridge.flows.control import Refusal
-from mt5_bridge.flows.watch import STOP_FILE
-from mt5_bridge.simulator import api
 from mt5_bridge.simulator.trading.account import Account
 
-_CALM_S = 90.0
-_CALM_MOST_S = 300.0
 _TOLD = 60
 
 
@@ -66,7 +52,7 @@ class Outcome:
         lines = "\n".join(line[:400] for line in self.recent[-_TOLD:])
         return (
             f"seed {self.seed} breaks {self.breach}\n{lines}\n"
-            f"again: SIMULATION_SEED={self.seed} python -m pytest tests/simulation -k test_the_seed_asked_for"
+            f"again: SIMULATION_SEED={self.seed} python -m pytest tests/simulation/test_simulation.py -k promise"
         )
 
 
@@ -80,296 +66,19 @@ class _Tick:
         return self._world.now_ms()
 
 
-class Run:
-    """The plan of one run, drawn from its seed."""
-
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world, self.folder = world, folder
-        self.random = random = world.random("plan")
-        self.weather = Weather(world)
-        self.broker = Broker(world, self.weather)
-        self.limits: dict[str, int | None] = {
-            "max_simultaneous_trades": random.choice((1, 2, 3, 5)),
-            "max_positions_per_symbol": random.choice((None, 1, 2)),
-            "max_daily_trades": random.choice((5, 20, 60, 200)),
-        }
-        self.oracle = Oracle(world, self.broker, self.limits)
-        self.backend = Backend(world, self.weather, self.oracle.heard, self.oracle.handed)
-        self.hmac_key = random.choice((None, None, "key"))
-        self.traffic = self.oracle.traffic = Traffic(
-            world,
-            self.broker,
-            self.backend,
-            quotes=_quote,
-            tickets=_tickets,
-            symbol_of=_symbol_of,
-            hmac_key=self.hmac_key,
-            login=PAPER_LOGIN,
-        )
-        self.netting = random.random() < 0.2
-        self.env = self._settings()
-        self.life: Life
-        self.lives = 0
-        self.gap_s = spread(random, 0.2, 3.0)
-        self._resume_at = float("inf")
-
-    def _settings(self) -> dict[str, str]:
-        random = self.random
-        env = {
-            "TERMINAL": "paper",
-            "TRADING_ENABLED": "true",
-            "BRIDGE_ID": "simulated",
-            "SYMBOLS": ",".join(SYMBOLS),
-            "BACKEND_WS_URL": "ws://backend.simulated/bridge",
-            "TICK_HZ": random.choice(("0.5", "1")),
-            "MT5_HISTORY_HOST": random.choice(("true", "false")),
-            "ACCOUNT_INTERVAL": "20",
-            "HEARTBEAT_INTERVAL": "20",
-            "SIGNAL_MAX_AGE_MS": str(MAX_AGE_MS),
-            "CLOCK_SKEW_MS": str(SKEW_MS),
-            "MAX_DAILY_LOSS_PCT": random.choice(("1", "5", "50")),
-            "MAX_ORDERS_PER_SECOND": random.choice(("1", "2", "5")),
-            "THROTTLE_LATCH": random.choice(("5", "20")),
-            "PAPER_SEED": str(self.world.seed),
-            "PAPER_SPEED": random.choice(("0.1", "0.3")),
-            "PAPER_MARGIN_MODE": "netting" if self.netting else "hedging",
-        }
-        if self.hmac_key is not None:
-            env["SIGNAL_HMAC_KEY"] = self.hmac_key
-        for name, value in self.limits.items():
-            if value is not None:
-                env[name.upper()] = str(value)
-        return env
-
-    # --- the course of things
-
-    async def whole(self) -> None:
-        """All lives, the calm, the verdict."""
-        lives = self.random.choice((1, 1, 2, 2, 3, 4))
-        for number in range(lives):
-            await self._begin()
-            if not await self._live(spread(self.random, 30.0, 200.0)):
-                return
-            if number + 1 < lives:
-                await (self._stop if self.random.random() < 0.2 else self._kill)()
-                if not await self.world.sleep(spread(self.random, 0.5, 1800.0)):
-                    return
-        await self._calm()
-
-    async def _begin(self) -> None:
-        self.lives += 1
-        self.life = Life(
-            self.world, self.weather, self.oracle, self.folder, self.env, self.oracle.journal_written
-        )
-        self.life.begin()
-
-    async def _open(self) -> bool:
-        """Wait until the bridge's rooms are open."""
-        while not self.life.bridge.opened:
-            if not await self.world.sleep(0.02):
-                return False
-        if self.oracle.bridge is None:
-            self.oracle.life_begins(self.life.bridge)
-        return True
-
-    async def _live(self, seconds: float) -> bool:
-        """One life until its end; whether all promises held."""
-        until = self.world.monotonic() + seconds
-        if self.random.random() < 0.1:
-            await self.world.sleep(spread(self.random, 0.001, 0.5))
-            return not self.world.broken.done()  # it dies while it opens
-        if not await self._open():
-            return False
-        while self.world.monotonic() < until:
-            if not await self.world.sleep(self.random.expovariate(1 / self.gap_s)):
-                return False
-            await self._something()
-        return not self.world.broken.done()
-
-    async def _kill(self) -> None:
-        await self.life.kill()
-        self.backend.hang_up("killed")
-        self.oracle.restarted()
-
-    async def _stop(self) -> None:
-        await self.life.stop()
-        self.backend.hang_up("stopped")
-        self.oracle.restarted()
-
-    async def _something(self) -> None:
-        """One more thing happens."""
-        random, weather = self.random, self.weather
-        if self.world.monotonic() > self._resume_at:
-            await self._resume()
-        what = random.choices(_THINGS, _WEIGHTS)[0]
-        if what == "signal":
-            self.traffic.signal()
-        elif what == "burst":
-            self.traffic.burst()
-        elif what == "command":
-            self.traffic.command()
-        elif what == "stop":
-            self._stops()
-        elif what == "rush":
-            self.traffic.burst()
-            self.world.after(random.uniform(0.0, 0.08), self._stops)
-        elif what == "resume":
-            await self._resume()
-        elif what == "storm":
-            weather.blow("storm", spread(random, 2.0, 30.0))
-        elif what == "slow_disk":
-            weather.blow("slow", spread(random, 1.0, 20.0))
-        elif what == "deaf" and weather.level["faults"]:
-            weather.blow("deaf", spread(random, 0.5, 8.0))
-        elif what == "full_disk" and weather.level["full"]:
-            weather.blow("full", spread(random, 0.5, 20.0))
-        elif what == "broker" and weather.level["broker"]:
-            self.broker.go_down(spread(random, 0.5, 40.0))
-        elif what == "retention" and weather.level["broker"]:
-            self.broker.forget(random.choice(list(self.broker.signals)))
-        elif what == "backend" and weather.level["backend"]:
-            random.choice((lambda: self.backend.hang_up("drops"), self.backend.fall_silent, self._backend_down))()
-        elif what == "by_hand":
-            self._by_hand()
-        elif what == "sleep":
-            self.world.loop.now += spread(random, 1.0, 900.0)
-
-    def _stops(self) -> None:
-        """Somebody stops everything, and somebody will want to go on."""
-        random = self.random
-        if random.random() < 0.2:
-            self.world.note("stop_file")
-            (self.folder / STOP_FILE).touch()
-        else:
-            self.traffic.stop()
-        if self.weather.level["faults"] and random.random() < 0.3:
-            self.weather.blow("deaf", spread(random, 0.5, 8.0))
-        self._resume_at = self.world.monotonic() + spread(random, 1.0, 20.0)
-
-    def _backend_down(self) -> None:
-        self.backend.go_down(spread(self.random, 1.0, 60.0))
-
-    async def _resume(self) -> None:
-        """A person lifts the latch: from the backend or, what was stopped here, from this PC."""
-        if self.oracle.bridge is None or self.oracle.bridge.latch.halt.state is HaltState.ACTIVE:
-            self._resume_at = float("inf")
-            return
-        if self.random.random() < 0.5:
-            self.traffic.resume()
-            return
-        asked = {"reason": "simulated", "by": "person", "force": self.random.random() < 0.3}
-        self.world.note("local_resume", asked)
-        task = asyncio.create_task(self._local_resume(asked), name="person")
-        await asyncio.wait({task, self.world.broken}, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
-        task.cancel()
-
-    async def _local_resume(self, asked: dict[str, Any]) -> None:
-        try:
-            await self.life.bridge.local._do_resume(asked)
-        except Refusal as refusal:
-            self.world.note("refused", refusal.code)
-        else:
-            self.oracle.resume_given()
-
-    def _by_hand(self) -> None:
-        """A person closes a position in the terminal's window."""
-        terminal, ledger = api._state.functions.terminal, own_ledger()
-        if ledger is None or not ledger.positions or terminal._ousted is not None:
-            return
-        position = self.random.choice(list(ledger.positions.values()))
-        answer = paper.order_send(
-            {
-                "action": paper.TRADE_ACTION_DEAL,
-                "symbol": position.symbol,
-                "position": position.ticket,
-                "type": 1 - position.type,
-                "volume": position.volume,
-                "deviation": 100,
-            }
-        )
-        self.world.note("by_hand", position.ticket, None if answer is None else answer.retcode)
-
-    # --- the end
-
-    async def _calm(self) -> None:
-        """Nothing goes wrong any more: everything must come to rest, and all of it be accounted for."""
-        self.weather.calm = True
-        if not await self._open():
-            return
-        if not self.broker.up:
-            self.broker._come_up()
-        self.backend.up = True
-        if self.backend.socket is not None and self.backend.socket.silent:
-            self.backend.hang_up("calm")
-        if not await self.world.sleep(_CALM_S):
-            return
-        waited = _CALM_S
-        while waited < _CALM_MOST_S and not self._at_rest():
-            waited += 10.0
-            if not await self.world.sleep(10.0):
-                return
-        with _looking_at(self.folder) as db:
-            self.oracle.verdict(db)
-        if not self.world.broken.done():
-            await self.life.stop()
-
-    def _at_rest(self) -> bool:
-        desk = self.life.bridge.desk
-        return not (desk._tasks or desk.unresolved or self.life.bridge.trader.lanes._lanes)
-
-
-@contextmanager
-def _looking_at(folder: Path) -> Iterator[sqlite3.Connection]:
-    db = sqlite3.connect(f"file:{folder / JOURNAL}?mode=ro", uri=True)
-    try:
-        yield db
-    finally:
-        db.close()
-
-
-def _quote(symbol: str) -> tuple[float, float] | None:
-    quote = api._state.functions.terminal.market.quote(symbol)
-    return None if quote is None else (quote.bid, quote.ask)
-
-
-def _symbol_of(ticket: int) -> str:
-    return str(own_ledger().positions[ticket].symbol)
-
-
-def _tickets() -> tuple[list[int], list[int]]:
-    ledger = own_ledger()
-    return ([], []) if ledger is None else (list(ledger.positions), list(ledger.orders))
-
-
-_COURSE = {
-    "signal": 60.0,
-    "burst": 2.0,
-    "command": 10.0,
-    "stop": 0.4,
-    "rush": 1.2,
-    "resume": 1.0,
-    "storm": 1.0,
-    "slow_disk": 1.0,
-    "full_disk": 0.7,
-    "deaf": 1.0,
-    "broker": 0.7,
-    "retention": 0.2,
-    "backend": 1.0,
-    "by_hand": 0.7,
-    "sleep": 0.5,
-}
-_THINGS, _WEIGHTS = list(_COURSE), list(_COURSE.values())
-
-
 def simulate(seed: int) -> Outcome:
     """One run, from the first start to the verdict."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         logger.disable("mt5_bridge")
+        collecting = gc.isenabled()
+        gc.disable()  # a sixth of a run's time; the garbage of one run is no burden
         try:
             with asyncio.Runner(loop_factory=WorldLoop) as runner:
                 return runner.run(_simulate(seed, Path(name)))
         finally:
             logger.enable("mt5_bridge")
+            if collecting:
+                gc.enable()
             paper.configure({})
 
 
@@ -387,14 +96,13 @@ async def _simulate(seed: int, folder: Path) -> Outcome:
             run.oracle.books_changed(change)
 
     paper_settings = {name: value for name, value in run.env.items() if name.startswith("PAPER_")}
-    control = paper.install(clock=_Tick(world), **paper_settings)
+    paper.install(clock=_Tick(world), **paper_settings)
     with patch.object(Account, "commit", commit), in_world(world, run.broker, run.backend, lambda: run.life):
         try:
-            assert paper.initialize() and control
+            assert paper.initialize(), paper.last_error()
             await run.whole()
-        except Exception as error:  # noqa: BLE001  a fault of the simulation itself is told with its seed, too
-            world.breach("simulation", repr(error))
-            raise
+        except Exception:  # noqa: BLE001  a fault of the simulation itself is told with its seed, too
+            world.breach("simulation", traceback.format_exc())
         finally:
             if run.lives and run.life.disk.alive:
                 await run.life.kill()

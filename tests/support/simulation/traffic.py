@@ -222,7 +222,13 @@ class Traffic:
         template, named = self.random.choice(_MALFORMED)
         value = template.replace("NAME", name).encode("latin-1")
         return Signal(
-            key=name, signal_id=name if named else None, sort="dead", data=b"", whole=value, signature=None, tradable=False
+            key=name,
+            signal_id=name if named else None,
+            sort="dead",
+            data=b"",
+            whole=value,
+            signature=None,
+            tradable=False,
         )
 
     def _send(self, signal: Signal) -> None:

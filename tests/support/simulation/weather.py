@@ -126,7 +126,9 @@ def _of_list(random: Random) -> dict[str, Any]:
 
 
 def _of_quote(random: Random) -> dict[str, Any]:
-    return random.choice(({"kind": "zero_tick"}, {"kind": "none", "code": -1}, {"kind": "frozen_quotes", "seconds": 5.0}))
+    return random.choice(
+        ({"kind": "zero_tick"}, {"kind": "none", "code": -1}, {"kind": "frozen_quotes", "seconds": 5.0})
+    )
 
 
 def _of_account(random: Random) -> dict[str, Any]:
@@ -159,4 +161,4 @@ _FAULTS = {
     "copy_ticks_from": _plain,
     "initialize": lambda random: {"kind": "none", "code": -10005},
 }
-_CHANCES = {name: 0.002 for name in _FAULTS} | {"order_send": 0.25, "initialize": 0.05, "account_info": 0.0005}
+_CHANCES = dict.fromkeys(_FAULTS, 0.002) | {"order_send": 0.25, "initialize": 0.05, "account_info": 0.0005}
