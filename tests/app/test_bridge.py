@@ -362,12 +362,12 @@ async def test_a_terminal_that_does_not_end_is_killed(
     bridge = standard(tmp_path, backend)
     terminal = FakeTerminal()
 
-    async def hang() -> None:
+    async def hang(**options: object) -> None:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(terminal, "disconnect", hang)
     monkeypatch.setattr(bridge, "terminal", terminal, raising=False)
-    await bridge._end_terminal()
+    await bridge._end_terminal(None, None, None)
     assert terminal.killed == ["shutdown"]
 
 
