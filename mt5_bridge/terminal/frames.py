@@ -74,9 +74,9 @@ def pack(message: Any) -> bytearray:
     return frame
 
 
-BEAT = pack(Request(0, "beat", []))
+BEAT = bytes(pack(Request(0, "beat", [])))
 """The daemon lives and has nothing to ask. It is not answered."""
-BYE = pack(Request(0, "bye", []))
+BYE = bytes(pack(Request(0, "bye", [])))
 """The daemon ends in order: the end of the pipe is none to act on. It is not answered."""
 
 
