@@ -266,11 +266,14 @@ async def test_a_restart_while_the_old_host_acts(place: Place) -> None:
 
 
 @pytest.mark.deep
-async def test_a_restart_while_the_old_host_hangs_for_ever(place: Place) -> None:
-    parent = place.parent(fault="{function: symbols_get, kind: hang, gil: true}")
+@pytest.mark.parametrize("function", ["symbols_get", "order_send"])
+async def test_a_restart_while_the_old_host_hangs_for_ever(place: Place, function: str) -> None:
+    """Before it could act, or while it does."""
+    parent = place.parent(fault=f"{{function: {function}, kind: hang, gil: true}}")
     parent.tell("symbols")
     parent.heard("symbols")
     parent.kill()
+    await eventually(lambda: bool(place.reports()) is (function == "order_send"))
     assert await place.held() == (2, 1), "the new daemon ended it"
     gone(parent.host)
 
