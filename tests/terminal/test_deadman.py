@@ -179,6 +179,38 @@ def test_an_unknown_close_is_sent_again_after_half_a_second(start: Start, kind: 
     assert second.at_msc - first.at_msc >= 500
 
 
+def test_an_unknown_close_that_begins_to_show_settles_anew(start: Start) -> None:
+    bench = start()
+    position = buy(0.4).order
+    mt5.inject(kind="timeout", nth=1)
+    bench.meanwhile = [lambda: None, lambda: None, lambda: sell(0.1, position=position)]  # at the third pause
+    first, second = bench.act().acts
+    assert second.request.volume == pytest.approx(0.3)
+    assert second.at_msc - first.at_msc >= 900, "half a second after the read that showed a change"
+
+
+def test_an_unknown_close_whose_order_is_alive_is_waited_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = start()
+    buy(0.1)
+    mt5.inject(kind="timeout", nth=1)
+    until = bench.market.now() + 3000
+    alive: list[Any] = []
+    orders, send = bench.host.orders, bench.host.send
+
+    def shown(symbol: str | None, ticket: int | None) -> Any:
+        return alive if bench.market.now() < until else orders(symbol, ticket)
+
+    def noted(login: int | None, server: str | None, request: dict[str, Any], expiration_s: int) -> Any:
+        if request["deed"] == "deal":
+            alive[:] = [(1, "EURUSD", 1, 1, 0.1, 0.1, 0.0, 0.0, 0.0, 0.0, 0, 0, 0, request["magic"], "", 0, 0)]
+        return send(login, server, request, expiration_s)
+
+    monkeypatch.setattr(bench.host, "orders", shown)
+    monkeypatch.setattr(bench.host, "send", noted)
+    _, second = [act for act in bench.act().acts if act.request.position]
+    assert second.at_msc >= until
+
+
 def test_a_close_that_fills_late_is_waited_for(start: Start) -> None:
     bench = start(margin_mode="netting")
     buy(0.1)
