@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from mt5_bridge.core.intent import MAGIC_LOW_BITS, MAGIC_LOW_MASK
 from mt5_bridge.core.model import OrderRequest, TradeResult
 
 REPORTS = "deadman-*.json"
@@ -75,6 +76,7 @@ class Report(msgspec.Struct, kw_only=True):
     """What the host did. Times are UTC ms.
 
     Attributes:
+        id: 32 hexadecimal digits, drawn at random.
         why: what it took for the daemon's death, in words.
         ended_msc: None while it acts, and for ever when it was cut off.
         cancelled, closed: tickets that it tried and that a later complete read did not show any more.
@@ -99,6 +101,15 @@ class Report(msgspec.Struct, kw_only=True):
     def key(self) -> str:
         """Of its orders in the journal."""
         return f"deadman-{self.id}"
+
+    def magic(self, base: int, leg: int) -> int:
+        """The magic of one of its orders: numbers in a row, from a random one on.
+
+        Args:
+            base: MT5_MAGIC.
+            leg: from 1.
+        """
+        return base << MAGIC_LOW_BITS | (int(self.id[:8], 16) + leg & MAGIC_LOW_MASK)
 
     @property
     def detail(self) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mt5_bridge.core.deadman import Act, Report, report_name
-from mt5_bridge.core.intent import Verdict, comment_for, magic_base, magic_for
+from mt5_bridge.core.intent import Verdict, comment_for, magic_base
 from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderType, TradeResult
 from mt5_bridge.terminal import retcodes
 from mt5_bridge.terminal.failures import AUTH_FAILED, NOT_SENT, UNSUPPORTED
@@ -271,7 +271,7 @@ class DeadMan:
         ticket, report = self._tickets[target.place], self._report
         ticket.tries += 1
         leg = len(report.acts) + 1
-        magic = ticket.magic = magic_for(self._args.magic_base, report.key, leg)
+        magic = ticket.magic = report.magic(self._args.magic_base, leg)
         request = msgspec.structs.replace(target.request, magic=magic)
         act = Act(magic=magic, leg=leg, request=request, at_msc=self._now_ms(), volume_before=target.present)
         report.acts.append(act)

@@ -59,4 +59,10 @@ def test_a_report_says_what_is_left_and_why() -> None:
     assert Report(**REPORT, ended_msc=1).detail == ""
     assert "cut off" in Report(**REPORT).detail
     assert report.key == "deadman-r1"
-    assert report_name("r1") == "deadman-r1.json"
+    assert report_name(report.id) == "deadman-r1.json"
+
+
+def test_its_orders_have_magics_of_their_own() -> None:
+    report = Report(**{**REPORT, "id": "fffffffe" + "0" * 24})
+    magics = [report.magic(235, leg) for leg in range(1, 4)]
+    assert magics == [235 << 32 | low for low in (0xFFFFFFFF, 0, 1)]

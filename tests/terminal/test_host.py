@@ -196,7 +196,7 @@ def test_the_host_stays_small_and_without_what_only_the_daemon_needs() -> None:
     found = subprocess.run(
         [sys.executable, "-P", "-c", listed], capture_output=True, text=True, check=True, env=child_environment()
     ).stdout.split()
-    assert not {"numpy", "asyncio", "loguru", "pydantic", "tenacity"} & set(found)
+    assert not {"numpy", "asyncio", "loguru", "pydantic", "tenacity", "hashlib"} & set(found)
 
 
 def test_the_daemons_side_never_imports_numpy() -> None:
