@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from mt5_bridge import __version__, log
-from mt5_bridge.app.early import terminal_config
+from mt5_bridge.app.early import daemon_config
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
 from mt5_bridge.settings import Loaded, Settings
 from mt5_bridge.terminal.session import MT5SessionManager
@@ -103,7 +103,7 @@ async def _run(settings: Settings) -> int:
         folder=settings.data_dir,
     )
     interrupts = Interrupts(break_is_emergency=settings.break_is_emergency)
-    terminal = MT5SessionManager(terminal_config(settings))
+    terminal = MT5SessionManager(daemon_config(settings))
     try:
         # The host starts on another core, while this one loads the rest of the bridge.
         await terminal.warm_up()

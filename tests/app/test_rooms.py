@@ -28,6 +28,19 @@ def test_the_terminal_gets_its_account_and_the_paper_one_its_settings(tmp_path: 
     assert paper.settings
 
 
+def test_only_the_daemons_own_session_is_locked_and_guarded(tmp_path: Path) -> None:
+    none = rooms.daemon_config(settings(tmp_path))
+    assert (none.lock, none.deadman) == (str(tmp_path / "host.lock"), None)
+    env = {"DEADMAN_ACTION": "cancel", "DEADMAN_AFTER": "7", "EMERGENCY_SCOPE": "mine", "MT5_MAGIC": "9"}
+    armed = rooms.daemon_config(settings(tmp_path, **env)).deadman
+    assert armed is not None
+    assert (armed.action, armed.after_s, armed.scope, armed.magic_base) == ("cancel", 7.0, "mine", 9)
+    assert armed.folder == str(tmp_path)
+    assert rooms.daemon_config(settings(tmp_path, **env, SIMULATION_MODE="true")).deadman is None
+    other = rooms.terminal_config(settings(tmp_path, **env))
+    assert (other.lock, other.deadman) == (None, None)
+
+
 def test_the_broker_gets_its_credentials(tmp_path: Path) -> None:
     env = {
         "REDPANDA_BOOTSTRAP_SERVERS": "a:1,b:2",
