@@ -34,22 +34,13 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def hears(daemon: Daemon) -> bool:
-    """Whether the process has a handler of SIGTERM; the interpreter itself has none while it comes up."""
-    status = Path(f"/proc/{daemon.pid}/status")
-    if not status.exists():
-        return True
-    caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
 @asynccontextmanager
 async def started(folder: Path, command: Sequence[str]) -> AsyncIterator[Daemon]:
     await asyncio.to_thread(folder.mkdir)
     daemon = Daemon(folder, NOBODY, command)
     daemon.start()
     try:
-        await eventually(lambda: hears(daemon), 10)
+        await eventually(lambda: daemon.hears(signal.SIGTERM), 10)
         yield daemon
     finally:
         await asyncio.to_thread(daemon.close)

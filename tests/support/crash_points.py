@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +55,22 @@ class Points:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def at(self, *names: str) -> None:
-        """The daemon is at a place with these names."""
-        if self.reached(*names):
-            die()
-
-    def reached(self, *names: str) -> bool:
-        """Note a place down; whether it is the one."""
-        with self._lock:  # the loop and the journal's thread pass points
+    def at(self, *names: str, last: Callable[[], object] = lambda: None) -> None:
+        """The daemon is at a place with these names; `last` is done before it dies there."""
+        with self._lock:  # the loop and two threads pass points: after the last one nobody does
             try:
                 target = self._file.read_text(encoding="utf-8")
             except OSError:
-                return False
+                return
             if target != self._target:
                 self._target, self._counts = target, Counter()
             self._counts.update(names)
             points = [f"{name}:{self._counts[name]}" for name in names]
             with self._passed.open("a", encoding="utf-8") as passed:
                 passed.write(" ".join(points) + "\n")
-            return target in points
+            if target in points:
+                last()
+                die()
 
 
 def die() -> None:
@@ -120,12 +118,13 @@ def _around_the_latch_file(points: Points) -> None:
 
     @functools.wraps(written)
     def write(latch: LatchFile, *record: Any) -> None:
-        points.at("latch.before")
-        if points.reached("latch.torn"):
+        def torn() -> None:
             # The slot's length has changed, its content has not: its checksum cannot be right.
             os.lseek(latch._fd, ((latch._turn + 1) % 2) * latchfile._SLOT, os.SEEK_SET)
             os.write(latch._fd, (99).to_bytes(4, "little") + b"torn")
-            die()
+
+        points.at("latch.before")
+        points.at("latch.torn", last=torn)
         written(latch, *record)
         points.at("latch.after")
 

@@ -55,8 +55,36 @@ NUMBERS: tuple[Any, ...] = (
     2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**25, 10**400, "NaN", "Infinity", "-Infinity",
 )  # fmt: skip
 """The last three stand for what JSON has no word for and Python writes all the same."""
-TEXTS = ("", " ", "EURUSD", "eurusd", "EURUSD.m", "s1", "1001", "x" * 64, "y" * 501, "\x00", "\u202e", "ß", "😀", "\\", '"', "null")
-TIMES = ("2023-11-14T22:13:20Z", "2023-11-14T22:13:19.9+00:00", "2023-11-14", "25:00", 1_700_000_000, 1_699_999_999.9, 0, -1, 1e18, "")
+TEXTS = (
+    "",
+    " ",
+    "EURUSD",
+    "eurusd",
+    "EURUSD.m",
+    "s1",
+    "1001",
+    "x" * 64,
+    "y" * 501,
+    "\x00",
+    "\u202e",
+    "ß",
+    "😀",
+    "\\",
+    '"',
+    "null",
+)
+TIMES = (
+    "2023-11-14T22:13:20Z",
+    "2023-11-14T22:13:19.9+00:00",
+    "2023-11-14",
+    "25:00",
+    1_700_000_000,
+    1_699_999_999.9,
+    0,
+    -1,
+    1e18,
+    "",
+)
 NESTED = (None, True, False, [], {}, [1], {"a": 1}, [[[[]]]])
 FIELDS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
@@ -189,7 +217,10 @@ def _signal(rng: random.Random) -> dict[str, Any]:
         if action.is_pending:
             entry = round(1.1 + (near if action.value.startswith(("SELL_LIMIT", "BUY_STOP")) else -near), 5)
             data["price"] = entry
-        data |= {"volume": rng.choice((0.01, 0.1, 0.5, 1)), "stop_loss": round(entry - near if buy else entry + near, 5)}
+        data |= {
+            "volume": rng.choice((0.01, 0.1, 0.5, 1)),
+            "stop_loss": round(entry - near if buy else entry + near, 5),
+        }
     elif action is Action.CLOSE_BY:
         data |= {"position": 1, "order": 2}
     elif action in (Action.MODIFY, Action.CANCEL):
@@ -207,7 +238,9 @@ def _signal(rng: random.Random) -> dict[str, Any]:
 def _envelope(rng: random.Random, data: dict[str, Any]) -> str:
     frame: dict[str, Any] = {"type": "trading_signal", "data": data}
     if rng.random() < 0.05:
-        frame[rng.choice(("type", "data", "request_id", "event_id", "signature", "x"))] = rng.choice((*NESTED, *TEXTS, 7))
+        frame[rng.choice(("type", "data", "request_id", "event_id", "signature", "x"))] = rng.choice(
+            (*NESTED, *TEXTS, 7)
+        )
     text = json.dumps(frame, ensure_ascii=rng.random() < 0.5)
     for word in ("NaN", "-Infinity", "Infinity"):
         text = text.replace(f'"{word}"', word)
@@ -360,7 +393,9 @@ def main() -> int:
     for what, times in seen.most_common():
         sys.stdout.write(f"{times:>10,}  {what}\n")
     took = time.perf_counter() - began
-    sys.stdout.write(f"{seen.total():,} signals, seed {options.seed}: {took:.0f} s, {seen.total() / took:,.0f} a second\n")
+    sys.stdout.write(
+        f"{seen.total():,} signals, seed {options.seed}: {took:.0f} s, {seen.total() / took:,.0f} a second\n"
+    )
     return 0
 
 
