@@ -45,9 +45,11 @@ async def run(scale: float) -> Section:
         figures.append(Figure("the same per signal", path.stat().st_size / count, "bytes"))
         _fill(path, "old", old, now - 3 * KEEP_MS, now - KEEP_MS - DAY_MS)
         with rig.broker() as bootstrap:
-            figures.append(
-                Figure(f"start → first tick, {count + old:,} signals", await _start(bootstrap, name), "s", 1.5)
-            )
+            with tempfile.TemporaryDirectory(prefix="mt5-bench-", ignore_cleanup_errors=True) as empty:
+                figures.append(Figure("start → first tick, no journal yet", await _start(bootstrap, empty), "s"))
+        with rig.broker() as bootstrap:
+            full = await _start(bootstrap, name)
+            figures.append(Figure(f"start → first tick, {count + old:,} signals", full, "s", 1.5))
         figures += await _pruned(path, now, old)
     figures += await _reconciled(max(50, int(POSITIONS * scale)))
     return Section("A long memory", METHOD, tuple(figures))

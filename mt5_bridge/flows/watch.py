@@ -38,6 +38,7 @@ STALL_LIMIT_MS = 50
 _STALL_PERIOD_S = 0.1
 _RULES_S = 0.25
 _FILE_S = 0.5
+_FILE_GOES_S = 0.05
 _DAY_S = 5.0
 _PROBE_S = 30.0
 _PRUNE_S = 3600.0
@@ -228,7 +229,8 @@ class Watch:
     async def _look_for_stop_file(self) -> None:
         while True:
             await self.look_for_stop_file()
-            await asyncio.sleep(_FILE_S)
+            about_to_go = self._file_taken and not self._file_stays
+            await asyncio.sleep(_FILE_GOES_S if about_to_go else _FILE_S)
 
     async def _write_down(self) -> None:
         while True:
