@@ -44,12 +44,9 @@ async def run(scale: float) -> Section:
         figures = [Figure(f"size with {count:,} signals", _mib(path), "MiB")]
         figures.append(Figure("the same per signal", path.stat().st_size / count, "bytes"))
         _fill(path, "old", old, now - 3 * KEEP_MS, now - KEEP_MS - DAY_MS)
-        with rig.broker() as bootstrap:
-            with tempfile.TemporaryDirectory(prefix="mt5-bench-", ignore_cleanup_errors=True) as empty:
-                figures.append(Figure("start → first tick, no journal yet", await _start(bootstrap, empty), "s"))
-        with rig.broker() as bootstrap:
-            full = await _start(bootstrap, name)
-            figures.append(Figure(f"start → first tick, {count + old:,} signals", full, "s", 1.5))
+        with tempfile.TemporaryDirectory(prefix="mt5-bench-", ignore_cleanup_errors=True) as empty:
+            figures.append(Figure("start → first tick, no journal yet", await _start(empty), "s"))
+        figures.append(Figure(f"start → first tick, {count + old:,} signals", await _start(name), "s", 1.5))
         figures += await _pruned(path, now, old)
     figures += await _reconciled(max(50, int(POSITIONS * scale)))
     return Section("A long memory", METHOD, tuple(figures))
@@ -67,14 +64,15 @@ def _fill(path: Path, prefix: str, count: int, since_msc: int, until_msc: int) -
     while batch := list(itertools.islice(rows, 20_000)):
         db.execute("BEGIN")
         db.executemany(
-            'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
-            "received_msc, status, reason, event_id, result, settled_msc) VALUES "
+            'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, '
+            "payload, received_msc, status, reason, event_id, result, settled_msc) VALUES "
             "(?, ?, 'topic', 'trading_signals', 0, ?, '', 'EURUSD', 'BUY', ?, ?, ?, '', ?, ?, ?)",
             [(k, k, n, payload, at, "denied" if n % 2 else "filled", f"e-{k}", result, at + 5) for n, k, at in batch],
         )
         db.executemany(
-            "INSERT OR IGNORE INTO intents (magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, "
-            "retcode, \"order\", deal, position) VALUES (?, ?, 0, 'EURUSD', 'BUY', ?, 'filled', ?, ?, 0.1, 10009, ?, ?, ?)",
+            "INSERT OR IGNORE INTO intents (magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, "
+            'volume, retcode, "order", deal, position) '
+            "VALUES (?, ?, 0, 'EURUSD', 'BUY', ?, 'filled', ?, ?, 0.1, 10009, ?, ?, ?)",
             [(magic_for(MAGIC, k, 0), k, request, at, at + 5, n, n, n) for n, k, at in batch if n % 2 == 0],
         )
         db.execute("COMMIT")
@@ -82,13 +80,14 @@ def _fill(path: Path, prefix: str, count: int, since_msc: int, until_msc: int) -
     db.close()
 
 
-async def _start(bootstrap: str, data: str) -> float:
-    async with rig.consumer(bootstrap, "tick_data") as reader:
-        await rig.assigned(reader)
-        with rig.daemon(bootstrap, {"DATA_DIR": data}) as daemon:
-            async with asyncio.timeout(rig.START_S):
-                await reader.getone()
-            return time.perf_counter() - daemon.started
+async def _start(data: str) -> float:
+    with rig.broker() as bootstrap:
+        async with rig.consumer(bootstrap, "tick_data") as reader:
+            await rig.assigned(reader)
+            with rig.daemon(bootstrap, {"DATA_DIR": data}) as daemon:
+                async with asyncio.timeout(rig.START_S):
+                    await reader.getone()
+                return time.perf_counter() - daemon.started
 
 
 async def _pruned(path: Path, now: int, old: int) -> list[Figure]:

@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from support import fuzz
+from support import fuzz, fuzz_cases
+
+from mt5_bridge.core.guards import chain
 
 SEED = 2026
 CASES = 3000
@@ -19,7 +21,7 @@ def test_whatever_comes_is_decided_and_breaks_no_rule() -> None:
 
 
 def test_a_case_is_the_same_each_time() -> None:
-    assert fuzz.case(SEED, 5)[0] == fuzz.case(SEED, 5)[0] != fuzz.case(SEED, 6)[0]
+    assert fuzz_cases.case(SEED, 5)[0] == fuzz_cases.case(SEED, 5)[0] != fuzz_cases.case(SEED, 6)[0]
     assert fuzz.check(SEED, 5) == fuzz.check(SEED, 5)
 
 
@@ -34,7 +36,7 @@ def test_what_fails_is_told_with_the_command_that_repeats_it(monkeypatch: pytest
 
 
 def test_a_guard_that_lets_too_much_pass_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    guards = tuple(guard for guard in fuzz.evaluate.__globals__["OPENING_GUARDS"] if guard.__name__ != "staleness")
-    monkeypatch.setitem(fuzz.evaluate.__globals__, "OPENING_GUARDS", guards)
+    guards = tuple(guard for guard in chain.OPENING_GUARDS if guard.__name__ != "staleness")
+    monkeypatch.setattr(chain, "OPENING_GUARDS", guards)
     with pytest.raises(fuzz.CaseError):
         fuzz.run(SEED, range(CASES))

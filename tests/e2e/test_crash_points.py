@@ -161,7 +161,7 @@ async def resumes(crashes: Crashing, point: str) -> None:
 
 async def _settled(world: World) -> bool:
     frames = [f["data"] for f in world.backend.frames if f["type"] == "halt_changed"]
-    return frames[-1]["phase"] == "done"
+    return bool(frames) and frames[-1]["phase"] == "done"
 
 
 SAMPLES: dict[Deed, tuple[str, ...]] = {

@@ -12,7 +12,10 @@ from support.eventually import eventually
 from support.topics import unique
 from support.world import MakeWorld, World, price
 
-BREAK: int = signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGQUIT
+if sys.platform == "win32":
+    BREAK = signal.CTRL_BREAK_EVENT
+else:
+    BREAK = signal.SIGQUIT
 
 
 async def loaded(world: World) -> tuple[list[int], list[int]]:

@@ -8,7 +8,7 @@ import pytest
 
 from mt5_bridge.core.errors import InstanceError, JournalError
 from mt5_bridge.core.model import Cursor
-from mt5_bridge.journal import Journal, JournalConflict, JournalRejected
+from mt5_bridge.journal import Journal, JournalConflict, JournalRejected, prune
 from mt5_bridge.journal import journal as journal_module
 from mt5_bridge.journal.apply import COMMAND_MEMORY_MS
 from mt5_bridge.journal.changes import (
@@ -232,7 +232,7 @@ async def test_pruning_looks_at_every_old_intent_and_at_none_twice(journal: Jour
         state, order = ("filled", magic) if magic % 3 else ("rejected", None)
         await journal.commit(intent(magic, f"k{magic}"), IntentMoved(magic=magic, state=state, at_msc=1, order=order))
     looked: list[int] = []
-    walked = journal_module.prune_intents
+    walked = prune.prune_intents
 
     def noted(db: sqlite3.Connection, before_msc: int, after: Place) -> tuple[int, Place | None]:
         looked.append(after[1])

@@ -2,7 +2,8 @@
 
 The points are put around the daemon's own functions from here, when `MT5_BRIDGE_CRASH_AT` names a file: nothing of it
 is in the package, so no setting and no mistake can switch it on. While that file exists, points count; its text names
-the one to die at, as `POINT:N` for the N-th time it is passed. What is passed is noted down in `<file>.passed`: a line a place, with all its names.
+the one to die at, as `POINT:N` for the N-th time it is passed. What is passed is noted down in `<file>.passed`: a line
+a place, with all its names.
 
     journal.<change>.before|after       a transaction with such a change: not begun, durable but nobody told
     latch.before|torn|after             the latch file: not written, half written, durable
@@ -87,7 +88,7 @@ def arm(points: Points) -> None:
 
 
 def changes(jobs: list[Any]) -> list[str]:
-    """The kinds of changes in a transaction, rare ones first; of notes, and of what is not made of changes, the name."""
+    """The kinds of changes in a transaction, rare ones first; of notes, and of what is no change, the name."""
     kinds: set[str] = set()
     for job in jobs:
         given = getattr(job.work, "keywords", {})
@@ -110,7 +111,7 @@ def _around_transactions(points: Points) -> None:
         points.at(*(f"journal.{kind}.after" for kind in kinds))
         return outcomes
 
-    Writer._group = group  # type: ignore[method-assign]  # that is what this file is for, here and below
+    Writer._group = group  # type: ignore[assignment,method-assign]  # that is what this file is for, here and below
 
 
 def _around_the_latch_file(points: Points) -> None:
@@ -128,7 +129,7 @@ def _around_the_latch_file(points: Points) -> None:
         written(latch, *record)
         points.at("latch.after")
 
-    LatchFile.write = write  # type: ignore[method-assign]
+    LatchFile.write = write  # type: ignore[assignment,method-assign]
 
 
 def _around_calls(points: Points) -> None:
@@ -148,8 +149,8 @@ def _around_calls(points: Points) -> None:
             points.at(f"terminal.{client.in_flight.op}.after")
         received(client, payload)
 
-    HostProcess.write = write  # type: ignore[method-assign]
-    HostClient._received = read  # type: ignore[method-assign]
+    HostProcess.write = write  # type: ignore[assignment,method-assign]
+    HostClient._received = read  # type: ignore[assignment,method-assign]
 
 
 def _around_the_stop_file(points: Points) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from support.crash_points import CRASH_AT, PROGRAM, RECORD
+from support.crash_points import CRASH_AT, PROGRAM
+from support.crash_points import RECORD as RECORD
 from support.eventually import eventually
 from support.topics import unique
 from support.world import MakeWorld, World, price
@@ -116,7 +117,7 @@ class Crashing:
 
     async def placed(self) -> Row:
         """A pending order to work on."""
-        fields = {"volume": LOTS, "price": await self.far(0.1), "stop_loss": await self.far(0.2)}
+        fields: Row = {"volume": LOTS, "price": await self.far(0.1), "stop_loss": await self.far(0.2)}
         result = await self.world.signal(SYMBOL, "BUY_LIMIT", **fields)
         assert result["status"] == "placed", result
         return result
