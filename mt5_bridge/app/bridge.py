@@ -108,7 +108,7 @@ class Bridge:
         self._stop.set()
 
     def emergency_break(self) -> None:
-        """Ctrl+Break with BREAK_IS_EMERGENCY."""
+        """Ctrl+Break (or Ctrl+\\) with BREAK_IS_EMERGENCY."""
         if not self._may_break:
             self._break_first = True  # pressed while the rooms are being opened: it is the first thing done then
             return
