@@ -82,7 +82,7 @@ def _through(frame: bytes, context: Callable[[TradingSignal], Context]) -> str:
 
 def _approved(ctx: Context, decision: Approval) -> None:
     signal, limits = ctx.signal, ctx.limits
-    if ctx.requester is Requester.EMERGENCY and not signal.action.opens:
+    if ctx.requester is Requester.EMERGENCY and reduces_risk(signal, ctx.target):
         return  # what it closes and cancels passes by its origin
     person = ctx.requester is Requester.PERSON
     raises = signal.action.opens or (signal.action is Action.MODIFY and not reduces_risk(signal, ctx.target))

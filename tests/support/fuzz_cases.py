@@ -76,8 +76,9 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "urgency": ("low", "normal", "high", "critical", "HIGH", ""),
     "action": (*Action, "buy", "HOLD", ""),
 }  # fmt: skip
+_FLATTENS = frozenset({Action.CLOSE, Action.CLOSE_BY, Action.CANCEL})
 PRICES = (0.0, 1.0, 1.0991, 1.1, 1.1001, 1.1002, 1.2, 1e-9, 1e12)
-AMOUNTS = (0.0, -1.0, 0.01, 1.0, 100.0, 9_999.99, 10_000.0, 1e12, -1e12, 1e300)
+AMOUNTS = (0.0, -1.0, 0.01, 1.0, 100.0, 9_999.99, 10_000.0, 1e12, -1e12, 1e30)
 
 
 def case(seed: int, number: int) -> tuple[bytes, Callable[[TradingSignal], Context]]:
@@ -104,6 +105,8 @@ def _signal(rng: random.Random) -> dict[str, Any]:
         if action.is_pending:
             entry = round(1.1 + (near if action.value.startswith(("SELL_LIMIT", "BUY_STOP")) else -near), 5)
             data["price"] = entry
+            if "STOP_LIMIT" in action:
+                data["stop_limit_price"] = round(entry - 2e-5 if buy else entry + 2e-5, 5)
         data |= {
             "volume": rng.choice((0.01, 0.1, 0.5, 1)),
             "stop_loss": round(entry - near if buy else entry + near, 5),
@@ -159,11 +162,11 @@ def _context(rng: random.Random, signal: TradingSignal) -> Context:
     if rng.random() < 0.6:
         for name in rng.sample(tuple(_FACTS), rng.randint(1, 5)):
             facts[name] = _FACTS[name](rng)
-    if signal.action.opens and facts.get("requester") is Requester.EMERGENCY:
+    if signal.action not in _FLATTENS and facts.get("requester") is Requester.EMERGENCY:
         facts["requester"] = Requester.PERSON  # a stop closes and cancels, and asks for nothing else
     # Asked as `flows.judge` does: a loss is reckoned wherever there is a stop to reckon it to.
-    loss = rng.choice((None, 0.0, 5e-324, 90.0, 1000.0, 1e300)) if signal.stop_loss else None
-    margin = rng.choice((None, 0.0, 1100.0, 1e300))
+    loss = rng.choice((None, 0.0, 5e-324, 90.0, 1000.0, 1e30)) if signal.stop_loss else None
+    margin = rng.choice((None, 0.0, 1100.0, 1e30))
     context = a_context(Action.BUY, loss_per_lot=loss, margin_per_lot=margin, **facts)
     return msgspec.structs.replace(context, signal=signal)
 
@@ -207,7 +210,7 @@ _FACTS: dict[str, Callable[[random.Random], Any]] = {
             volume_min=r.choice((0.0, 0.01, 0.1, 1.0)), volume_max=r.choice((0.0, 1.0, 100.0)),
             volume_step=r.choice((0.0, 0.01, 0.1, 0.03, 1.0)), volume_limit=r.choice((0.0, 0.2, 5.0)),
             stops_level=r.choice((0, 10, 10**6)), trade_mode=r.choice(tuple(TradeMode)),
-            tick_size=r.choice((0.0, 1e-5)), tick_value=r.choice((0.0, 1.0, 1e300)),
+            tick_size=r.choice((0.0, 1e-5)), tick_value=r.choice((0.0, 1.0, 1e30)),
             point=r.choice((1e-5, 0.0)), order_mode=r.choice((127, 0, 1)),
         ),
     )),
