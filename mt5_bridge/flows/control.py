@@ -46,7 +46,7 @@ class Refusal(Exception):
 
 Handler = Callable[[Command], Awaitable[Any]]
 Latched = tuple[Halt, int]
-"""The halt, and how often somebody has stopped."""
+"""The halt, and how often somebody has said to stop."""
 
 
 @dataclass
@@ -164,6 +164,8 @@ class ControlFlow:
         key = None if frame.request_id is None else str(frame.request_id)
         if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
             self.stats.repeated += 1
+            # It says halted: a resume that is on its way must not make that untrue.
+            self._latch.tighten(self._latch.halt)
             self._answer(self._stop_answers[key], frame.request_id, urgent=True)
             return
         options = StopOptions(
@@ -227,7 +229,7 @@ class ControlFlow:
 
     def _latched(self) -> Latched:
         """What is latched when a frame comes: a resume lifts that, and nothing that comes after it."""
-        return self._latch.halt, self._emergency.stops
+        return self._latch.halt, self._said_stop
 
     async def _command(self, envelope: wire.Envelope, latched: Latched) -> None:
         self.stats.commands += 1
@@ -291,11 +293,16 @@ class ControlFlow:
         except Refusal as refusal:
             return table.failed(command.name, refusal.code, str(refusal))
 
+    @property
+    def _said_stop(self) -> int:
+        """Grows with every word to stop, also with one that repeats an earlier one."""
+        return self._emergency.stops + self.stats.stops
+
     def _stopped_since(self, latched: Latched) -> bool:
         """Whether somebody has stopped, or something was latched, since a frame came."""
         halt, stops = latched
         now = self._latch.halt
-        return self._emergency.stops != stops or (now is not halt and now.state is not HaltState.ACTIVE)
+        return self._said_stop != stops or (now is not halt and now.state is not HaltState.ACTIVE)
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
         frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
