@@ -1,7 +1,7 @@
 """The broker: topics in memory, read by the bridge's own consumer over a fake reader, written by a fake producer."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Broker:
         self.signals = {partition: Log() for partition in range(PARTITIONS)}
         self.published: dict[str, list[tuple[bytes | None, bytes | None, int | None]]] = {}
         self.up = True
+        self.on_taken: Callable[[str, bytes | None, bytes | None], None] = lambda *record: None
         self.producers: list[SimProducer] = []
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -134,6 +135,7 @@ class Broker:
         for stamp, value in records:
             log.append((key, value, stamp))
             self.world.note("published", topic, key, value)
+            self.on_taken(topic, key, value)
 
 
 class SimReader:

@@ -12,7 +12,8 @@ from support.simulation.backend import Backend
 from support.simulation.broker import MAX_AGE_MS, Broker
 from support.simulation.disk import JOURNAL
 from support.simulation.life import Life
-from support.simulation.oracle import Oracle, own_ledger
+from support.simulation.halts import own_ledger
+from support.simulation.oracle import Oracle
 from support.simulation.traffic import SKEW_MS, SYMBOLS, Traffic
 from support.simulation.weather import Weather
 from support.simulation.world import World, spread
@@ -41,7 +42,9 @@ class Run:
             "max_positions_per_symbol": random.choice((None, 1, 2)),
             "max_daily_trades": random.choice((5, 20, 60, 200)),
         }
-        self.oracle = Oracle(world, self.broker, self.limits)
+        self.throttle_latch = random.choice((5, 20))
+        self.oracle = Oracle(world, self.broker, self.limits, self.throttle_latch)
+        self.broker.on_taken = self.oracle.taken
         self.backend = Backend(world, self.weather, self.oracle.heard, self.oracle.handed)
         self.hmac_key = random.choice((None, None, "key"))
         self.traffic = self.oracle.traffic = Traffic(
@@ -78,7 +81,7 @@ class Run:
             "CLOCK_SKEW_MS": str(SKEW_MS),
             "MAX_DAILY_LOSS_PCT": random.choice(("1", "5", "50")),
             "MAX_ORDERS_PER_SECOND": random.choice(("1", "2", "5")),
-            "THROTTLE_LATCH": random.choice(("5", "20")),
+            "THROTTLE_LATCH": str(self.throttle_latch),
             "PAPER_SEED": str(self.world.seed),
             "PAPER_SPEED": random.choice(("0.1", "0.3")),
             "PAPER_MARGIN_MODE": "netting" if self.netting else "hedging",
@@ -115,8 +118,8 @@ class Run:
         while not self.life.bridge.opened:
             if not await self.world.sleep(0.02):
                 return False
-        if self.oracle.bridge is None:
-            self.oracle.life_begins(self.life.bridge)
+        if self.oracle.halts.bridge is None:
+            self.oracle.halts.life_begins(self.life.bridge)
         return True
 
     async def _live(self, seconds: float) -> bool:
@@ -203,6 +206,7 @@ class Run:
         if random.random() < 0.2:
             self.world.note("stop_file")
             (self.folder / STOP_FILE).touch()
+            self.oracle.halts.file_made()
         else:
             self.traffic.stop()
         if random.random() < 0.3:
@@ -214,7 +218,8 @@ class Run:
 
     async def _resume(self) -> None:
         """A person lifts the latch: from the backend or, what was stopped here, from this PC."""
-        if self.oracle.bridge is None or self.oracle.bridge.latch.halt.state is HaltState.ACTIVE:
+        halts = self.oracle.halts
+        if halts.bridge is None or halts.state is HaltState.ACTIVE:
             self._resume_at = float("inf")
             return
         if self.random.random() < 0.5:
@@ -227,12 +232,12 @@ class Run:
         task.cancel()
 
     async def _local_resume(self, asked: dict[str, Any]) -> None:
+        self.oracle.halts.resume_given(None)
         try:
             await self.life.bridge.local._do_resume(asked)
         except Refusal as refusal:
             self.world.note("refused", refusal.code)
-        else:
-            self.oracle.resume_given()
+            self.oracle.halts.resume_refused()
 
     def _by_hand(self) -> None:
         """A person closes a position in the terminal's window."""
@@ -280,7 +285,7 @@ class Run:
         """Nothing is under way any more, and the terminal's ticks are read to their end."""
         bridge = self.life.bridge
         busy = bridge.desk._tasks or bridge.desk.unresolved or bridge.trader.lanes._lanes or bridge.emergency.unfinished
-        return not busy and bridge.book.reconciled.is_set() and self.oracle.ticks_are_fresh()
+        return not busy and bridge.book.reconciled.is_set() and self.oracle.tape.is_fresh()
 
 
 @contextmanager
