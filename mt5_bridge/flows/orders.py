@@ -479,7 +479,7 @@ class OrderDesk:
         if not job.outcome.done():
             job.outcome.set_result(final)
         log(final)
-        await self._write(job, batch)
+        await self.note(job.key, *batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
         """Announce a result that replaces the one announced as `better.supersedes`."""
@@ -496,16 +496,22 @@ class OrderDesk:
         job.event_id = announced.event_id
         count(self.stats, better)
         log(better)
-        await self._write(job, [*more, correction, announced])
+        await self.note(job.key, *more, correction, announced)
 
-    async def _write(self, job: Job, batch: list[changes.Change]) -> None:
+    async def note(self, key: str, *batch: changes.Change) -> None:
+        """Journal what is so already, trying until that can be done.
+
+        Args:
+            key: of the signal or command it belongs to, for people.
+            batch: becomes durable together.
+        """
         while True:
             try:
                 await self.commit(*batch)
             except JournalError as error:
                 if not error.retriable:
-                    logger.bind(event="result_not_journalled", key=job.key).error(
-                        "ERROR the result of {key} contradicts the journal: {error}", key=job.key, error=error
+                    logger.bind(event="result_not_journalled", key=key).error(
+                        "ERROR what became of {key} contradicts the journal: {error}", key=key, error=error
                     )
                     return
                 await asyncio.sleep(_BACK_OFF_S)

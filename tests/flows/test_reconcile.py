@@ -162,6 +162,7 @@ async def test_legs_with_an_outcome_end_in_the_result_that_was_not_written(tmp_p
 
 @simulated
 async def test_orders_nobody_waits_for_are_noted(tmp_path: Path) -> None:
+    """As soon as they can be: the disk is full when their outcome is known."""
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, magic=21))
         await intent(kit, "stop-1", 21, action="EMERGENCY")
@@ -172,6 +173,9 @@ async def test_orders_nobody_waits_for_are_noted(tmp_path: Path) -> None:
         await intent(kit, "s1", 24, leg=1, action="MODIFY", deed=Deed.SLTP, position=1000, stop_loss=1.0)
         await kit.crash()
     async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        kit.journal.break_down()
+        await asyncio.sleep(20)
+        kit.journal.mend()
         await kit.idle()
         states = {m: i.state for m, i in (await kit.journal.intents_by_magic([21, 22, 23, 24])).items()}
         assert states == {21: "filled", 22: "abandoned", 23: "abandoned", 24: "rejected"}
