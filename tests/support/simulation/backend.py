@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from support.simulation.weather import Weather
-from support.simulation.world import World, spread
+from support.simulation.world import World, answer, spread
 from websockets.asyncio.client import ClientConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -81,7 +81,7 @@ class Socket:
         self._pongs = [waiting for waiting in self._pongs if not waiting.done()]
         self._pongs.append(pong)
         if not self.silent:
-            self.backend.world.after(2 * self.backend.pause(), lambda: pong.done() or pong.set_result(0.001))
+            self.backend.world.after(2 * self.backend.pause(), answer, pong, 0.001)
         return pong
 
     async def close(self, code: int = 1000) -> None:

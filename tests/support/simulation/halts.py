@@ -1,9 +1,10 @@
-"""Judges the halt: a stop is latched at once, nothing lifts it but a person, and what it tells is true (P3, P6, P8, P10)."""
+"""Judges the halt: it latches at once, only a person lifts it, and what it tells is true (P3, P4, P6, P8, P10)."""
 
 import json
 import sqlite3
 from typing import Any
 
+from support.simulation.books import own_ledger
 from support.simulation.world import World
 
 from mt5_bridge.app.bridge import Bridge
@@ -40,9 +41,8 @@ class HaltJudge:
         self._state = self._written = HaltState.ACTIVE
         self._told_durable = False
         """The bridge has said of the stop that it will survive."""
-        self._lifting = False
-        """Somebody has resumed, and nothing was latched since."""
-        self._word: Any = None
+        self._lifting: set[Any] = set()
+        """Who has resumed: the words that are not refused, and since which nothing was latched."""
         self._stops: set[Any] = set()
         self._halts = 0
 
@@ -62,6 +62,8 @@ class HaltJudge:
         if _STRICT[state] < _STRICT[least] and not self._lifting:
             self.world.breach("P3", f"a restart has lifted a halt: the bridge is {state.value}, it was {least.value}")
         self._state, self.stopped = state, state is HaltState.HALTED
+        self._told_durable = self.stopped
+        self._lifting.clear()
         self._count_anew()
         bridge.latch.on_change(self._changed)
 
@@ -80,7 +82,8 @@ class HaltJudge:
             self.world.breach("P3", f"{self._state.value} becomes {halt.state.value}, and nobody has resumed")
         if halt.state is HaltState.ACTIVE:
             self._count_anew()
-        self._state, self._lifting = halt.state, False
+        self._state = halt.state
+        self._lifting.clear()
         self.stopped = halt.state is HaltState.HALTED
         self._halts += self.stopped
         if halt.by == "file":
@@ -107,7 +110,8 @@ class HaltJudge:
         if flatten and not asked_before:
             self._flatten_msc = self.world.now_ms()
         self.flatten = flatten or asked_before
-        self.stopped, self._lifting = True, False
+        self.stopped = True
+        self._lifting.clear()
 
     def file_made(self) -> None:
         """Somebody has put the stop's file there: it is found, unless the bridge ends before."""
@@ -125,12 +129,13 @@ class HaltJudge:
     def resume_given(self, word: Any) -> None:
         """Whether anything is lifted only the bridge knows now."""
         self.stopped = self._told_durable = False
-        self._lifting, self._word = True, word
+        self._lifting.add(word)
 
-    def resume_refused(self) -> None:
+    def resume_refused(self, word: Any) -> None:
         """And it has lifted nothing."""
-        self._lifting = False
-        self.stopped = self.bridge is not None and self.state is HaltState.HALTED
+        self._lifting.discard(word)
+        if not self._lifting:
+            self.stopped = self.bridge is not None and self.state is HaltState.HALTED
 
     def _check_latched(self) -> None:
         if self.bridge is not None and self.state is not HaltState.HALTED:
@@ -152,8 +157,7 @@ class HaltJudge:
                 self.world.breach("P3", f"a stop is answered with {answer}")
             self._told_durable |= bool(answer.get("durable"))
         if kind == "command_result" and data["command"] == "resume_trading" and not data["success"]:
-            if self._lifting and message.get("request_id") == self._word:
-                self.resume_refused()
+            self.resume_refused(message.get("request_id"))
         if kind == "halt_changed" and data["phase"] == "done" and not data["survivors"]:
             self._check_flat(parse_time(message["timestamp"]))
 
@@ -193,10 +197,3 @@ class HaltJudge:
         left = sorted((*ledger.positions, *ledger.orders))
         if left and self.state is HaltState.HALTED:
             self.world.breach("P4", f"halted, and still there: {left}")
-
-
-def own_ledger() -> Any:
-    """The books of the own account as they are now; None while another account answers, or none."""
-    terminal = api._state.functions.terminal
-    session = terminal._ousted or terminal._session
-    return None if session is None else session.account.ledger

@@ -12,7 +12,8 @@ from typing import Any
 from unittest.mock import patch
 
 from support.simulation.backend import Backend, SimControl
-from support.simulation.broker import Broker, SimProducer, SimReader, ensure_topics
+from support.simulation.broker import Broker
+from support.simulation.clients import SimProducer, SimReader, ensure_topics
 from support.simulation.disk import Disk, LoopWriter, NoCheckpoints, lazy_os
 from support.simulation.terminal import Hosts, Witness
 from support.simulation.weather import Weather

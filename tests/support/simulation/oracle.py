@@ -9,11 +9,13 @@ import sqlite3
 from collections import defaultdict
 from typing import Any
 
+from support.simulation.books import own_ledger
 from support.simulation.broker import EVENTS, SIGNALS, TICKS, Broker
-from support.simulation.halts import HaltJudge, own_ledger
+from support.simulation.halts import HaltJudge
+from support.simulation.signals import SKEW_MS, SYMBOLS, Signal
 from support.simulation.tape import Tape
 from support.simulation.terminal import SimHost, Witness
-from support.simulation.traffic import SKEW_MS, SYMBOLS, Signal, Traffic
+from support.simulation.traffic import Traffic
 from support.simulation.verdict import Accounts
 from support.simulation.world import World
 

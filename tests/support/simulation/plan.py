@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from support.simulation.backend import Backend
+from support.simulation.books import close_by_hand
 from support.simulation.broker import MAX_AGE_MS, Broker
 from support.simulation.disk import JOURNAL
 from support.simulation.life import Life
-from support.simulation.halts import own_ledger
 from support.simulation.oracle import Oracle
-from support.simulation.traffic import SKEW_MS, SYMBOLS, Traffic
+from support.simulation.signals import SKEW_MS, SYMBOLS
+from support.simulation.traffic import Traffic
 from support.simulation.weather import Weather
 from support.simulation.world import World, spread
 
-import mt5_bridge.simulator as paper
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.model import PAPER_LOGIN
 from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.watch import STOP_FILE
-from mt5_bridge.simulator import api
 
 _CALM_S = 20.0
 _CALM_MOST_S = 400.0
@@ -51,9 +50,6 @@ class Run:
             world,
             self.broker,
             self.backend,
-            quotes=_quote,
-            tickets=_tickets,
-            symbol_of=_symbol_of,
             hmac_key=self.hmac_key,
             login=PAPER_LOGIN,
         )
@@ -170,7 +166,7 @@ class Run:
             "broker": self._broker_down,
             "retention": self._retention,
             "backend": self._backend_trouble,
-            "by_hand": self._by_hand,
+            "by_hand": partial(close_by_hand, self.world, self.random),
             "sleep": self._sleep,
         }
 
@@ -228,34 +224,18 @@ class Run:
         asked = {"reason": "simulated", "by": "person", "force": self.random.random() < 0.3}
         self.world.note("local_resume", asked)
         task = asyncio.create_task(self._local_resume(asked), name="person")
-        await asyncio.wait({task, self.world.broken}, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {task, self.world.broken}
+        await asyncio.wait(either, timeout=5.0, return_when=asyncio.FIRST_COMPLETED)
         task.cancel()
 
     async def _local_resume(self, asked: dict[str, Any]) -> None:
-        self.oracle.halts.resume_given(None)
+        word = object()
+        self.oracle.halts.resume_given(word)
         try:
             await self.life.bridge.local._do_resume(asked)
         except Refusal as refusal:
             self.world.note("refused", refusal.code)
-            self.oracle.halts.resume_refused()
-
-    def _by_hand(self) -> None:
-        """A person closes a position in the terminal's window."""
-        terminal, ledger = api._state.functions.terminal, own_ledger()
-        if ledger is None or not ledger.positions or terminal._ousted is not None:
-            return
-        position = self.random.choice(list(ledger.positions.values()))
-        answer = paper.order_send(
-            {
-                "action": paper.TRADE_ACTION_DEAL,
-                "symbol": position.symbol,
-                "position": position.ticket,
-                "type": 1 - position.type,
-                "volume": position.volume,
-                "deviation": 100,
-            }
-        )
-        self.world.note("by_hand", position.ticket, None if answer is None else answer.retcode)
+            self.oracle.halts.resume_refused(word)
 
     # --- the end
 
@@ -295,20 +275,6 @@ def _looking_at(folder: Path) -> Iterator[sqlite3.Connection]:
         yield db
     finally:
         db.close()
-
-
-def _quote(symbol: str) -> tuple[float, float] | None:
-    quote = api._state.functions.terminal.market.quote(symbol)
-    return None if quote is None else (quote.bid, quote.ask)
-
-
-def _symbol_of(ticket: int) -> str:
-    return str(own_ledger().positions[ticket].symbol)
-
-
-def _tickets() -> tuple[list[int], list[int]]:
-    ledger = own_ledger()
-    return ([], []) if ledger is None else (list(ledger.positions), list(ledger.orders))
 
 
 _COURSE = {

@@ -10,6 +10,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
 
 from loguru import logger
@@ -95,7 +96,7 @@ async def _simulate(seed: int, folder: Path) -> Outcome:
         if change:
             run.oracle.books_changed(change)
 
-    paper_settings = {name: value for name, value in run.env.items() if name.startswith("PAPER_")}
+    paper_settings: dict[str, Any] = {name: value for name, value in run.env.items() if name.startswith("PAPER_")}
     paper.install(clock=_Tick(world), **paper_settings)
     with patch.object(Account, "commit", commit), in_world(world, run.broker, run.backend, lambda: run.life):
         try:

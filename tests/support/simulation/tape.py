@@ -4,7 +4,7 @@ import json
 from bisect import bisect_left
 from itertools import takewhile
 
-from support.simulation.traffic import SYMBOLS
+from support.simulation.signals import SYMBOLS
 from support.simulation.world import World
 
 import mt5_bridge.simulator as paper

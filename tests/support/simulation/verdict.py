@@ -5,7 +5,8 @@ import sqlite3
 from collections import defaultdict
 
 from support.simulation.broker import DLQ, EVENTS, SIGNALS, Broker
-from support.simulation.traffic import Signal, Traffic
+from support.simulation.signals import Signal
+from support.simulation.traffic import Traffic
 from support.simulation.world import World
 
 FINAL = {"filled", "partial", "placed", "modified", "cancelled", "closed", "rejected", "denied", "abandoned"}

@@ -1,5 +1,6 @@
 """How bad the world is: drawn from the seed for the whole run, worse while a storm lasts, and calm at its end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -147,7 +148,7 @@ _SEND_KINDS = (
     "positions_lag", "orders_lag", "autotrading_off", "terminal_restart",
 )  # fmt: skip
 _RETCODES = (10004, 10006, 10011, 10012, 10018, 10020, 10021, 10024, 10031, 10036, 10017)
-_FAULTS = {
+_FAULTS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "order_send": _of_send,
     "positions_get": _of_list,
     "orders_get": _of_list,

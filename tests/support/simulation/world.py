@@ -5,9 +5,11 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from support.simulation.loop import WorldLoop
+
+T = TypeVar("T")
 
 START_MS = 1_704_283_200_000
 """Wednesday 2024-01-03 12:00 UTC: a run of hours does not reach midnight."""
@@ -81,6 +83,12 @@ class World:
         error = context.get("exception")
         if "handle" in context or "protocol" in context:
             self.breach("defect", f"{context['message']}: {error!r}")
+
+
+def answer(future: "asyncio.Future[T]", result: T) -> None:
+    """Give a future its result, unless it has one or nobody wants it any more."""
+    if not future.done():
+        future.set_result(result)
 
 
 def spread(random: Random, least: float, most: float) -> float:
