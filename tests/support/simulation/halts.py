@@ -13,7 +13,7 @@ from mt5_bridge.core.times import MINUTE, parse_time
 from mt5_bridge.simulator import api
 
 _STRICT = {HaltState.ACTIVE: 0, HaltState.REDUCING: 1, HaltState.HALTED: 2}
-_LAG_MS = 10_000
+_LAG_MS = 4_000
 """A position that is younger than this may not be in any list yet."""
 _FILE_WITHIN_S = 10
 

@@ -24,6 +24,8 @@ from mt5_bridge.simulator.core.records import Change, Deal
 
 MAY_BE_SENT_AGAIN = {10004, 10020, 10021, 10024, 10028}
 """Answers that say for certain that nothing was done, and that the same may be asked again."""
+_SAY_NOTHING = {10008, 10011, 10012, 10031}
+"""Answers after which the order may be there or not."""
 _BY_THE_SERVER = {4, 5, 6}
 """ORDER_REASON_ and DEAL_REASON_SL, TP, SO: nobody sent these; they carry their position's magic."""
 _OUT_BY = 3
@@ -69,9 +71,9 @@ class Oracle(Witness):
         if not (host.connected and host.read_whole):
             self.breach("P8", f"order {request.magic} leaves before the account has been read: {request.comment}")
         if request.comment in self._spent:
-            self.breach(
-                "P2", f"{request.comment} is sent again after the answer {self._spent[request.comment]} (None: unknown)"
-            )
+            answer = self._spent[request.comment]
+            promise = "P2" if answer is None or answer in _SAY_NOTHING else "P1"
+            self.breach(promise, f"{request.comment} is sent again after the answer {answer} (None: none)")
         signal = self.traffic.signals.get(request.comment)
         if signal is None:
             self.breach("P7", f"an opening that no signal asked for: {request}")
@@ -181,6 +183,13 @@ class Oracle(Witness):
             self.tape.published(key.decode(), value or b"")
         elif topic == EVENTS:
             self.halts.published(value or b"")
+            if b'"position_closed"' in (value or b""):
+                self._check_gone(_json(value or b"")["data"]["ticket"])
+
+    def _check_gone(self, ticket: int) -> None:
+        ledger = own_ledger()
+        if ledger is not None and ticket in ledger.positions:
+            self.breach("P8", f"position {ticket} is told to be closed, and it is open")
 
     # --- the journal
 

@@ -102,6 +102,10 @@ class Run:
                 await (self._stop if self.random.random() < 0.2 else self._kill)()
                 if not await self.world.sleep(spread(self.random, 0.5, 1800.0)):
                     return
+        if self.random.random() < 0.5:
+            self._last_stop()
+            if not await self.world.sleep(self.random.uniform(0.1, 2.0)):
+                return
         await self._calm()
 
     async def _begin(self) -> None:
@@ -179,6 +183,11 @@ class Run:
         self.traffic.burst()
         self.world.after(self.random.uniform(0.0, 0.08), self._stops)
 
+    def _last_stop(self) -> None:
+        """A stop that nobody lifts any more, in the middle of everything."""
+        self._blow("storm", 0.5, 2.0)
+        self._rush()
+
     def _broker_down(self) -> None:
         if self.weather.level["broker"]:
             self.broker.go_down(spread(self.random, 0.5, 40.0))
@@ -205,8 +214,8 @@ class Run:
             self.oracle.halts.file_made()
         else:
             self.traffic.stop()
-        if random.random() < 0.3:
-            self._blow("deaf", 0.5, 8.0, only_with="faults")
+        if random.random() < 0.5:
+            self._blow("deaf", 1.0, 8.0, only_with="faults")
         self._resume_at = self.world.monotonic() + spread(random, 1.0, 20.0)
 
     def _backend_down(self) -> None:
