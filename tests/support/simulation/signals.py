@@ -72,11 +72,11 @@ class Maker:
         self.count += 1
         return f"s{self.count}"
 
-    def well_formed(self, *, plain: bool = False) -> Signal:
-        """A signal that can be read; `plain`: and in itself nothing speaks against it."""
+    def well_formed(self, *, plain: bool = False, opens: str | None = None) -> Signal:
+        """A signal that can be read; `plain`: nothing in itself speaks against it; `opens`: at once, on that symbol."""
         random = self.random
-        action = random.choice(_ACTIONS)
-        fields = {"symbol": random.choice(SYMBOLS), "action": action.value, **self._asked(action)}
+        action = random.choice(_OPENINGS if opens else _ACTIONS)
+        fields = {"symbol": random.choice(SYMBOLS), "action": action.value, **self._asked(action, opens)}
         if fields.get("position") in tickets()[0] and random.random() < 0.9:
             fields["symbol"] = symbol_of(fields["position"])
         name = self.name()
@@ -117,10 +117,10 @@ class Maker:
             volume=fields.get("volume"),
         )
 
-    def _asked(self, action: Action) -> dict[str, Any]:
+    def _asked(self, action: Action, symbol: str | None) -> dict[str, Any]:
         random = self.random
         if action.opens:
-            return self._opening(action)
+            return self._opening(action, symbol or random.choice(SYMBOLS))
         asked: dict[str, Any] = {}
         positions, orders = tickets()
         chance = random.random()
@@ -140,9 +140,8 @@ class Maker:
             asked["stop_loss"] = price_near(random.choice(SYMBOLS), random.choice((-1, 1)) * 0.004)
         return asked
 
-    def _opening(self, action: Action) -> dict[str, Any]:
+    def _opening(self, action: Action, symbol: str) -> dict[str, Any]:
         random, side = self.random, 1 if action.value.startswith("BUY") else -1
-        symbol = random.choice(SYMBOLS)
         asked: dict[str, Any] = {"symbol": symbol}
         level = 0.0
         if action.is_pending:

@@ -8,7 +8,7 @@ from support.simulation.backend import Backend
 from support.simulation.books import tickets
 from support.simulation.broker import PARTITIONS, Broker
 from support.simulation.signals import SYMBOLS, Maker, Signal, pick, price_near
-from support.simulation.world import World
+from support.simulation.world import World, spread
 
 from mt5_bridge.core import wire
 
@@ -67,6 +67,12 @@ class Traffic:
         for _ in range(self.random.randint(3, 12)):
             self._send(self._make.well_formed(plain=True))
 
+    def flood(self) -> None:
+        """Openings of one symbol, far more than the rate allows."""
+        symbol = self.random.choice(SYMBOLS)
+        for _ in range(self.random.randint(15, 40)):
+            self._send(self._make.well_formed(plain=True, opens=symbol))
+
     def _send(self, signal: Signal) -> None:
         random = self.random
         by_topic = signal.sort == "dead" or random.random() < 0.7
@@ -114,8 +120,7 @@ class Traffic:
         """A command, or an earlier one again."""
         random = self.random
         if self.commands and random.random() < 0.25:
-            again = random.choice(list(self.commands.values())[-6:])
-            self.backend.command(again.name, request_id=again.request_id, **again.data)
+            self._order_again(random.choice(list(self.commands.values())[-6:]))
             return
         positions, orders = tickets()
         name = random.choice(_COMMANDS)
@@ -146,14 +151,19 @@ class Traffic:
 
     def resume(self) -> None:
         """A person lifts whatever is latched."""
-        self.order("resume_trading", reason="simulated", by="person", force=self.random.random() < 0.3)
+        self.order("resume_trading", reason="simulated", by="person", force=self.random.random() < 0.5)
 
     def order(self, name: str, **data: Any) -> None:
         """A new command with a `request_id` of its own."""
         self._make.count += 1
         request_id = f"c{self._make.count}"
         if self.backend.command(name, request_id=request_id, **data):
-            self.commands[command_comment(request_id)] = Sent(name, request_id, data)
+            sent = self.commands[command_comment(request_id)] = Sent(name, request_id, data)
+            if self.random.random() < 0.2:
+                self.world.after(spread(self.random, 0.001, 2.0), self._order_again, sent)
+
+    def _order_again(self, sent: Sent) -> None:
+        self.backend.command(sent.name, request_id=sent.request_id, **sent.data)
 
 
 def command_comment(request_id: str, part: str = "") -> str:

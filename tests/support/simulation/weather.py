@@ -32,7 +32,7 @@ class Weather:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calm = False
-        self._until = {"storm": 0.0, "full": 0.0, "slow": 0.0, "deaf": 0.0}
+        self._until = {"storm": 0.0, "full": 0.0, "slow": 0.0, "deaf": 0.0, "late": 0.0}
         random = world.random("weather")
         self.level = {
             name: random.choice(_LEVELS)
@@ -40,7 +40,8 @@ class Weather:
         }
 
     def blow(self, what: str, seconds: float) -> None:
-        """Something bad begins, for a while: `storm`, `full` (the disk), `slow` (the disk), `deaf` (the terminal)."""
+        """Something bad begins, for a while: `storm`, `full` (the disk), `slow` (the disk), `deaf` (the terminal),
+        `late` (every fill)."""
         self._until[what] = self.world.monotonic() + seconds
 
     def _blows(self, what: str) -> bool:
@@ -92,6 +93,8 @@ class Weather:
         random = self.world.random("faults")
         if function in _LISTS and self._blows("deaf") and random.random() < _DEAF:
             return {"kind": "none", "code": -1}
+        if function == "order_send" and self._blows("late"):
+            return {"kind": "late_fill", "seconds": spread(random, 0.5, 8.0), "retcode": random.choice(_SAY_NOTHING)}
         chance = _CHANCES.get(function, 0.0)
         if not chance or not self.strikes("faults", chance, random):
             return None
@@ -108,7 +111,7 @@ def _of_send(random: Random) -> dict[str, Any]:
     elif kind in ("none", "executed_then_none"):
         rule["code"] = random.choice((-1, -10001, -10002, -10005))
     elif kind == "late_fill":
-        rule |= {"seconds": spread(random, 0.2, 6.0), "retcode": random.choice((10008, 10011, 10012, 10031))}
+        rule |= {"seconds": spread(random, 0.2, 6.0), "retcode": random.choice(_SAY_NOTHING)}
     elif kind == "partial_fill":
         rule["share"] = random.choice((0.3, 0.5, 0.8))
     elif kind in ("history_lag", "positions_lag", "orders_lag"):
@@ -141,6 +144,7 @@ def _plain(random: Random) -> dict[str, Any]:
 
 
 _LISTS = ("positions_get", "orders_get")
+_SAY_NOTHING = (10008, 10011, 10012, 10031)
 _DEAF = 0.9
 _SEND_KINDS = (
     "requote", "requote", "retcode", "retcode", "retcode", "none", "executed_then_none", "executed_then_none",
