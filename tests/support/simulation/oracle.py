@@ -89,7 +89,7 @@ class Oracle(Witness):
 
     def _check_signal(self, signal: Signal) -> None:
         now = self.world.now_ms()
-        if not signal.tradable or signal.sort != "inbox":
+        if signal.sort != "inbox":
             self.breach("P7", f"{signal.key} must never trade: {signal.sort} {signal.data!r}")
         if now > signal.made_msc + signal.ttl_ms:
             self.breach("P7", f"{signal.key} is sent {now - signal.made_msc} ms after it was made")

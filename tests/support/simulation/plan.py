@@ -105,14 +105,20 @@ class Run:
         self.lives += 1
         self.life = Life(self.world, self.weather, self.oracle, self.folder, self.env, self.oracle.journal_written)
         self.life.begin()
+        self._await_opening(self.life)
+
+    def _await_opening(self, life: Life) -> None:
+        """The judges must see it before it can trade."""
+        if life.bridge.opened:
+            self.oracle.halts.life_begins(life.bridge)
+        elif life.disk.alive:
+            self.world.after(0.002, self._await_opening, life)
 
     async def _open(self) -> bool:
         """Wait until the bridge's rooms are open."""
-        while not self.life.bridge.opened:
+        while self.oracle.halts.bridge is None:
             if not await self.world.sleep(0.02):
                 return False
-        if self.oracle.halts.bridge is None:
-            self.oracle.halts.life_begins(self.life.bridge)
         return True
 
     async def _live(self, seconds: float) -> bool:

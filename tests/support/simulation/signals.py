@@ -25,7 +25,6 @@ class Signal:
     Attributes:
         key: its key in the inbox, as far as that is known when it is made.
         sort: `inbox` (ours, whole, signed as it must be), `dead` (cannot be read), `skipped` (foreign or forged).
-        tradable: nothing in itself forbids to execute it.
         made_msc: when it was made, UTC ms, by what the bridge can know; of several copies the latest.
         volume: lots asked for; None: not said.
         records: where it is on the topic.
@@ -37,7 +36,6 @@ class Signal:
     data: bytes
     whole: bytes | None
     signature: str | None
-    tradable: bool
     action: Action | None = None
     dated: bool = False
     made_msc: int = 0
@@ -82,15 +80,15 @@ class Maker:
         name = self.name()
         if plain or random.random() < 0.95 or self._hmac_key is not None:
             fields["signal_id"] = name
-        tradable, dated, made_msc = True, False, self.world.now_ms()
+        dated, made_msc = False, self.world.now_ms()
         chance = 1.0 if plain else random.random()
         if chance < 0.08:
-            tradable, made_msc = False, made_msc - MAX_AGE_MS - random.randint(1, 600_000)
+            dated, made_msc = True, made_msc - MAX_AGE_MS - random.randint(1, 600_000)
         elif chance < 0.14:
-            tradable, made_msc = False, made_msc + SKEW_MS + random.randint(12_000, 600_000)
+            dated, made_msc = True, made_msc + SKEW_MS + random.randint(12_000, 600_000)
         elif chance < 0.18:
             fields["account"] = OTHER_ACCOUNT
-        if not tradable or self._hmac_key is not None or random.random() < 0.4:
+        if dated or self._hmac_key is not None or random.random() < 0.4:
             fields["created_at"], dated = iso(made_msc), True
         if "account" not in fields and (self._hmac_key is not None or random.random() < 0.2):
             fields["account"] = self._login
@@ -109,7 +107,6 @@ class Maker:
             data=data,
             whole=whole,
             signature="forged" if forged else None,
-            tradable=tradable and not (foreign or forged),
             action=action,
             dated=dated,
             made_msc=made_msc,
@@ -167,7 +164,6 @@ class Maker:
             data=b"",
             whole=value,
             signature=None,
-            tradable=False,
         )
 
 
