@@ -128,6 +128,21 @@ def test_a_killed_one_whose_lock_the_system_keeps_is_passed_by(
     assert wait_for(lambda: first.poll() is None)
 
 
+def test_one_that_may_not_be_ended_keeps_its_lock(
+    holder: Holder, lock: HostLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may belong to another user, and still act: two at once is worse than none."""
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("os.kill", refused)
+    first = holder(0.1, 0, "hang")
+    with pytest.raises(HostError, match="still runs"):
+        lock.take(3.0)
+    assert first.poll() is None
+
+
 def test_a_step_without_the_lock_is_nothing(lock: HostLock, file: Path) -> None:
     lock.step()
     assert not file.exists()
