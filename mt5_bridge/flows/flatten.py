@@ -203,7 +203,13 @@ class Flattener:
         if self.clock.monotonic() < ticket.wait_until:
             return False
         if not ticket.touched:
-            return True
+            lost = self.desk.lost_close(target.ticket) if isinstance(target.held, Position) else None
+            if lost is None:
+                return True
+            # A signal's or a person's close may still be executed: as if it were one of ours.
+            ticket.touched = ticket.unknown = True
+            ticket.magic, ticket.volume, ticket.settled_from = lost, target.present, asked
+            return False
         if target.present != ticket.volume:
             if not ticket.unknown:
                 return True

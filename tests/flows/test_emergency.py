@@ -568,6 +568,29 @@ async def test_a_watch_survives_reads_that_fail(tmp_path: Path) -> None:
         await eventually(lambda: not kit.terminal.positions, 10)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_a_signals_close_of_unknown_outcome_is_not_doubled(tmp_path: Path, late: bool) -> None:
+    """On netting the second of two closes would open the other side."""
+
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            ticket = position(kit, magic=ours())
+            kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+            await kit.send("CLOSE", signal_id="c1", position=ticket)
+            await eventually(lambda: kit.desk.unresolved, 5)
+            stop(kit)
+            await asyncio.sleep(0.3)
+            assert len(kit.terminal.sent) == 1
+            if late:
+                kit.terminal.execute(kit.terminal.sent[0])
+            assert (await done(kit))["survivors"] == []
+            assert not kit.terminal.positions
+            assert len(kit.terminal.sent) == (1 if late else 2)
+
+    run()
+
+
 @simulated
 async def test_a_defect_in_the_watch_does_not_end_it(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
