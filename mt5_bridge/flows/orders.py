@@ -423,6 +423,10 @@ class OrderDesk:
         """What the settler needs to look an intent up."""
         return Case(magic=intent.magic, request=intent.request, sent_msc=sent_msc, volume_before=intent.volume_before)
 
+    def lost_close(self, position: int) -> int | None:
+        """The magic of an order of unknown outcome that may still close the position; None: there is none."""
+        return next((magic for magic, case in self._settler.open.items() if case.request.position == position), None)
+
     async def picture(self, since_msc: int) -> Picture:
         """What the terminal holds and held since then; see `Settler.picture`."""
         return await self._settler.picture(since_msc)
