@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal, Hangs, Silent
-from support.flow_kit import FlowKit
+from support.flow_kit import FlowKit, KitJournal
 from support.simulated import simulated
 
 from mt5_bridge.core.errors import MT5DataError
@@ -124,6 +124,23 @@ async def test_an_order_lost_with_the_process_is_looked_up_and_blocks_its_symbol
             assert (await kit.result("s2"))["reason"] == "unknown_outcome"
         assert (await kit.result("s1", 10.0))["status"] == ("filled" if executed else "abandoned")
         assert len(kit.terminal.sent) == 1
+
+
+@simulated
+async def test_a_full_disk_keeps_nothing_from_being_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Hangs(True))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        await intent(kit, "stop-1", 22, action="EMERGENCY")
+        await kit.crash()
+    monkeypatch.setattr(KitJournal, "broken", "database or disk is full")
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        await asyncio.sleep(20)
+        kit.journal.mend()
+        assert (await kit.result("s1"))["status"] == "filled"
+        await kit.idle()
+        assert not await kit.journal.open_intents()
 
 
 @simulated
