@@ -285,18 +285,6 @@ def decided_before_the_terminal_went() -> Places:
     return [(Judge, "last_word", last_word)]
 
 
-def passed_over_for_a_frame() -> Places:
-    """A record whose signal a frame is bringing in is done with, whether the frame gets in or not."""
-    real = Intake._enter
-
-    async def enter(self: Intake, work: Sorted, **named: Any) -> int:
-        for entry in work.entries:
-            entry.record = None
-        return await real(self, work, **named)
-
-    return [(Intake, "_enter", enter)]
-
-
 def repeated_stop_beats_no_resume() -> Places:
     """A stop said again is answered `halted`, and the resume on its way goes on."""
     real = HaltLatch.tighten

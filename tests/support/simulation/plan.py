@@ -89,7 +89,7 @@ class Run:
         lives = self.random.choice((1, 1, 2, 2, 3, 4))
         for number in range(lives):
             await self._begin()
-            if not await self._live(spread(self.random, 30.0, 200.0)):
+            if not await self._live(spread(self.random, 20.0, 120.0)):
                 return
             if number + 1 < lives:
                 await (self._stop if self.random.random() < 0.2 else self._kill)()
