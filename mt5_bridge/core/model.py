@@ -28,6 +28,12 @@ class Side(StrEnum):
         """The terminal's POSITION_TYPE_* / ORDER_TYPE_* of a market order: 0 buy, 1 sell."""
         return 0 if self is Side.BUY else 1
 
+    def nearer(self, stop: float, than: float) -> bool:
+        """Whether a stop loses less than the one that stands; any does that where none (0) stands."""
+        if stop <= 0 or than <= 0:
+            return stop > 0
+        return stop > than if self is Side.BUY else stop < than
+
 
 class Action(StrEnum):
     """What a trading signal may ask for."""
@@ -368,6 +374,8 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     position_by: int = 0
     order: int = 0
+    nearer_only: bool = False
+    """SLTP only: bring the stop nearer than it is by then, or do nothing; the target stays as it is by then."""
 
 
 class TradeResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.plans import Plans
 from mt5_bridge.flows.results import OrderStats, count, log
 from mt5_bridge.flows.settle import Case, Earlier, Found, Picture, Settler
 from mt5_bridge.journal import changes
@@ -166,6 +167,8 @@ class OrderDesk:
         """Magics whose outcome is unknown: after a stop their late fills are closed."""
         self.abandoned: set[int] = set()
         """Magics given up as not found; the truth may still turn up (`flows.corrections`)."""
+        self.plans = Plans()
+        """Stops to be moved along by what was sent; begun with the intents, followed by `flows.trailing`."""
         self._terminal = terminal
         self._journal = journal
         self._outbox = outbox

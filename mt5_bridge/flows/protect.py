@@ -56,6 +56,10 @@ class StopGuard:
         self._open.add(intent.magic)
         return (self._memo(),)
 
+    def watching(self, magic: int) -> bool:
+        """Whether the stop of the fill with that magic is still being brought to what was asked for."""
+        return magic in self._open
+
     async def watch(self, job: Job, intent: Intent, filled: float | None, *, anew: bool = False) -> None:
         """Bring the position of a fill to what was asked for.
 
@@ -70,7 +74,15 @@ class StopGuard:
             return
         self._open.add(intent.magic)
         await self._watch(job, intent, filled or intent.request.volume, anew=anew)
-        self._open.discard(intent.magic)
+        await self.end(intent.magic)
+
+    def take_up(self, magic: int) -> None:
+        """A fill of an earlier life whose stop is still to be looked at; to be watched, or ended."""
+        self._open.add(magic)
+
+    async def end(self, magic: int) -> None:
+        """The fill with this magic needs no look any more."""
+        self._open.discard(magic)
         await self._tidy()
 
     async def _tidy(self) -> None:

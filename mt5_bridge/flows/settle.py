@@ -172,8 +172,12 @@ def _by_position(case: Case, picture: Picture) -> Found | None:
 def _stops_set(request: OrderRequest, positions: Sequence[Position]) -> Found | None:
     for position in positions:
         if position.ticket == request.position:
-            same = _same(position.stop_loss, request.stop_loss) and _same(position.take_profit, request.take_profit)
-            return Found(state=IntentState.MODIFIED, position=position.ticket) if same else None
+            stop = _same(position.stop_loss, request.stop_loss)
+            if request.nearer_only:
+                done = stop or not position.side.nearer(request.stop_loss, position.stop_loss)
+            else:
+                done = stop and _same(position.take_profit, request.take_profit)
+            return Found(state=IntentState.MODIFIED, position=position.ticket) if done else None
     return Found(state=IntentState.REJECTED, position=request.position, detail="the position is gone")
 
 

@@ -31,7 +31,9 @@ _PRUNE = (
     "ORDER BY received_msc LIMIT ?)",
     "DELETE FROM intents WHERE magic IN (SELECT magic FROM intents WHERE opened_msc < ? "
     "AND state NOT IN ('sending', 'unknown', 'abandoned') "
-    'AND COALESCE("order", 0) = 0 AND COALESCE(deal, 0) = 0 AND COALESCE(position, 0) = 0 LIMIT ?)',
+    # What only changed or cancelled leaves its magic nowhere; a trailing stop makes thousands of them.
+    "AND (action IN ('MODIFY', 'CANCEL', 'trailing_stop', 'break_even') "
+    'OR COALESCE("order", 0) = 0 AND COALESCE(deal, 0) = 0 AND COALESCE(position, 0) = 0) LIMIT ?)',
     "DELETE FROM signals WHERE id IN (SELECT id FROM signals WHERE received_msc < ? AND status IS NOT NULL "
     "ORDER BY received_msc LIMIT ?)",
     "DELETE FROM commands WHERE request_id IN (SELECT request_id FROM commands WHERE at_msc < ? LIMIT ?)",

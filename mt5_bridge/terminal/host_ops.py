@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mt5_bridge.core.model import OrderRequest
+from mt5_bridge.core.model import OrderRequest, Side
 from mt5_bridge.terminal import host_orders, host_pages
 from mt5_bridge.terminal.frames import Failure, HostError
 from mt5_bridge.terminal.host_ticks import TickReader
@@ -222,6 +222,8 @@ class Host:
         self._own((login, server))
         wanted = msgspec.convert(request, OrderRequest)
         order = self._prepare(wanted, expiration_s)
+        if wanted.nearer_only and not self._nearer(order):
+            return host_orders.STANDS_NEARER
         self.sending = True
         answer = self._mt5.order_send(order)
         if answer is None:
@@ -230,6 +232,16 @@ class Host:
         if answer.retcode == host_orders.INVALID_FILL:
             self._fillings.forget(wanted.symbol)
         return _result(answer)
+
+    def _nearer(self, order: dict[str, Any]) -> bool:
+        """Whether a stop would come nearer than it is at this moment; the target of this moment is put in.
+
+        What the bridge decided by was read before: a person may have moved either meanwhile.
+        """
+        for position in self._need(self._mt5.positions_get(ticket=order["position"]), "positions_get"):
+            order["tp"] = float(position.tp)
+            return (Side.BUY if position.type == 0 else Side.SELL).nearer(order["sl"], position.sl)
+        return True  # gone: the terminal has the words for that
 
     def _prepare(self, request: OrderRequest, expiration_s: int) -> dict[str, Any]:
         if not request.symbol:

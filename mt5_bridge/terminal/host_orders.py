@@ -6,6 +6,8 @@ from typing import Any
 from mt5_bridge.core.model import Deed, Execution, Filling, FillingBits, OrderRequest
 
 INVALID_FILL = 10030
+STANDS_NEARER = (10025, 0, 0, 0.0, 0.0, 0.0, 0.0, "the stop stands at least as near already")
+"""What the terminal would answer: no changes."""
 
 _ACTIONS = {
     Deed.DEAL: 1,
