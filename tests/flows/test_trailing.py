@@ -1,0 +1,828 @@
+"""Managed stops on a terminal in memory: what moves them, what does not, and what ends it."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.eventually import eventually
+from support.fake_terminal import Executed, Hangs, Late, Lost, Refused, Silent
+from support.flow_kit import FlowKit
+from support.simulated import simulated
+
+from mt5_bridge.cli.story import tell
+from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError
+from mt5_bridge.core.halt import HaltState
+from mt5_bridge.core.model import Deed, OrderRequest, Side
+from mt5_bridge.flows.binder import GONE_S, WAITS_S
+from mt5_bridge.flows.plans import FIRST_MOVE, PLANS_MEMO, Managed
+from mt5_bridge.journal.changes import Memo
+from mt5_bridge.terminal.port import TerminalState
+
+STOP = 1.0950
+BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": STOP}  # at 1.1001
+SELL: dict[str, Any] = {"action": "SELL", "volume": 0.1, "stop_loss": 1.1050}  # at 1.1000
+TRAIL, EVEN = {"trailing_stop_points": 200}, {"break_even_points": 100}
+FLOWS = ("trailing", "account-poll", "corrections")
+
+
+@asynccontextmanager
+async def kit_in(folder: Path, **options: Any) -> AsyncIterator[FlowKit]:
+    """A kit whose managed stops are followed."""
+    async with FlowKit.open(folder, **options) as kit:
+        kit.run(*FLOWS)
+        yield kit
+
+
+def stop(kit: FlowKit, ticket: int | None = None) -> float:
+    """Of the one position, or of that one."""
+    held = kit.terminal.positions
+    return (next(iter(held.values())) if ticket is None else held[ticket]).stop_loss
+
+
+def moves(kit: FlowKit) -> list[OrderRequest]:
+    return [request for request in kit.terminal.sent if request.nearer_only]
+
+
+def rise(kit: FlowKit, bid: float) -> None:
+    kit.terminal.tick("EURUSD", bid, round(bid + 0.0001, 5))
+
+
+async def opened(kit: FlowKit, signal_id: str = "s1", **fields: Any) -> dict[str, Any]:
+    """A signal that is filled and looked after."""
+    await kit.send(**{**BUY, "signal_id": signal_id, **fields})
+    result = await kit.result(signal_id)
+    await kit.idle()
+    return result
+
+
+async def until_stop(kit: FlowKit, wanted: float, ticket: int | None = None) -> None:
+    await eventually(lambda: stop(kit, ticket) == wanted, 120.0, f"stop at {wanted}")
+    await kit.idle()
+
+
+async def stays(kit: FlowKit, seconds: float = 5.0) -> None:
+    """Nothing is sent for a while."""
+    before = len(kit.terminal.sent)
+    await asyncio.sleep(seconds)
+    assert len(kit.terminal.sent) == before
+
+
+async def plans(kit: FlowKit) -> list[Managed]:
+    """As the journal has them."""
+    memo = await kit.journal.memo(PLANS_MEMO)
+    return [] if memo is None else msgspec.json.decode(memo, type=list[Managed])
+
+
+async def until_ended(kit: FlowKit, seconds: float = 3 * GONE_S) -> None:
+    async def none() -> bool:
+        return not await plans(kit)
+
+    await eventually(none, seconds, "no plan left")
+
+
+def change(kit: FlowKit, ticket: int | None = None, **fields: Any) -> None:
+    """What a person does in the terminal."""
+    held = kit.terminal.positions
+    ticket = ticket or next(iter(held))
+    held[ticket] = msgspec.structs.replace(held[ticket], **fields)
+
+
+# --- following
+
+
+@pytest.mark.parametrize(("signal", "first", "second"), [(BUY, 1.1030, 1.1050), (SELL, 1.0970, 1.0950)])
+@simulated
+async def test_a_stop_follows_the_price_and_never_goes_back(
+    tmp_path: Path, signal: dict[str, Any], first: float, second: float
+) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **signal, **TRAIL)
+        sign = 1 if signal is BUY else -1
+        for price, wanted in ((first, first), (first - sign * 0.001, first), (second, second)):
+            closing = round(price + sign * 0.002, 5)
+            kit.terminal.tick("EURUSD", *((closing, closing + 0.0001) if sign > 0 else (closing - 0.0001, closing)))
+            await until_stop(kit, wanted)
+            await stays(kit)
+        assert [request.stop_loss for request in moves(kit)] == [first, second]
+
+
+@simulated
+async def test_each_move_is_an_intent_an_event_and_a_line_of_the_signals_story(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        filled = await opened(kit, take_profit=1.12, **TRAIL, **EVEN)
+        rise(kit, 1.1015)
+        await until_stop(kit, 1.1001)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        first, second = moves(kit)
+        opening, even, trail = await kit.journal.intents("s1")
+        assert [(i.leg, i.action, i.state) for i in (even, trail)] == [
+            (FIRST_MOVE, "break_even", "modified"),
+            (FIRST_MOVE + 1, "trailing_stop", "modified"),
+        ]
+        assert len({opening.magic, first.magic, second.magic}) == 3
+        told = [r for r in await kit.results() if r["signal_id"] is None]
+        assert [(r["status"], r["reason"], r["stop_loss"], r["position"]) for r in told] == [
+            ("modified", "break_even", 1.1001, filled["position"]),
+            ("modified", "trailing_stop", 1.1030, filled["position"]),
+        ]
+        assert told[0]["detail"] == "as signal s1 asked"
+        assert [r["status"] for r in await kit.results("s1")] == ["filled"]
+        assert next(iter(kit.terminal.positions.values())).take_profit == 1.12
+        shown = kit.channel.of("positions")[-1]["data"]
+        assert [p["stop_loss"] for p in shown] == [1.1030]
+        story = await kit.journal.signal("s1")
+        assert story is not None
+        text = "\n".join(tell(story))
+        assert f"magic {first.magic}, leg 1000: stop of EURUSD to 1.1001 to break even" in text
+        assert f"magic {second.magic}, leg 1001: stop of EURUSD to 1.103 to follow the price" in text
+
+
+@simulated
+async def test_ticks_alone_are_seen_too(tmp_path: Path) -> None:
+    """Between two reads of the account the symbol's ticks tell; a quote that is old tells nothing."""
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing", "ticks")
+        await opened(kit, **TRAIL)
+        await asyncio.sleep(5)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        for task in kit.tasks.values():
+            task.cancel()
+        rise(kit, 1.1040)
+        kit.book.quotes["EURUSD"] = msgspec.structs.replace(kit.book.quotes["EURUSD"], bid=1.2)
+        await asyncio.sleep(5)
+        kit.run("trailing")
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(5)
+        assert len(kit.terminal.calls) == before
+
+
+@simulated
+async def test_at_most_one_move_a_second(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        began = kit.clock.now_ms()
+        for step in range(100):
+            rise(kit, 1.1030 + step * 0.0001)
+            await asyncio.sleep(0.1)
+        seconds = (kit.clock.now_ms() - began) / 1000
+        assert 5 < len(moves(kit)) <= seconds + 1
+        await until_stop(kit, round(1.1030 + 99 * 0.0001 - 0.002, 5))
+
+
+@simulated
+async def test_the_rate_of_orders_is_neither_asked_nor_used_up(tmp_path: Path) -> None:
+    async with kit_in(tmp_path, limits={"max_orders_per_second": 0.001, "max_open_risk_pct": 0.0001}) as kit:
+        kit.limit(max_orders_per_second=None, max_open_risk_pct=None)
+        await opened(kit, **TRAIL)
+        kit.limit(max_orders_per_second=0.001, max_open_risk_pct=0.0001)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_without_a_managed_position_the_terminal_is_not_asked(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing")
+        await opened(kit)
+        rise(kit, 1.1050)
+        await kit.book.refresh()
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(60)
+        assert len(kit.terminal.calls) == before
+
+
+@simulated
+async def test_a_managed_position_costs_no_call_until_its_stop_is_to_move(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing")
+        await opened(kit, **TRAIL)
+        await asyncio.sleep(5)
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(60)
+        assert len(kit.terminal.calls) == before
+
+
+@simulated
+async def test_what_a_person_or_another_bridge_opened_is_left_alone(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        result = await opened(kit, **TRAIL)
+        mine = kit.terminal.positions[result["position"]]
+        for ticket, magic in ((50, 0), (51, 236 << 32 | 7)):
+            other = {"ticket": ticket, "identifier": ticket, "magic": magic}
+            kit.terminal.positions[ticket] = msgspec.structs.replace(mine, **other)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030, mine.ticket)
+        await stays(kit)
+        assert (stop(kit, 50), stop(kit, 51)) == (STOP, STOP)
+
+
+# --- persons, other signals
+
+
+@simulated
+async def test_a_nearer_stop_of_a_person_stays_even_when_set_in_the_same_moment(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+
+        async def a_hand_in_between(name: str) -> None:
+            if name == "order_send":
+                change(kit, stop_loss=1.1040, take_profit=1.13)
+
+        kit.terminal.step = a_hand_in_between
+        rise(kit, 1.1050)
+        await eventually(lambda: moves(kit))
+        kit.terminal.step = None
+        await kit.idle()
+        assert (stop(kit), moves(kit)[0].stop_loss) == (1.1040, 1.1030)
+        assert (await kit.journal.intents("s1"))[-1].state == "modified"
+        assert not [r for r in await kit.results() if r["signal_id"] is None], "nothing was moved"
+        rise(kit, 1.1080)
+        await until_stop(kit, 1.1060)
+        assert next(iter(kit.terminal.positions.values())).take_profit == 1.13
+
+
+@simulated
+async def test_a_looser_stop_of_a_person_is_where_the_plan_goes_on_from(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        rise(kit, 1.1015)
+        change(kit, stop_loss=1.0900)
+        await stays(kit)
+        rise(kit, 1.1022)
+        await until_stop(kit, 1.1002)
+
+
+@simulated
+async def test_break_even_is_not_repeated_against_a_person_not_even_after_a_crash(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **EVEN)
+        rise(kit, 1.1015)
+        await until_stop(kit, 1.1001)
+        await until_ended(kit)
+        change(kit, stop_loss=1.0900)
+        await stays(kit)
+        await kit.crash()
+    async with kit_in(tmp_path, terminal=kit.terminal) as kit:
+        await stays(kit)
+        assert stop(kit) == 1.0900
+
+
+@simulated
+async def test_a_modify_brings_changes_and_ends_a_plan(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit))["position"]
+        await kit.send("MODIFY", signal_id="m1", position=ticket, **TRAIL)
+        assert (await kit.result("m1"))["status"] == "modified"
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        assert [i.leg for i in await kit.journal.intents("m1")] == [0, FIRST_MOVE]
+        await kit.send("MODIFY", signal_id="m2", target_signal_id="s1", trailing_stop_points=100, stop_loss=1.1031)
+        assert (await kit.result("m2"))["status"] == "modified"
+        await until_stop(kit, 1.1040)
+        assert [m.key for m in await plans(kit)] == ["m2"]
+        await kit.send("MODIFY", signal_id="m3", position=ticket, **EVEN)
+        await kit.result("m3")
+        await asyncio.sleep(5)
+        (left,) = await plans(kit)
+        assert (left.key, left.plan.trailing_points, left.plan.break_even_points) == ("m3", 100, 0)
+        await kit.send("MODIFY", signal_id="m4", position=ticket, trailing_stop_points=0)
+        await kit.result("m4")
+        await until_ended(kit)
+        rise(kit, 1.1200)
+        await stays(kit)
+
+
+@simulated
+async def test_a_modify_that_is_refused_leaves_the_plan_as_it_was(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit, **TRAIL))["position"]
+        kit.terminal.script(Refused(10016))
+        await kit.send("MODIFY", signal_id="m1", position=ticket, trailing_stop_points=50)
+        assert (await kit.result("m1"))["status"] == "rejected"
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        assert [m.key for m in await plans(kit)] == ["s1"]
+
+
+@simulated
+async def test_a_persons_position_and_a_pending_order_get_no_plan_later(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit))["position"]
+        change(kit, magic=0)
+        await kit.send("MODIFY", signal_id="m1", position=ticket, **TRAIL)
+        denied = await kit.result("m1")
+        assert (denied["status"], denied["reason"]) == ("denied", "unsupported")
+        assert "not opened by this bridge" in denied["detail"]
+        order = (await opened(kit, "p1", action="BUY_LIMIT", price=1.09, stop_loss=1.08))["order"]
+        await kit.send("MODIFY", signal_id="m2", order=order, **TRAIL)
+        assert (await kit.result("m2"))["reason"] == "unsupported"
+        assert await plans(kit) == []
+
+
+@simulated
+async def test_an_exit_does_not_wait_for_a_move_of_unknown_outcome(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.script(Silent(-10005))
+        rise(kit, 1.1050)
+        await eventually(lambda: kit.desk.unresolved)
+        await kit.send("CLOSE", signal_id="c1", target_signal_id="s1")
+        began = kit.clock.now_ms()
+        assert (await kit.result("c1"))["status"] == "closed"
+        assert kit.clock.now_ms() - began < 1000
+        await kit.idle()
+
+
+# --- halt, readiness
+
+
+@simulated
+async def test_while_halted_a_stop_waits_and_goes_on_after_the_resume(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.halt()
+        rise(kit, 1.1050)
+        await stays(kit, 30.0)
+        assert stop(kit) == STOP
+        assert "halted" not in kit.judge.denials, "waiting is no denial a second"
+        await kit.commands.resume("go on", "ops", force=True, origin=kit.latch.halt.origin)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_while_reducing_a_stop_is_moved(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.halt(HaltState.REDUCING)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_a_latch_between_decision_and_send_holds_the_move(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+
+        async def stop_while_it_is_written(name: str) -> None:
+            if name.startswith("committed IntentOpened"):
+                kit.halt()
+
+        kit.journal.step = stop_while_it_is_written
+        rise(kit, 1.1050)
+
+        async def denied() -> list[dict[str, Any]]:
+            return [r for r in await kit.results() if r["signal_id"] is None]
+
+        (told,) = await eventually(denied)
+        kit.journal.step = None
+        assert (told["status"], told["reason"]) == ("denied", "halted")
+        assert moves(kit) == []
+        assert [i.state for i in await kit.journal.intents("s1")] == ["filled", "rejected"]
+
+
+@simulated
+async def test_nothing_is_moved_while_trading_is_off_or_the_terminal_is_not_ready(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.limit(trading_enabled=False)
+        rise(kit, 1.1050)
+        await stays(kit)
+        kit.limit(trading_enabled=True)
+        ready = kit.terminal.terminal
+        kit.terminal.terminal = msgspec.structs.replace(ready, trade_allowed=False)
+        await asyncio.sleep(1)
+        await stays(kit)
+        kit.terminal.terminal = ready
+        kit.terminal.failures["get_price"] = MT5DataError("no price")
+        await stays(kit)
+        kit.terminal.failures.clear()
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_another_account_behind_the_terminal_is_not_touched(tmp_path: Path) -> None:
+    async with kit_in(tmp_path, limits={"require_account": True}) as kit:
+        await opened(kit, account=1001, **TRAIL)
+        own = kit.terminal.account
+        kit.terminal.account = msgspec.structs.replace(own, login=2002)
+        await asyncio.sleep(1)
+        rise(kit, 1.1050)
+        await stays(kit)
+        kit.terminal.account = own
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_the_stop_of_a_fill_is_looked_after_first(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        execute = kit.terminal.execute
+
+        def open_bare(request: OrderRequest) -> Any:
+            if request.deed is Deed.DEAL:
+                request = msgspec.structs.replace(request, stop_loss=0.0)
+            return execute(request)
+
+        kit.terminal.execute = open_bare  # type: ignore[method-assign]  # a broker with this fault
+        kit.terminal.script(Executed(), Refused(10016), Refused(10016))
+        await kit.send(**BUY, **TRAIL, signal_id="s1")
+        await kit.result("s1")
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        kinds = [(r.stop_loss, r.nearer_only) for r in kit.terminal.sent if r.deed is Deed.SLTP]
+        assert kinds == [(STOP, False)] * 3 + [(1.1030, True)]
+
+
+# --- refusals, unknown outcomes, a full disk
+
+
+@simulated
+async def test_refusals_are_met_with_more_and_more_patience(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.script(*[Refused(code) for code in (10016, 10004, 10024, 10029, 10018, 10006, 10013, 10016)])
+        rise(kit, 1.1050)
+        times: list[int] = []
+
+        def eight() -> bool:
+            if len(moves(kit)) > len(times):
+                times.append(kit.clock.now_ms())
+            return len(times) == 8
+
+        await eventually(eight, 400.0, "eight tries")
+        gaps = [round((b - a) / 1000) for a, b in itertools.pairwise(times)]
+        assert gaps == [1, 2, 4, 8, 16, 32, 60]
+        await until_stop(kit, 1.1030)
+        told = [r for r in await kit.results() if r["signal_id"] is None]
+        assert [r["status"] for r in told] == ["rejected"] * 8 + ["modified"]
+        assert (told[0]["reason"], told[0]["retcode"]) == ("stops_level", 10016)
+        rise(kit, 1.1080)
+        began = kit.clock.now_ms()
+        await until_stop(kit, 1.1060)
+        assert kit.clock.now_ms() - began < 3000, "patience is forgotten once it works"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Silent(-10005, executed=True),
+        Silent(-10005),
+        Lost(MT5ConnectionError("broken", sent=True), executed=True),
+        Lost(MT5ConnectionError("not there")),
+        Refused(10011),
+        Hangs(),
+        Hangs(executed=True),
+        Late(),
+    ],
+)
+@simulated
+async def test_an_unknown_move_is_looked_up_before_the_next(tmp_path: Path, answer: Any) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.script(answer)
+        rise(kit, 1.1050)
+        await eventually(lambda: moves(kit))
+        rise(kit, 1.1080)
+        while kit.desk.unresolved:
+            assert len(moves(kit)) == 1
+            await asyncio.sleep(0.1)
+        await until_stop(kit, 1.1060)
+        assert not kit.desk.unresolved
+        states = [i.state for i in await kit.journal.intents("s1") if i.leg]
+        assert set(states) <= {"modified", "rejected"}, states
+
+
+@simulated
+async def test_without_a_journal_no_stop_is_moved(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        kit.journal.break_down()
+        rise(kit, 1.1050)
+        await stays(kit, 10.0)
+        kit.journal.mend()
+        await until_stop(kit, 1.1030)
+        assert [i.leg for i in await kit.journal.intents("s1")] == [0, FIRST_MOVE]
+
+
+@simulated
+async def test_a_plan_that_could_not_be_noted_is_noted_later(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit, **EVEN))["position"]
+        await until_bound(kit)
+        kit.journal.break_down()
+        change(kit, ticket, stop_loss=1.1010)
+        await asyncio.sleep(5)
+        kit.journal.mend()
+        await until_ended(kit)
+
+
+async def until_bound(kit: FlowKit) -> None:
+    async def bound() -> bool:
+        return [bool(m.position) for m in await plans(kit)] == [True]
+
+    await eventually(bound)
+
+
+# --- how it ends
+
+
+@simulated
+async def test_a_partly_closed_position_is_followed_and_a_closed_one_is_not(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, volume=0.3, **TRAIL)
+        await kit.send("CLOSE", signal_id="c1", volume=0.1)
+        await kit.result("c1")
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+        assert len(await plans(kit)) == 1
+        await kit.send("CLOSE", signal_id="c2")
+        await kit.result("c2")
+        await until_ended(kit)
+
+
+@simulated
+async def test_an_empty_list_is_no_end(tmp_path: Path) -> None:
+    """After an outage a terminal may show no positions for a while."""
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        held = dict(kit.terminal.positions)
+        kit.terminal.positions.clear()
+        await asyncio.sleep(GONE_S / 2)
+        kit.terminal.positions.update(held)
+        await asyncio.sleep(GONE_S)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_without_reads_nothing_ends(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        held = dict(kit.terminal.positions)
+        kit.terminal.positions.clear()
+        await kit.book.refresh()
+        kit.terminal.failures["snapshot"] = MT5DataError("None")
+        await asyncio.sleep(10 * GONE_S)
+        kit.terminal.positions.update(held)
+        kit.terminal.failures.clear()
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_a_stop_that_was_hit_ends_it(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.positions.clear()
+        await until_ended(kit)
+
+
+@pytest.mark.parametrize("answers", [[Refused(10019)], [Refused(10006)], [Lost(MT5ConnectionError("not there"))]])
+@simulated
+async def test_an_opening_that_is_refused_leaves_nothing(tmp_path: Path, answers: list[Any]) -> None:
+    async with kit_in(tmp_path) as kit:
+        kit.terminal.script(*answers)
+        assert (await opened(kit, **TRAIL))["status"] == "rejected"
+        await until_ended(kit, 5.0)
+        assert not kit.desk.plans.open
+
+
+@simulated
+async def test_an_opening_that_cannot_be_journalled_leaves_nothing(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+
+        async def full(name: str) -> None:
+            if name.startswith("commit IntentOpened"):
+                kit.journal.step = None
+                kit.journal.break_down()
+
+        kit.journal.step = full
+        await kit.send(**BUY, **TRAIL, signal_id="s1")
+        await eventually(lambda: kit.journal.broken)
+        assert not kit.desk.plans.open
+        kit.journal.mend()
+        assert (await kit.result("s1"))["reason"] == "journal_unavailable"
+        await kit.idle()
+
+
+@simulated
+async def test_an_unwritable_modify_leaves_nothing(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit))["position"]
+
+        async def full(name: str) -> None:
+            if name.startswith("commit IntentOpened"):
+                kit.journal.step = None
+                kit.journal.break_down()
+
+        kit.journal.step = full
+        await kit.send("MODIFY", signal_id="m1", position=ticket, **TRAIL)
+        await eventually(lambda: kit.journal.broken)
+        kit.journal.mend()
+        assert (await kit.result("m1"))["reason"] == "journal_unavailable"
+        assert not kit.desk.plans.open
+        await kit.idle()
+
+
+@simulated
+async def test_simulation_moves_nothing(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        terminal = kit.terminal
+    async with kit_in(tmp_path, terminal=terminal, simulate=True) as kit:
+        rise(kit, 1.1050)
+        await stays(kit, 30.0)
+        told = [r for r in await kit.results() if r["signal_id"] is None]
+        assert {(r["status"], r["reason"]) for r in told} == {("simulated", "trailing_stop")}
+        assert len(told) <= 6
+        assert (await opened(kit, "s2", **TRAIL))["status"] == "simulated"
+        await asyncio.sleep(1)
+        assert [m.key for m in await plans(kit)] == ["s1"]
+
+
+# --- pendings, late truths
+
+
+@simulated
+async def test_a_pending_orders_plan_begins_with_its_fill(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        order = (await opened(kit, action="BUY_LIMIT", price=1.0990, stop_loss=1.0900, **TRAIL))["order"]
+        rise(kit, 1.1050)
+        await stays(kit, 2 * WAITS_S / 3600)
+        kit.terminal.fill_pending(order)
+        rise(kit, 1.1060)
+        await until_stop(kit, 1.1040)
+
+
+@simulated
+async def test_a_pending_order_that_is_cancelled_takes_its_plan_along(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, action="BUY_LIMIT", price=1.0990, stop_loss=1.0900, **TRAIL)
+        await asyncio.sleep(GONE_S)
+        assert len(await plans(kit)) == 1
+        await kit.send("CANCEL", signal_id="c1", target_signal_id="s1")
+        await kit.result("c1")
+        await until_ended(kit, 30.0)
+
+
+@simulated
+async def test_a_fill_found_after_it_was_given_up_is_followed(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        kit.terminal.script(Late(10031))
+        assert (await opened(kit, **TRAIL))["status"] == "abandoned"
+        await asyncio.sleep(2 * GONE_S)
+        kit.terminal.fill_late()
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+# --- netting
+
+
+@asynccontextmanager
+async def net_kit(folder: Path) -> AsyncIterator[FlowKit]:
+    async with FlowKit.open(folder) as kit:
+        kit.terminal.netting()
+        await kit.book.refresh()
+        kit.run(*FLOWS)
+        yield kit
+
+
+@simulated
+async def test_on_netting_the_newest_plan_counts_for_the_whole_position(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        await opened(kit, "s2", trailing_stop_points=300)
+        await until_bound(kit)
+        assert [m.key for m in await plans(kit)] == ["s2"]
+        await opened(kit, "s3")
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1020)
+        (position,) = kit.terminal.positions.values()
+        assert position.volume == 0.3
+
+
+@simulated
+async def test_on_netting_a_reversal_ends_it_and_begins_the_new_ones(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        await kit.send(**{**SELL, "volume": 0.3, "signal_id": "s2"}, trailing_stop_points=100)
+        await kit.result("s2")
+        await kit.idle()
+        await eventually(lambda: [m.key for m in kit.desk.plans.open.values() if m.position] == ["s2"], 2 * GONE_S)
+        kit.terminal.tick("EURUSD", 1.0949, 1.0950)
+        await until_stop(kit, 1.0960)
+
+
+@simulated
+async def test_on_netting_a_position_that_turned_round_under_its_number_is_another(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        kit.terminal.tick("EURUSD", 1.0900, 1.0901)
+        change(kit, side=Side.SELL, price_open=1.1, stop_loss=1.11)
+        await until_ended(kit, 5.0)
+        await stays(kit)
+
+
+@simulated
+async def test_on_netting_a_rest_that_is_a_persons_is_left_alone(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        ticket = (await opened(kit, volume=0.2, **TRAIL))["position"]
+        await until_bound(kit)
+        manual = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1)
+        kit.terminal.execute(manual)
+        await asyncio.sleep(1)
+        assert len(await plans(kit)) == 1
+        await kit.send("CLOSE", signal_id="c1", target_signal_id="s1")
+        assert (await kit.result("c1"))["volume_filled"] == 0.2
+        rise(kit, 1.1050)
+        await until_ended(kit, 5.0)
+        assert stop(kit, ticket) == STOP
+
+
+@simulated
+async def test_on_netting_an_order_that_only_reduced_brings_no_plan(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit, volume=0.3)
+        await kit.send(**{**SELL, "signal_id": "s2"}, **TRAIL)
+        await kit.result("s2")
+        await until_ended(kit)
+        kit.terminal.tick("EURUSD", 1.1050, 1.1051)
+        await stays(kit)
+        assert stop(kit) == STOP
+
+
+# --- lives
+
+
+@simulated
+async def test_plans_survive_an_outage_of_the_terminal_and_a_restart(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        kit.terminal.become(TerminalState.DISCONNECTED)
+        rise(kit, 1.1050)
+        await stays(kit, 2 * GONE_S)
+        kit.terminal.become(TerminalState.CONNECTED)
+        await until_stop(kit, 1.1030)
+        terminal = kit.terminal
+    async with kit_in(tmp_path, terminal=terminal) as kit:
+        rise(kit, 1.1080)
+        await until_stop(kit, 1.1060)
+        legs = [i.leg for i in await kit.journal.intents("s1")]
+        assert legs == [0, FIRST_MOVE, FIRST_MOVE + 1]
+
+
+@simulated
+async def test_a_move_of_an_earlier_life_is_looked_up_before_the_next(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.script(Hangs())
+        rise(kit, 1.1050)
+        await eventually(lambda: moves(kit))
+        await kit.crash()
+    async with kit_in(tmp_path, terminal=kit.terminal) as kit:
+        while kit.desk.unresolved:
+            assert len(moves(kit)) == 1
+            await asyncio.sleep(0.1)
+        await until_stop(kit, 1.1030)
+        assert [i.state for i in await kit.journal.intents("s1")] == ["filled", "rejected", "modified"]
+
+
+@simulated
+async def test_a_note_that_cannot_be_read_is_done_without(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await kit.journal.commit(Memo(name=PLANS_MEMO, value=b"{"))
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_a_symbol_that_is_gone_moves_nothing(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        kit.book.symbols.clear()
+        known = kit.terminal.symbols.pop("EURUSD")
+        rise(kit, 1.1050)
+        kit.terminal.symbols.pop("EURUSD")
+        await stays(kit)
+        kit.terminal.symbols["EURUSD"] = msgspec.structs.replace(known, stops_level=250)
+        await until_stop(kit, 1.1025)
