@@ -233,7 +233,7 @@ async def _stops_on_a_path(folder: Path, path: list[int], deaths: set[int], acti
             kit.run("trailing", "account-poll")
             if start == 0:
                 stop = round(1.1 - sign * 0.015, 5)
-                plan = {"trailing_stop_points": 150, "break_even_points": 70}
+                plan: dict[str, Any] = {"trailing_stop_points": 150, "break_even_points": 70}
                 await kit.send(action, signal_id="s1", volume=0.1, stop_loss=stop, **plan)
                 await kit.result("s1")
                 await kit.idle()

@@ -9,7 +9,7 @@ from support.simulated import simulated
 
 from mt5_bridge.core.errors import MT5DataError
 from mt5_bridge.core.intent import IntentState
-from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderState, OrderType
+from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderState, OrderType, Side
 from mt5_bridge.flows.settle import Case, Picture, Settler, judge
 
 MAGIC = 99
@@ -130,6 +130,18 @@ def test_stops_are_found_on_the_position() -> None:
     assert verdict(case, positions=[a_position(1), held]) == (IntentState.MODIFIED, True)
     assert verdict(case, positions=[msgspec.structs.replace(held, stop_loss=1.08)]) is None
     assert verdict(case) == (IntentState.REJECTED, True)
+
+
+@pytest.mark.parametrize(("side", "nearer", "looser"), [(Side.BUY, 1.095, 1.085), (Side.SELL, 1.085, 1.095)])
+def test_a_stop_that_may_only_come_nearer_is_set_wherever_it_stands_nearer(
+    side: Side, nearer: float, looser: float
+) -> None:
+    case = a_case(deed=Deed.SLTP, position=50, stop_loss=1.09, take_profit=1.2, nearer_only=True)
+    for stands in (1.09, 1.0900000000000003, nearer):
+        held = a_position(50, side, stop_loss=stands, take_profit=1.3)
+        assert verdict(case, positions=[held]) == (IntentState.MODIFIED, True)
+    for stands in (looser, 0.0):
+        assert verdict(case, positions=[a_position(50, side, stop_loss=stands, take_profit=1.2)]) is None
 
 
 def test_a_modified_order_is_found_in_the_list() -> None:

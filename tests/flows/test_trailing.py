@@ -26,7 +26,8 @@ from mt5_bridge.terminal.port import TerminalState
 STOP = 1.0950
 BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": STOP}  # at 1.1001
 SELL: dict[str, Any] = {"action": "SELL", "volume": 0.1, "stop_loss": 1.1050}  # at 1.1000
-TRAIL, EVEN = {"trailing_stop_points": 200}, {"break_even_points": 100}
+TRAIL: dict[str, Any] = {"trailing_stop_points": 200}
+EVEN: dict[str, Any] = {"break_even_points": 100}
 FLOWS = ("trailing", "account-poll", "corrections")
 
 
@@ -207,6 +208,20 @@ async def test_a_managed_position_costs_no_call_until_its_stop_is_to_move(tmp_pa
         before = len(kit.terminal.calls)
         await asyncio.sleep(60)
         assert len(kit.terminal.calls) == before
+
+
+@simulated
+async def test_what_counts_is_the_price_of_the_moment_of_the_move(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.holds["get_price"] = asyncio.Event()
+        rise(kit, 1.1050)
+        await eventually(lambda: kit.terminal.calls[-1] == "get_price")
+        rise(kit, 1.1010)
+        await kit.book.refresh()
+        kit.terminal.holds.pop("get_price").set()
+        await stays(kit)
+        assert stop(kit) == STOP
 
 
 @simulated
@@ -406,6 +421,24 @@ async def test_nothing_is_moved_while_trading_is_off_or_the_terminal_is_not_read
         await stays(kit)
         kit.terminal.failures.clear()
         await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_a_read_that_fails_after_a_move_is_made_up_for(tmp_path: Path) -> None:
+    """What the bridge believes of the stop is old then: the next move is held against the real one."""
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await asyncio.sleep(1)
+        rise(kit, 1.1050)
+        await eventually(lambda: moves(kit))
+        kit.terminal.failures["snapshot"] = MT5DataError("None")
+        await until_stop(kit, 1.1030)
+        rise(kit, 1.1040)
+        await asyncio.sleep(5)
+        assert stop(kit) == 1.1030
+        kit.terminal.failures.clear()
+        rise(kit, 1.1080)
+        await until_stop(kit, 1.1060)
 
 
 @simulated
@@ -658,11 +691,25 @@ async def test_simulation_moves_nothing(tmp_path: Path) -> None:
 @simulated
 async def test_a_pending_orders_plan_begins_with_its_fill(tmp_path: Path) -> None:
     async with kit_in(tmp_path) as kit:
+        other = (await opened(kit, "other"))["position"]
         order = (await opened(kit, action="BUY_LIMIT", price=1.0990, stop_loss=1.0900, **TRAIL))["order"]
         rise(kit, 1.1050)
         await stays(kit, 2 * WAITS_S / 3600)
         kit.terminal.fill_pending(order)
         rise(kit, 1.1060)
+        await until_stop(kit, 1.1040, order)
+        assert stop(kit, other) == STOP
+
+
+@simulated
+async def test_the_stop_of_a_pendings_fill_is_looked_after_first(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing", "account-poll")
+        order = (await opened(kit, action="BUY_LIMIT", price=1.0990, stop_loss=1.0900, **TRAIL))["order"]
+        kit.terminal.fill_pending(order)
+        rise(kit, 1.1060)
+        await stays(kit)
+        kit.run("corrections")
         await until_stop(kit, 1.1040)
 
 
@@ -713,6 +760,19 @@ async def test_on_netting_the_newest_plan_counts_for_the_whole_position(tmp_path
         await until_stop(kit, 1.1020)
         (position,) = kit.terminal.positions.values()
         assert position.volume == 0.3
+
+
+@simulated
+async def test_on_netting_a_fill_whose_deals_cannot_be_read_finds_its_position(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit)
+        kit.terminal.failures["get_history_deals"] = MT5DataError("None")
+        await kit.send(**BUY, **TRAIL, signal_id="s2")
+        await kit.result("s2")
+        kit.terminal.failures.clear()
+        assert (await kit.journal.intents("s2"))[0].position is None
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
 
 
 @simulated
