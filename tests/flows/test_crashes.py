@@ -278,6 +278,8 @@ SIGNALS: list[dict[str, Any]] = [
     {"action": "BUY", "volume": 0.1, "stop_loss": 1.09},
     {"action": "SELL", "volume": 0.2, "stop_loss": 1.12, "take_profit": 1.08},
     {"action": "BUY_LIMIT", "volume": 0.1, "price": 1.05, "stop_loss": 1.04},
+    {"action": "BUY", "volume": 0.1, "stop_loss": 1.09, "trailing_stop_points": 50},
+    {"action": "MODIFY", "target_signal_id": "s0", "break_even_points": 50},
     {"action": "CLOSE"},
     {"action": "CLOSE", "volume": 0.07},
     {"action": "CLOSE", "target_signal_id": "s0"},

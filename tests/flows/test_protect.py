@@ -326,6 +326,7 @@ async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(
         terminal.execute = sets_no_stops  # type: ignore[method-assign]  # a broker with this fault
         terminal.script(*[Executed()] * 4, answer)
         await kit.send("BUY", signal_id="s1", volume=0.3, stop_loss=1.095)
+        await eventually(lambda: len(terminal.sent) == 5, 20.0)
         await eventually(lambda: [p.volume for p in terminal.positions.values()] == [left], 20.0)
         await asyncio.sleep(0.1)
         await kit.crash()
@@ -341,6 +342,8 @@ async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(
         await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.0], 20.0)
         await asyncio.sleep(10)
         assert [p.volume for p in terminal.positions.values()] == [1.0]
+        await kit.idle()
+        assert await guarded(kit) == []
 
 
 @pytest.mark.parametrize("moved", [0.0, 1.08])

@@ -17,10 +17,11 @@ from support.simulated import simulated
 from mt5_bridge.cli.story import tell
 from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError
 from mt5_bridge.core.halt import HaltState
-from mt5_bridge.core.model import Deed, OrderRequest, Side
+from mt5_bridge.core.model import Deed, OrderRequest, Side, TradeResult
 from mt5_bridge.flows.binder import GONE_S, WAITS_S
-from mt5_bridge.flows.plans import FIRST_MOVE, PLANS_MEMO, Managed
+from mt5_bridge.flows.plans import FIRST_MOVE, PLANS_MEMO, Managed, follow_ups
 from mt5_bridge.journal.changes import Memo
+from mt5_bridge.journal.rows import StoredIntent
 from mt5_bridge.terminal.port import TerminalState
 
 STOP = 1.0950
@@ -457,14 +458,7 @@ async def test_another_account_behind_the_terminal_is_not_touched(tmp_path: Path
 @simulated
 async def test_the_stop_of_a_fill_is_looked_after_first(tmp_path: Path) -> None:
     async with kit_in(tmp_path) as kit:
-        execute = kit.terminal.execute
-
-        def open_bare(request: OrderRequest) -> Any:
-            if request.deed is Deed.DEAL:
-                request = msgspec.structs.replace(request, stop_loss=0.0)
-            return execute(request)
-
-        kit.terminal.execute = open_bare  # type: ignore[method-assign]  # a broker with this fault
+        drops_stops(kit)
         kit.terminal.script(Executed(), Refused(10016), Refused(10016))
         await kit.send(**BUY, **TRAIL, signal_id="s1")
         await kit.result("s1")
@@ -472,6 +466,58 @@ async def test_the_stop_of_a_fill_is_looked_after_first(tmp_path: Path) -> None:
         await until_stop(kit, 1.1030)
         kinds = [(r.stop_loss, r.nearer_only) for r in kit.terminal.sent if r.deed is Deed.SLTP]
         assert kinds == [(STOP, False)] * 3 + [(1.1030, True)]
+
+
+@simulated
+async def test_while_the_stop_of_a_fill_is_being_set_nothing_else_moves_it(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        drops_stops(kit)
+        refuse = asyncio.Event()
+        kit.terminal.script(Executed(), Refused(10016, after=refuse))
+        await kit.send(**BUY, **TRAIL, signal_id="s1")
+        await kit.result("s1")
+        rise(kit, 1.1050)
+        await asyncio.sleep(3)
+        assert moves(kit) == []
+        refuse.set()
+        await until_stop(kit, 1.1030)
+        assert [r.nearer_only for r in kit.terminal.sent if r.deed is Deed.SLTP] == [False, False, True]
+
+
+@simulated
+async def test_neither_does_it_in_the_next_life(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        drops_stops(kit)
+        kit.terminal.failures["snapshot"] = MT5DataError("None")
+        await kit.send(**BUY, **TRAIL, signal_id="s1")
+        await kit.result("s1")
+        await kit.crash()
+    kit.terminal.failures.clear()
+    rise(kit, 1.1050)
+    async with FlowKit.open(tmp_path, terminal=kit.terminal, ready=False) as kit:
+        slow: list[str] = []
+
+        async def slow_at_first(name: str) -> None:
+            if "<function intents " in name and not slow and kit.book.reconciled.is_set():
+                slow.append(name)
+                await asyncio.sleep(3)
+
+        kit.journal.step = slow_at_first
+        kit.run(*FLOWS)
+        await until_stop(kit, 1.1030)
+        assert slow
+        kinds = [(r.stop_loss, r.nearer_only) for r in kit.terminal.sent if r.deed is Deed.SLTP]
+        assert kinds == [(STOP, False), (1.1030, True)]
+
+
+def drops_stops(kit: FlowKit) -> None:
+    execute = kit.terminal.execute
+
+    def open_bare(request: OrderRequest) -> TradeResult:
+        bare = msgspec.structs.replace(request, stop_loss=0.0)
+        return execute(bare if request.deed is Deed.DEAL else request)
+
+    kit.terminal.execute = open_bare  # type: ignore[method-assign]  # a broker with this fault
 
 
 # --- refusals, unknown outcomes, a full disk
@@ -750,11 +796,11 @@ async def net_kit(folder: Path) -> AsyncIterator[FlowKit]:
 @simulated
 async def test_on_netting_the_newest_plan_counts_for_the_whole_position(tmp_path: Path) -> None:
     async with net_kit(tmp_path) as kit:
-        await opened(kit, **TRAIL)
+        await opened(kit, **TRAIL, **EVEN)
         await until_bound(kit)
         await opened(kit, "s2", trailing_stop_points=300)
         await until_bound(kit)
-        assert [m.key for m in await plans(kit)] == ["s2"]
+        assert [(m.key, m.plan.trailing_points, m.plan.break_even_points) for m in await plans(kit)] == [("s2", 300, 0)]
         await opened(kit, "s3")
         rise(kit, 1.1050)
         await until_stop(kit, 1.1020)
@@ -862,6 +908,43 @@ async def test_a_move_of_an_earlier_life_is_looked_up_before_the_next(tmp_path: 
             await asyncio.sleep(0.1)
         await until_stop(kit, 1.1030)
         assert [i.state for i in await kit.journal.intents("s1")] == ["filled", "rejected", "modified"]
+
+
+@simulated
+async def test_while_the_terminal_is_away_it_is_not_asked(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing")
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        rise(kit, 1.1050)
+        kit.terminal.become(TerminalState.DISCONNECTED)
+        kit.book.positions.update(kit.terminal.positions)
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(5)
+        assert len(kit.terminal.calls) == before
+
+
+@simulated
+async def test_what_a_former_journal_executed_is_followed_by_this_one(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path / "lost") as kit:
+        record = await kit.send(**BUY, **TRAIL, signal_id="s1")
+        await kit.result("s1")
+        await kit.idle()
+    async with kit_in(tmp_path / "new", terminal=kit.terminal) as kit:
+        kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
+        await kit.intake.take([record])
+        assert (await kit.result("s1"))["detail"] == "executed before this journal began"
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030)
+
+
+def test_moves_are_no_follow_ups_of_a_fill() -> None:
+    def leg(number: int, action: str) -> StoredIntent:
+        request = {"magic": number, "key": "s1", "symbol": "EURUSD", "request": b"", "state": "modified"}
+        facts = {**request, "leg": number, "action": action, "opened_msc": 0, "moved_msc": 0, "volume": 0.0}
+        return msgspec.convert({**dict.fromkeys(StoredIntent.__struct_fields__), **facts}, StoredIntent)
+
+    assert follow_ups([leg(0, "BUY"), leg(2, "MODIFY"), leg(1000, "trailing_stop"), leg(1001, "break_even")]) == 2
 
 
 @simulated
