@@ -72,7 +72,7 @@ def next_stop(position: Position, price: float, symbol: SymbolInfo, plan: Plan) 
     Returns:
         A stop at least one step nearer to the price than the one that stands, on the symbol's grid of prices.
     """
-    if price <= 0 or symbol.point <= 0:
+    if price <= 0 or symbol.point <= 0 or not _near(plan, position, price, symbol.point):
         return None
     # Measured as gain, more is better for either side: a short is a long seen in a mirror.
     now, opened = _gain(position.side, round(price, symbol.digits)), _gain(position.side, position.price_open)
@@ -88,6 +88,18 @@ def next_stop(position: Position, price: float, symbol: SymbolInfo, plan: Plan) 
     if best is None:
         return None
     return Move(float(round(abs(best[0]), symbol.digits)), best[1])
+
+
+def _near(plan: Plan, position: Position, price: float, point: float) -> bool:
+    """Whether there may be anything to do, a point more or less: most looks find nothing, and cost a float or two."""
+    sign = 1 if position.side is Side.BUY else -1
+    profit = sign * (price - position.price_open) / point
+    if plan.break_even_points and profit >= plan.break_even_points - 1:
+        return True
+    trailing = plan.trailing_points
+    if not trailing or profit < trailing - 1:
+        return False
+    return position.stop_loss <= 0 or sign * (price - position.stop_loss) / point >= trailing + trailing / STEPS - 1
 
 
 def _wishes(
