@@ -111,7 +111,11 @@ class Trailing:
         await self._binder.bind()
         positions = {identifier(position): position for position in self._book.positions.values()}
         for managed in [m for m in self._plans.open.values() if m.position]:
-            await self._follow(managed, positions.get(managed.position))
+            try:
+                await self._follow(managed, positions.get(managed.position))
+            except BridgeError as error:
+                self._hold_off(self._watches[managed.magic])  # what ails one does not hold up the others
+                logger.bind(event="stop_waits").warning("The stop of {p} waits: {e}", p=managed.position, e=error)
         self._watches = {magic: watch for magic, watch in self._watches.items() if magic in self._plans.open}
         noted = self._plans.noted()
         if noted:
@@ -129,16 +133,16 @@ class Trailing:
             return
         self._binder.seen(managed)
         watch = self._watches.setdefault(managed.magic, _Watch())
-        if position.side is not managed.side or not await self._is_ours(watch, position):
-            self._plans.end(managed)
-            return
         left = left_of(managed.plan, position)
-        if not left.active:
+        if position.side is not managed.side or not left.active:
             self._plans.end(managed)
             return
         if left != managed.plan:
             self._plans.change(managed, plan=left)
         if watch.busy or self._clock.monotonic() < watch.not_before or self._guard.watching(position.magic):
+            return
+        if not await self._is_ours(watch, position):
+            self._plans.end(managed)
             return
         symbol = await self._book.symbol(position.symbol)
         if symbol is None or not any(next_stop(position, at, symbol, left) for at in self._prices(position)):
@@ -239,14 +243,20 @@ class Trailing:
         """Journal what came of a move, announce it, and say when the next may be."""
         moved = self._desk.moved(intent.magic, sent, self._clock.now_ms())
         done = sent.state is IntentState.MODIFIED
-        watch.pause_s = 0.0 if done else min(max(THROTTLE_S, watch.pause_s * 2), BACK_OFF_MOST_S)
-        watch.not_before = self._clock.monotonic() + max(THROTTLE_S, watch.pause_s)
+        if done:
+            watch.pause_s, watch.not_before = 0.0, self._clock.monotonic() + THROTTLE_S
+        else:
+            self._hold_off(watch)
         if done and sent.answer is not None and sent.answer.retcode == _NO_CHANGES:
             await self._desk.commit(moved)  # somebody had moved it there: nothing to tell
         else:
             self.moves += done
             await self._desk.conclude(job, self._result(job, intent, sent), moved, interim=True)
         self._desk.spawn(self._refresh())
+
+    def _hold_off(self, watch: _Watch) -> None:
+        watch.pause_s = min(max(THROTTLE_S, watch.pause_s * 2), BACK_OFF_MOST_S)
+        watch.not_before = self._clock.monotonic() + watch.pause_s
 
     def _result(self, job: Job, intent: Intent, sent: Sent) -> OrderResult:
         denial, done = sent.denial, sent.state is IntentState.MODIFIED

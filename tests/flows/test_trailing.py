@@ -443,6 +443,21 @@ async def test_a_read_that_fails_after_a_move_is_made_up_for(tmp_path: Path) -> 
 
 
 @simulated
+async def test_a_symbol_without_price_holds_up_no_other(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        kit.terminal.tick("GBPUSD", 1.3, 1.3001)
+        first = (await opened(kit, symbol="GBPUSD", stop_loss=1.2950, **TRAIL))["position"]
+        second = (await opened(kit, "s2", **TRAIL))["position"]
+        await asyncio.sleep(1)
+        kit.terminal.tick("GBPUSD", 1.305, 1.3051)
+        kit.terminal.quotes.pop("GBPUSD")
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1030, second)
+        assert stop(kit, first) == 1.2950
+        assert kit.terminal.calls.count("get_price") < 10
+
+
+@simulated
 async def test_another_account_behind_the_terminal_is_not_touched(tmp_path: Path) -> None:
     async with kit_in(tmp_path, limits={"require_account": True}) as kit:
         await opened(kit, account=1001, **TRAIL)
