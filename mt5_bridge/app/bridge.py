@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -15,7 +16,7 @@ from mt5_bridge.control.commands import CAPABILITIES
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
-from mt5_bridge.core.errors import BrokerError, JournalError, MT5Error
+from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5Error, MT5InitError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
@@ -26,6 +27,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
+from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.judge import Judge
@@ -65,6 +67,8 @@ _TOPIC_RETRY_S = 2.0
 _FLUSH_S = 1.0
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
+_DEADMAN_S = 75.0
+"""After a defect the host has a minute to act by itself."""
 _STOP_JOURNAL_S = 2.0
 _STOP_WRITE_S = 0.5
 _ASK_AGAIN_S = 1.0
@@ -105,7 +109,7 @@ class Bridge:
         self._stop.set()
 
     def emergency_break(self) -> None:
-        """Ctrl+Break with BREAK_IS_EMERGENCY."""
+        """Ctrl+Break (or Ctrl+\\) with BREAK_IS_EMERGENCY."""
         if not self._may_break:
             self._break_first = True  # pressed while the rooms are being opened: it is the first thing done then
             return
@@ -139,8 +143,8 @@ class Bridge:
         self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
         self._stack.push_async_callback(self.journal.close, _STOP_JOURNAL_S)
         file = LatchFile(settings.data_dir / LATCH_FILE)
-        self.terminal = self._session or MT5SessionManager(rooms.terminal_config(settings))
-        self._stack.push_async_callback(self._end_terminal)
+        self.terminal = self._session or MT5SessionManager(rooms.daemon_config(settings))
+        self._stack.push_async_exit(self._end_terminal)
         headers = rooms.Headers(settings.bridge_id, self.login_text)
         backend = rooms.control_config(settings)
         self.outbox = Outbox(
@@ -271,6 +275,7 @@ class Bridge:
             self.exits,
             self.guard,
             self.intake,
+            DeadManReports(settings.data_dir, self.journal, self.outbox, self.latch),
             clock,
             on_ready=self._on_ready,
         )
@@ -674,12 +679,25 @@ class Bridge:
         names = {"redpanda": REDPANDA, "backend": WEBSOCKET}
         return [queue for channel, queue in names.items() if self._states.get(channel) == "connected"]
 
-    async def _end_terminal(self) -> None:
+    async def _end_terminal(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the host with a bye; without one after a defect, which is a death like any other to the dead-man."""
+        died = self._defect is not None or not _in_order(error)
+        acts = died and rooms.deadman_args(self.settings) is not None
+        seconds = _DEADMAN_S if acts else _STOP_TERMINAL_S
         try:
-            async with asyncio.timeout(_STOP_TERMINAL_S):
-                await self.terminal.disconnect()
+            async with asyncio.timeout(seconds):
+                await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
+
+
+def _in_order(error: BaseException | None) -> bool:
+    """Whether the bridge ends because it was told to, or is refused at its start: nothing of it has died."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_in_order(inner) for inner in error.exceptions)
+    return error is None or isinstance(error, asyncio.CancelledError | InstanceError | MT5InitError | MT5AuthError)
 
 
 async def _at_most(seconds: float, work: Awaitable[object]) -> bool:

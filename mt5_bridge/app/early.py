@@ -1,7 +1,10 @@
 """What a start needs first: the terminal's host takes longest to come up, and does so while the rest is loaded."""
 
+import msgspec
+
 from mt5_bridge.settings import SecretStr, Settings
 from mt5_bridge.terminal.config import TerminalConfig
+from mt5_bridge.terminal.raw import DeadManArgs
 
 
 def reveal(secret: SecretStr | None) -> str | None:
@@ -22,4 +25,24 @@ def terminal_config(settings: Settings) -> TerminalConfig:
         settings=settings.paper() if paper else {},
         server_timezone=settings.mt5_server_timezone,
         history_host=settings.mt5_history_host,
+    )
+
+
+def daemon_config(settings: Settings) -> TerminalConfig:
+    """`terminal_config` with what only the daemon's own session has: the folder's lock, and the dead-man's switch."""
+    return msgspec.structs.replace(
+        terminal_config(settings), lock=str(settings.host_lock_path), deadman=deadman_args(settings)
+    )
+
+
+def deadman_args(settings: Settings) -> DeadManArgs | None:
+    """What the terminal's host does when the daemon is gone; None: nothing. SIMULATION_MODE sends no order at all."""
+    if settings.deadman_action == "none" or settings.simulation_mode:
+        return None
+    return DeadManArgs(
+        settings.deadman_action,
+        settings.deadman_after,
+        settings.emergency_scope,
+        settings.mt5_magic,
+        str(settings.data_dir),
     )

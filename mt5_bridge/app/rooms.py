@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from mt5_bridge.app.early import daemon_config as daemon_config
+from mt5_bridge.app.early import deadman_args as deadman_args
 from mt5_bridge.app.early import reveal as reveal
 from mt5_bridge.app.early import terminal_config as terminal_config
 from mt5_bridge.control.config import ControlConfig

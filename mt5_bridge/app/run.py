@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from mt5_bridge import __version__, log
-from mt5_bridge.app.early import terminal_config
+from mt5_bridge.app.early import daemon_config
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
 from mt5_bridge.settings import Loaded, Settings
 from mt5_bridge.terminal.session import MT5SessionManager
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 """Exit codes."""
 
+_BREAKS = ("SIGBREAK", "SIGQUIT")
+"""Ctrl+Break on Windows; Ctrl+\\ where there is no such key."""
 _SWITCH_S = 0.001
 
 
@@ -35,13 +37,13 @@ class Interrupts:
 
     def __init__(self, *, break_is_emergency: bool) -> None:
         self._loop = asyncio.get_running_loop()
-        self._break = getattr(signal, "SIGBREAK", None)
-        self._emergency = {self._break} if break_is_emergency else set()
+        self._breaks = {getattr(signal, name) for name in _BREAKS if hasattr(signal, name)}
+        self._emergency = self._breaks if break_is_emergency else set()
         self._bridge: Bridge | None = None
         self._early: list[int] = []
         for number in _numbers():
             former = signal.signal(number, self._hear)
-            if number == self._break and getattr(former, "pressed", False):
+            if number in self._breaks and getattr(former, "pressed", False):
                 self._early.append(number)  # while the program was still loading
 
     @property
@@ -69,7 +71,7 @@ class Interrupts:
 
 
 def _numbers() -> list[int]:
-    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", *_BREAKS) if hasattr(signal, name)]
 
 
 def run_bridge(loaded: Loaded) -> int:
@@ -103,7 +105,7 @@ async def _run(settings: Settings) -> int:
         folder=settings.data_dir,
     )
     interrupts = Interrupts(break_is_emergency=settings.break_is_emergency)
-    terminal = MT5SessionManager(terminal_config(settings))
+    terminal = MT5SessionManager(daemon_config(settings))
     try:
         # The host starts on another core, while this one loads the rest of the bridge.
         await terminal.warm_up()

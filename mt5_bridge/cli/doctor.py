@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from mt5_bridge.app import rooms
 from mt5_bridge.cli.health import HealthChecker, validate_mt5_path
 from mt5_bridge.cli.local import NotRunning, ask
+from mt5_bridge.core.deadman import REPORTS
 from mt5_bridge.core.errors import BridgeError, SettingsError
 from mt5_bridge.redpanda.faults import why_unreachable
 from mt5_bridge.redpanda.security import client_options
@@ -44,7 +45,8 @@ Check = Callable[[Settings], Awaitable[Finding]]
 async def examine(settings: Settings) -> list[Finding]:
     """All checks, the slow ones side by side, in a fixed order."""
     checks: list[Check] = [
-        _python, _data_dir, _resources, _clock, _daemon, _package, _terminal, _broker, _backend, _backend_api,
+        _python, _data_dir, _resources, _clock, _daemon, _package, _terminal, _dead_man, _broker, _backend,
+        _backend_api,
     ]  # fmt: skip
     return list(await asyncio.gather(*(check(settings) for check in checks)))
 
@@ -120,6 +122,19 @@ async def _terminal(settings: Settings) -> Finding:
         return Finding("terminal", False, f"{detail}, no connection to the broker", "check the network and the login")
     terminal_ok = account.trade_allowed
     return Finding("terminal", True, detail + ("" if terminal_ok else ", trading is not allowed on this account"))
+
+
+async def _dead_man(settings: Settings) -> Finding:
+    name, waiting = "dead-man's switch", len(list(settings.data_dir.glob(REPORTS)))
+    if waiting:
+        detail = f"it acted, and {waiting} reports wait for the next start of the bridge"
+        return Finding(name, False, detail, "look at the account, and start the bridge")
+    if settings.deadman_action == "none":
+        return Finding(name, None, "DEADMAN_ACTION=none: what is open stays open when the bridge dies")
+    if rooms.deadman_args(settings) is None:
+        return Finding(name, None, "not armed: SIMULATION_MODE sends nothing")
+    silent = "" if settings.deadman_after is None else f" or is silent for {settings.deadman_after:g} s"
+    return Finding(name, True, f"{settings.deadman_action} when the bridge dies{silent}")
 
 
 async def _broker(settings: Settings) -> Finding:

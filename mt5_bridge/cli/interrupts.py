@@ -10,20 +10,22 @@ import sys
 
 PROGRAMS = frozenset({"run", "demo", "backend", "broker"})
 """Commands that run until they are told to end; the others answer Ctrl+C as any command does."""
+BREAKS = ("SIGBREAK", "SIGQUIT")
+"""Ctrl+Break on Windows; Ctrl+\\ where there is no such key."""
 _UNPROVEN = 130
 
 
 class Early:
-    """Hears Ctrl+C, Ctrl+Break and SIGTERM until the program itself does.
+    """Hears Ctrl+C, SIGTERM and Ctrl+Break (of the daemon also Ctrl+\\) until the program itself does.
 
     Nothing is open yet, so the process ends on the spot: an exception would surface in the midst of some import.
 
     Args:
         code: the exit code.
-        keep_break: Ctrl+Break may mean an emergency stop, which needs the program: remembered for it in `pressed`.
+        keep_break: a break may mean an emergency stop, which needs the program: remembered for it in `pressed`.
 
     Attributes:
-        pressed: Ctrl+Break was pressed. Who takes its signal over finds this object as the former handler.
+        pressed: the keys of a break were pressed. Who takes its signal over finds this object as the former handler.
     """
 
     def __init__(self, code: int = 0, *, keep_break: bool = False) -> None:
@@ -33,25 +35,26 @@ class Early:
 
     def arm(self) -> None:
         """Begin to listen; in the main thread."""
-        for number in numbers():
+        for number in numbers(every=self._keep_break):
             signal.signal(number, self)
 
     def __call__(self, number: int, frame: object) -> None:
         """What the system calls."""
-        if self._keep_break and number == getattr(signal, "SIGBREAK", None):
+        if self._keep_break and number in (getattr(signal, name, None) for name in BREAKS):
             self.pressed = True
         else:
             os._exit(self._code)
 
 
-def numbers() -> list[int]:
-    """The signals that ask a program to end, on this system."""
-    return [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+def numbers(*, every: bool) -> list[int]:
+    """The signals that ask a program to end, on this system; `every`: those that ask only the daemon as well."""
+    names = ("SIGINT", "SIGTERM", *(BREAKS if every else BREAKS[:1]))
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def ignore() -> None:
     """The program is ending: who asks it to cannot change its exit code any more."""
-    for number in numbers():
+    for number in numbers(every=True):
         signal.signal(number, signal.SIG_IGN)
 
 

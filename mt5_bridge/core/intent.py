@@ -6,7 +6,6 @@
 Promise P1 rests on the magic number (unique per intent), P2 on `unknown` having no way back to `sending`.
 """
 
-import hashlib
 from enum import StrEnum
 
 
@@ -91,6 +90,8 @@ def magic_for(base: int, signal_id: str, leg: int, taken: frozenset[int] | set[i
     """
     if not 1 <= base <= MAGIC_BASE_MAX:
         raise ValueError(f"MT5_MAGIC must be 1 to {MAGIC_BASE_MAX}, not {base}")
+    import hashlib  # OpenSSL's megabytes are not for the terminal's host, which shares this module
+
     digest = hashlib.blake2b(f"{signal_id}\0{leg}".encode(), digest_size=4).digest()
     low = int.from_bytes(digest, "big")
     while (magic := base << MAGIC_LOW_BITS | low) in taken:

@@ -7,7 +7,6 @@ only `type` and `data` are required and unknown fields are ignored.
 import hashlib
 import hmac
 import json
-import math
 from typing import Any, NamedTuple
 
 import msgspec
@@ -149,6 +148,8 @@ _MAX_SIGNAL_ID = 200
 _TEXTS = {"symbol": 64, "comment": 500, "strategy": 200, "target_signal_id": _MAX_SIGNAL_ID}
 """They come back in the result: nothing may grow it beyond what a backend's socket takes."""
 _MAX_TICKET = (1 << 63) - 1
+_MOST = 1e15
+"""No price and no volume of any market: arithmetic on them must stay finite."""
 
 
 def _fault(signal: TradingSignal) -> str | None:
@@ -156,12 +157,12 @@ def _fault(signal: TradingSignal) -> str | None:
 
 
 def _number_fault(signal: TradingSignal) -> str | None:
-    if signal.volume is not None and not (math.isfinite(signal.volume) and signal.volume > 0):
-        return f"volume must be a positive number, not {signal.volume}"
+    if signal.volume is not None and not 0 < signal.volume <= _MOST:
+        return f"volume must be a positive number up to {_MOST:g}, not {signal.volume}"
     for name in _PRICES:
         value = getattr(signal, name)
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            return f"{name} must be a number from 0, not {value}"
+        if value is not None and not 0 <= value <= _MOST:
+            return f"{name} must be a number from 0 to {_MOST:g}, not {value}"
     for name in ("ttl_ms", "deviation_points", "position", "order", "trailing_stop_points", "break_even_points"):
         value = getattr(signal, name)
         if value is not None and not 0 <= value <= _MAX_TICKET:

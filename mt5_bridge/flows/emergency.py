@@ -18,7 +18,7 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.flatten import Flattener, StopOptions, what_was_asked
+from mt5_bridge.flows.flatten import Flattener, StopOptions, asked
 from mt5_bridge.flows.latch import HaltLatch, changed
 from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import Outbox
@@ -120,10 +120,17 @@ class Emergency:
         """
         self.stops += 1
         new = machine.stop(self._latch.halt, reason=reason, by=by, at_msc=self._clock.now_ms(), origin=origin)
-        durable = self._latch.tighten(new)
+        # In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten.
+        beside = () if options is None else (_to_remember(options.joined(self._goal)),)
+        durable = self._latch.tighten(new, *beside)
         if options is not None:
             self.flatten(options)
         return self._latch.halt, durable
+
+    @property
+    def journalled(self) -> bool:
+        """What was asked for, and what came of it so far, is in the journal."""
+        return not self._to_write
 
     def flatten(self, options: StopOptions) -> None:
         """Cancel and close by the options; goes on in the background until flat.
@@ -135,7 +142,7 @@ class Emergency:
         goal, halt = options.joined(self._goal), self._latch.halt
         if goal != self._goal:
             self._goal = goal
-            self._write(*what_was_asked(halt.at_msc, halt.by, halt.reason, FLATTEN_MEMO, goal))
+            self._write(asked(halt.at_msc, halt.by, halt.reason), _to_remember(goal))
         self._again.set()
         if not self.busy:
             self._task = asyncio.create_task(self._run(), name="emergency")
@@ -328,3 +335,8 @@ class Emergency:
                     continue
                 logger.bind(event="emergency_not_journalled").error("ERROR not journalled: {e}", e=error)
             self._to_write.popleft()
+
+
+def _to_remember(goal: StopOptions) -> changes.Memo:
+    """What must be gone on with after a crash."""
+    return changes.Memo(name=FLATTEN_MEMO, value=msgspec.json.encode(goal))

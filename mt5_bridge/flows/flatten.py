@@ -267,9 +267,6 @@ class Flattener:
         )
 
 
-def what_was_asked(halt_at_msc: int, by: str, reason: str, memo: str, options: StopOptions) -> list[changes.Change]:
-    """The journal's record of a stop that flattens: who asked, and what must be gone on with after a crash."""
-    return [
-        changes.Audited(at_msc=halt_at_msc, who=by, what="emergency_stop", detail=reason),
-        changes.Memo(name=memo, value=msgspec.json.encode(options)),
-    ]
+def asked(at_msc: int, by: str, reason: str) -> changes.Audited:
+    """The journal's record of a stop that flattens: who asked, and why."""
+    return changes.Audited(at_msc=at_msc, who=by, what="emergency_stop", detail=reason)

@@ -68,17 +68,20 @@ class HaltLatch:
         """Call `listener` with each new state, right when it is latched."""
         self._listeners.append(listener)
 
-    def tighten(self, new: Halt) -> asyncio.Task[None] | None:
-        """Latch a stricter state now; the task ends when it is durable. None: nothing changed."""
+    def tighten(self, new: Halt, *beside: changes.Change) -> asyncio.Task[None] | None:
+        """Latch a stricter state now; the task ends when it is durable. None: nothing changed.
+
+        `beside` becomes durable in the same moment; when that cannot be now, its writing is the caller's affair.
+        """
         if new is self._halt:
             return None
         self._set(new)
-        return self.write_down()
+        return self.write_down(*beside)
 
-    def write_down(self, *, announce: bool = True) -> asyncio.Task[None]:
+    def write_down(self, *beside: changes.Change, announce: bool = True) -> asyncio.Task[None]:
         """Write the state as it is to the file and the journal; the task ends when the journal has it."""
         self._write_file(self._halt)
-        task = asyncio.create_task(self._persist(self._halt, announce=announce), name="halt-persist")
+        task = asyncio.create_task(self._persist(self._halt, *beside, announce=announce), name="halt-persist")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -167,7 +170,7 @@ class HaltLatch:
             self.file_failures += 1
             logger.bind(event="latch_file_failed").error("ERROR the latch file cannot be written: {e}", e=error)
 
-    async def _persist(self, new: Halt, *, announce: bool) -> None:
+    async def _persist(self, new: Halt, *beside: changes.Change, announce: bool) -> None:
         batch: list[changes.Change] = [_journalled(new)]
         if announce:
             batch.append(self._outbox.event("halt_changed", changed(new, "latched")))
@@ -175,8 +178,9 @@ class HaltLatch:
         async with self._order:
             while True:
                 try:
-                    await self._outbox.commit(*batch)
+                    await self._outbox.commit(*batch, *beside)
                 except JournalError as error:
+                    beside = ()  # by the time of another try it may be out of date
                     logger.bind(event="halt_not_durable").error(
                         "ERROR the halt is not in the journal yet: {e}", e=error
                     )

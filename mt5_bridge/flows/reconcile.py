@@ -17,6 +17,7 @@ from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action, Deed
 from mt5_bridge.flows.book import Book, read_retrying
 from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.orders import OrderDesk, Sent
@@ -54,6 +55,7 @@ class Reconciler:
         exits: Exits,
         guard: StopGuard,
         intake: Intake,
+        dead_man: DeadManReports,
         clock: Clock,
         *,
         on_ready: Callable[[], None],
@@ -68,6 +70,7 @@ class Reconciler:
         self._exits = exits
         self._guard = guard
         self._intake = intake
+        self._dead_man = dead_man
         self._clock = clock
         self._on_ready = on_ready
         self._connected = asyncio.Event()
@@ -94,6 +97,8 @@ class Reconciler:
                 await self._reconcile()
 
     async def _reconcile(self) -> None:
+        for stored in await self._dead_man.take_up():
+            self._desk.spawn(self._close_case(stored))
         await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
         if self._due.is_set():
             return  # the connection came or went meanwhile: what was read may be from before

@@ -38,10 +38,11 @@ STALL_LIMIT_MS = 50
 _STALL_PERIOD_S = 0.1
 _RULES_S = 0.25
 _FILE_S = 0.5
+_FILE_GOES_S = 0.05
 _DAY_S = 5.0
 _PROBE_S = 30.0
 _PRUNE_S = 3600.0
-_KEEP_MS = 30 * 24 * HOUR
+KEEP_MS = 30 * 24 * HOUR
 _SLEPT_S = 2.0
 
 
@@ -129,7 +130,7 @@ class Watch:
         self._saved_day: bytes | None = None
         self._told: set[tuple[str, str]] = set()
         self._saved_told: set[tuple[str, str]] = set()
-        self._file_taken = False
+        self._file_taken = self._file_stays = False
         self._disk = DaemonExecutor("watch-files")
         self._heard: tuple[int | None, float] = (None, self._began)
         self._looked = self._began
@@ -203,7 +204,7 @@ class Watch:
         while True:
             await asyncio.sleep(_PRUNE_S)
             try:
-                self.stats.pruned += await self._journal.prune(self._clock.now_ms() - _KEEP_MS)
+                self.stats.pruned += await self._journal.prune(self._clock.now_ms() - KEEP_MS)
             except JournalError as error:
                 logger.bind(event="prune_failed").warning("Journal not pruned: {error}", error=error)
 
@@ -228,7 +229,8 @@ class Watch:
     async def _look_for_stop_file(self) -> None:
         while True:
             await self.look_for_stop_file()
-            await asyncio.sleep(_FILE_S)
+            about_to_go = self._file_taken and not self._file_stays
+            await asyncio.sleep(_FILE_GOES_S if about_to_go else _FILE_S)
 
     async def _write_down(self) -> None:
         while True:
@@ -282,19 +284,25 @@ class Watch:
         """A file `EMERGENCY_STOP` in DATA_DIR stops, and is renamed."""
         file = self._config.data_dir / STOP_FILE
         if not await self._on_disk(file.exists):
-            self._file_taken = False
+            self._file_taken = self._file_stays = False
             return
-        if self._file_taken and self._latch.halt.state is HaltState.HALTED:
-            return  # it cannot be renamed, and did what it can
-        self._file_taken = True
-        self._emergency.stop(
-            reason=f"the file {STOP_FILE}", by="file", origin=Origin.LOCAL, options=self._emergency.defaults
-        )
+        if not (self._file_taken and self._latch.halt.state is HaltState.HALTED):
+            self._file_taken = True
+            self._emergency.stop(
+                reason=f"the file {STOP_FILE}", by="file", origin=Origin.LOCAL, options=self._emergency.defaults
+            )
+        # Until the stop is durable the file is what a crash would leave of it.
+        if await self._latch.durable_within(None) and self._emergency.journalled:
+            await self._set_aside(file)
+
+    async def _set_aside(self, file: Path) -> None:
         try:
             taken = file.with_name(f"{STOP_FILE}.{self._clock.now_ms()}")
             await self._on_disk(partial(file.replace, taken))
         except OSError as error:
-            logger.bind(event="stop_file_stays").warning("{file} cannot be renamed: {e}", file=file, e=error)
+            if not self._file_stays:
+                self._file_stays = True
+                logger.bind(event="stop_file_stays").warning("{file} cannot be renamed: {e}", file=file, e=error)
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         """In a thread: the folder may lie on a disk that hangs."""

@@ -18,7 +18,7 @@ from mt5_bridge.journal.apply import apply
 from mt5_bridge.journal.changes import Change
 from mt5_bridge.journal.checkpoint import Checkpointer
 from mt5_bridge.journal.lock import InstanceLock, account_lock_path
-from mt5_bridge.journal.prune import age_out_batch, prune_batch
+from mt5_bridge.journal.prune import Place, age_out_batch, prune_batch, prune_intents
 from mt5_bridge.journal.writer import Writer, WriterStats
 
 T = TypeVar("T")
@@ -37,6 +37,8 @@ class Journal:
         self._reader = reader
         self._callbacks: list[HealthCallback] = []
         self._closed = False
+        self._intents_seen: Place = (0, 0)
+        """Those up to here were looked at by `prune` and stay."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal-reader")
         self._writer = Writer(db, Checkpointer(path), self._health_changed)
 
@@ -191,9 +193,14 @@ class Journal:
         return await self._read(partial(reads.audit, limit=limit))
 
     async def prune(self, before_msc: int) -> int:
-        """Forgets what is settled and older than that, a few hundred rows at a time; returns how many rows."""
+        """Forgets what is settled and older than that, a few rows at a time; returns how many rows."""
         total = 0
         while gone := await self._writer.run(partial(prune_batch, before_msc=before_msc)):
+            total += gone
+        place: Place | None = self._intents_seen
+        while place is not None:
+            self._intents_seen = place
+            gone, place = await self._writer.run(partial(prune_intents, before_msc=before_msc, after=place))
             total += gone
         return total
 

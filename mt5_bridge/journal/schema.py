@@ -1,7 +1,7 @@
 """Opening the database file: what it must be, bringing an older one forward, refusing what is not ours."""
 
 import sqlite3
-import time
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -110,8 +110,9 @@ def _migrate(db: sqlite3.Connection, step: Migration, to: int) -> None:
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
     """Looks for damage, for a moment only: a large journal must not delay the start."""
-    until = time.monotonic() + _CHECK_SECONDS
-    db.set_progress_handler(lambda: int(time.monotonic() > until), 10_000)
+    # Not a progress handler: the walk through a table's pages is one step, in which none is called.
+    alarm = threading.Timer(_CHECK_SECONDS, db.interrupt)
+    alarm.start()
     try:
         answer = str(db.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError as error:
@@ -119,6 +120,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
             raise
         answer = "ok"
     finally:
-        db.set_progress_handler(None, 0)
+        alarm.cancel()
+        alarm.join()  # an interrupt that comes late must not hit the next statement
     if answer != "ok":
         raise JournalUnusable(path, f"damaged ({answer})", _RESTORE.format(name=path.name))

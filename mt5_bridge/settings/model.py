@@ -172,7 +172,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     resume_remote: Bool = False
     break_is_emergency: Bool = False
     deadman_action: Annotated[Literal["none", "cancel", "flatten"], Choice("none", "cancel", "flatten")] = "none"
-    deadman_after: OptionalSeconds = None
+    deadman_after: Annotated[float | None, Real(0.5, 86_400 * 7, "(seconds)")] = 30.0
+    """Seconds of silence after which a daemon that still runs counts as dead; None: only its end does."""
 
     # gateway, stores
     gateway_enabled: Bool = False
@@ -210,6 +211,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def latch_path(self) -> Path:
         """The halt latch beside the journal."""
         return self.data_dir / places.LATCH
+
+    @property
+    def host_lock_path(self) -> Path:
+        """Held by the terminal's live host, so that an old one that still acts and a new one never trade at once."""
+        return self.data_dir / places.HOST_LOCK
 
     @property
     def control_path(self) -> Path:

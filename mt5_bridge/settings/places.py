@@ -14,6 +14,7 @@ JOURNAL = "journal.db"
 LATCH = "halt.latch"
 CONTROL = "control.json"
 STOP_FILE = "EMERGENCY_STOP"
+HOST_LOCK = "host.lock"
 
 
 def user_data_dir(env: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:

@@ -13,6 +13,7 @@ from mt5_bridge.settings.secret import SecretStr, is_guessable
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SHORT_KEY = 16
+_SHORT_SILENCE_S = 5
 
 
 class Contradiction(NamedTuple):
@@ -159,6 +160,16 @@ def _doubts_of_trading(settings: Settings) -> Iterator[str]:
         yield "SIMULATION_MODE: is true, no order will be sent"
     if settings.emergency_stop:
         yield "EMERGENCY_STOP: is true, the bridge starts halted"
+    yield from _doubts_of_deadman(settings)
     key = settings.signal_hmac_key
     if key and len(key.get_secret_value()) < _SHORT_KEY:
         yield f"SIGNAL_HMAC_KEY: is shorter than {_SHORT_KEY} characters and can be guessed"
+
+
+def _doubts_of_deadman(settings: Settings) -> Iterator[str]:
+    if settings.deadman_action == "none":
+        return
+    if settings.simulation_mode:
+        yield "DEADMAN_ACTION: does nothing while SIMULATION_MODE is true"
+    if settings.deadman_after is not None and settings.deadman_after < _SHORT_SILENCE_S:
+        yield f"DEADMAN_AFTER: is below {_SHORT_SILENCE_S} s, a bridge on a busy PC may be taken for dead"

@@ -85,6 +85,15 @@ class Terminal:
             raise TerminalError(*NO_CONNECTION)
         return self._session
 
+    def require_session(self) -> None:
+        """Does nothing where an account is logged in.
+
+        Raises:
+            TerminalError: -10004, not connected.
+        """
+        if self._session is None:
+            raise TerminalError(*NO_CONNECTION)
+
     def initialize(self, login: int | None, password: str | None, server: str | None) -> None:
         """Connects and logs in: to the configured account where none is named. A second call reconnects.
 
@@ -148,6 +157,7 @@ class Terminal:
             if self._session is not None:
                 self._session.close()
             self._session, self._ousted = self._ousted, None
+            self._session.engine.reset()  # it was told of no tick given by hand meanwhile
 
     def shutdown(self) -> None:
         """Disconnects. The market goes on."""
@@ -250,8 +260,11 @@ class Terminal:
 
         One who only reads gets such a store, too, while the account he is to show has not been opened.
         """
-        if path is not None and not (self.read_only and not path.exists()):
-            return Store(path, read_only=self.read_only)
+        if path is not None and (path.exists() or not self.read_only):
+            store = Store(path, read_only=self.read_only)
+            if not (self.read_only and store.is_new):
+                return store
+            store.release()
         if name not in self._memory:
             self._memory[name] = MemoryStore()
         return self._memory[name]

@@ -14,7 +14,7 @@ import msgspec
 
 from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError, MT5Error, MT5StateError, MT5TimeoutError
 from mt5_bridge.terminal.failures import error_of
-from mt5_bridge.terminal.frames import Reply, Request, pack
+from mt5_bridge.terminal.frames import BEAT, BYE, Reply, Request, pack
 from mt5_bridge.terminal.port import CallInfo, Priority, TerminalStats
 from mt5_bridge.terminal.process import HostProcess
 
@@ -53,6 +53,7 @@ class HostClient:
         preempt_after: a CRITICAL request that waits so many seconds behind a read kills the host; None: never.
         python_path: more places for the host to import from.
         backend: what hosts will be told to open.
+        beat_s: a host that has heard nothing for so many seconds hears a beat; None: never.
 
     Attributes:
         opened: the host that runs has been given its terminal.
@@ -66,8 +67,12 @@ class HostClient:
         preempt_after: float | None = None,
         python_path: tuple[str, ...] = (),
         backend: str | None = None,
+        beat_s: float | None = None,
     ) -> None:
         self.opened = False
+        self._beat_s = beat_s
+        self._written_at = 0.0
+        self._beat_timer: asyncio.TimerHandle | None = None
         self._backend = backend
         self._stats = stats
         self._on_death = on_death
@@ -121,6 +126,7 @@ class HostClient:
             raise MT5ConnectionError(f"the terminal host cannot be started: {error}") from error
         self._process = process
         self._stats.host_starts += 1
+        self._beat()
         if process.ended is not None:
             self._lost(process.ended)
 
@@ -129,15 +135,34 @@ class HostClient:
         if self._process is not None:
             self._process.kill(reason)
 
-    async def stop(self, timeout: float = 2.0) -> None:
-        """Let the host end, kill it after `timeout` seconds; pending calls fail first."""
+    async def stop(self, timeout: float = 2.0, *, bye: bool = True) -> None:
+        """Let the host end, kill it after `timeout` seconds; pending calls fail first.
+
+        Args:
+            timeout: seconds.
+            bye: whether this end is in order; without it the host does what it is to do when the daemon dies.
+        """
         process, self._process = self._process, None
+        _cancel(self._beat_timer)
         self._fail_all("the session is closing", MT5StateError)
         dead, self._dead = self._dead, []
         for old in dead:
             await old.close(0.0)
         if process is not None:
+            if bye:
+                process.write(BYE)
             await process.close(timeout)
+
+    def _beat(self) -> None:
+        """A sign of life, where requests have been none for a while."""
+        if self._beat_s is None or self._process is None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._written_at >= self._beat_s:
+            self._process.write(BEAT)
+            self._written_at = loop.time()
+        _cancel(self._beat_timer)
+        self._beat_timer = loop.call_at(self._written_at + self._beat_s, self._beat)
 
     async def call(
         self,
@@ -197,7 +222,9 @@ class HostClient:
             call.since = time.monotonic()
             self._flight = call
             self._stats.calls += 1
-            call.call_timer = asyncio.get_running_loop().call_later(call.timeout, self._overdue, call)
+            loop = asyncio.get_running_loop()
+            call.call_timer = loop.call_later(call.timeout, self._overdue, call)
+            self._written_at = loop.time()
             self._process.write(pack(Request(call.number, call.op, list(call.args))))
             if call.on_sent is not None:
                 call.on_sent()

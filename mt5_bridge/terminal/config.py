@@ -3,6 +3,7 @@
 import msgspec
 
 from mt5_bridge.core.backoff import BackoffPolicy
+from mt5_bridge.terminal.raw import DeadManArgs
 
 
 class TerminalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,8 @@ class TerminalConfig(msgspec.Struct, frozen=True, kw_only=True):
         breaker_cooldown: seconds it stays open before a probe.
         backoff: how reconnects are spaced.
         python_path: more places for the host to import `backend` from.
+        lock: a file; its lock keeps two live hosts of one data folder apart. None: nothing is locked.
+        deadman: what the live host does when this process dies or hangs. None: nothing, it ends.
     """
 
     backend: str = "mt5"
@@ -47,6 +50,8 @@ class TerminalConfig(msgspec.Struct, frozen=True, kw_only=True):
     breaker_cooldown: float = 10.0
     backoff: BackoffPolicy = BackoffPolicy()
     python_path: tuple[str, ...] = ()
+    lock: str | None = None
+    deadman: DeadManArgs | None = None
 
     def __repr__(self) -> str:
         return f"TerminalConfig(backend={self.backend!r}, login={self.login}, server={self.server!r})"

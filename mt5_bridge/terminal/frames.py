@@ -35,7 +35,7 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: `terminal` (its last_error is in `code`), `mismatch` (another account answered), `settings`, `import`,
-            `validation` (a request the host does not understand), `bug`.
+            `validation` (a request the host does not understand), `busy` (an earlier host still acts), `bug`.
         code: the terminal's last_error where it has one.
         text: for people.
         sent: `order_send` had been called.
@@ -72,6 +72,17 @@ def pack(message: Any) -> bytearray:
     _encoder.encode_into(message, frame, _LENGTH.size)
     _LENGTH.pack_into(frame, 0, len(frame) - _LENGTH.size)
     return frame
+
+
+BEAT = bytes(pack(Request(0, "beat", [])))
+"""The daemon lives and has nothing to ask. It is not answered."""
+BYE = bytes(pack(Request(0, "bye", [])))
+"""The daemon ends in order: the end of the pipe is none to act on. It is not answered."""
+
+
+def payload_of(frame: bytes | bytearray) -> bytes:
+    """What a `FrameReader` makes of a single frame."""
+    return bytes(frame[_LENGTH.size :])
 
 
 class FrameReader:

@@ -12,17 +12,26 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from mt5_bridge.terminal.frames import Failure, FrameReader, HostError, Request, pack
+from mt5_bridge.core.deadman import Pulse
+from mt5_bridge.terminal.deadman import DeadMan
+from mt5_bridge.terminal.frames import BEAT, BYE, Failure, FrameReader, HostError, Request, pack, payload_of
+from mt5_bridge.terminal.host_lock import HostLock
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.raw import OpenArgs
 
 BACKENDS = {"mt5": "MetaTrader5", "paper": "mt5_bridge.simulator"}
+_BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
+_FITS_A_PIPE = 4096
+"""Every system's pipe takes so much, even while nobody reads."""
+_LOCK_WAIT_S = 5.0
 
 
 def open_terminal(args: OpenArgs) -> Host:
@@ -49,23 +58,95 @@ class _Sink(Protocol):
 
 
 class Server:
-    """Answers one request after the other.
+    """Answers one request after the other, and acts by itself when the parent is dead and a dead-man's switch is set.
 
     Attributes:
-        inbox: payloads of frames, and None when the parent is gone.
+        inbox: payloads of requests, and None when the parent is gone.
+        reads: how often anything came from the parent.
+        dismissed: the parent ends in order: nothing is to be done.
     """
 
     def __init__(self, replies: _Sink) -> None:
         self.inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.reads = 0
+        self.dismissed = False
         self._replies = replies
         self._host: Host | None = None
+        self._lock: HostLock | None = None
+        self._dead_man: DeadMan | None = None
+        self._pulse = Pulse(None)
+        self._silent = False
         self._decode = msgspec.msgpack.Decoder(Request).decode
 
+    @property
+    def armed(self) -> bool:
+        """The parent's death would be acted on: an account is there to act on."""
+        logged_in = self._host is not None and self._host.whose is not None
+        return self._dead_man is not None and logged_in and not self.dismissed
+
+    def heard(self, payload: bytes) -> None:
+        """A frame from the parent, in the thread that reads them."""
+        if payload == _BYE:
+            self.dismissed = True
+        elif payload != _BEAT:
+            self.inbox.put(payload)
+
     def run(self) -> None:
-        """Serve until the parent closes the pipe."""
-        while (payload := self.inbox.get()) is not None:
-            self._replies.write(self._answer(self._decode(payload)))
+        """Serve until the parent closes the pipe, or is silent for too long."""
+        while (payload := self._next()) is not None and self._reply(self._answer(self._decode(payload))):
+            continue
+        if self.armed:
+            self._act()
         self._shutdown()
+
+    def _next(self) -> bytes | None:
+        """The next request. None: the parent is gone or counts as dead."""
+        while True:
+            # Before there is anything to act on, silence is nobody's concern.
+            turn_s, began = self._pulse.turn_s if self.armed else None, time.monotonic()
+            try:
+                return self.inbox.get(timeout=turn_s)
+            except queue.Empty:
+                if self._judge(began):
+                    return None
+
+    def _judge(self, began: float) -> bool:
+        self._silent = self.armed and self._pulse.turned(self.reads, time.monotonic() - began)
+        return self._silent
+
+    def _reply(self, frame: bytearray) -> bool:
+        """Hand a reply over. False: the parent does not take it and counts as dead."""
+        if not self.armed:
+            self._replies.write(frame)
+            return True
+        if len(frame) <= _FITS_A_PIPE:
+            # The parent has read all earlier replies, so this one finds room. One that is gone closes our pipe as well.
+            with contextlib.suppress(OSError):
+                self._replies.write(frame)
+            return True
+        writer = threading.Thread(target=self._write_aside, args=(frame,), name="reply", daemon=True)
+        writer.start()
+        while True:
+            began = time.monotonic()
+            writer.join(self._pulse.turn_s)
+            if not writer.is_alive():
+                return True
+            if self._judge(began):
+                return False
+
+    def _write_aside(self, frame: bytearray) -> None:
+        with contextlib.suppress(OSError):
+            self._replies.write(frame)
+
+    def _act(self) -> None:
+        """The parent is dead: its requests that came before its end have all been served."""
+        assert self._dead_man is not None
+        # Its end of these pipes may be stuck, or gone: a word on them must not stop us.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1, inheritable=False)
+        os.dup2(null, 2, inheritable=False)
+        os.close(null)
+        self._dead_man.act("the daemon was silent" if self._silent else "the daemon ended without a word")
 
     def _answer(self, request: Request) -> bytearray:
         try:
@@ -80,30 +161,39 @@ class Server:
 
     def _perform(self, request: Request) -> Any:
         if request.op == "open":
-            self._host = open_terminal(msgspec.convert(request.args[0], OpenArgs))
+            self._open(msgspec.convert(request.args[0], OpenArgs))
             return os.getpid()
         if self._host is None:
             raise HostError(Failure("validation", None, "the first frame must be `open`"))
         return self._host.perform(request.op, request.args)
+
+    def _open(self, args: OpenArgs) -> None:
+        if args.lock is not None:
+            # An earlier host may still be acting by itself: never two at once.
+            self._lock = self._lock or HostLock(Path(args.lock))
+            self._lock.take(_LOCK_WAIT_S)
+        self._host = open_terminal(args)
+        if args.deadman is not None:
+            self._dead_man = DeadMan(self._host, args.deadman, self._lock)
+            self._pulse = Pulse(args.deadman.after_s)
 
     def _shutdown(self) -> None:
         if self._host is not None:
             self._host.shutdown()
 
 
-def read_requests(requests: BinaryIO, inbox: "queue.SimpleQueue[bytes | None]", busy: "threading.Event") -> None:
-    """Thread: frames from the parent into the inbox. EOF means that the parent is gone.
-
-    This is where a dead-man's switch belongs: it sees the parent go even while a call that releases the GIL hangs.
-    """
+def read_requests(requests: BinaryIO, server: Server, ended: "threading.Event") -> None:
+    """Thread: frames from the parent to the server. EOF means that the parent is gone."""
     frames = FrameReader()
     fd = requests.fileno()
     while data := os.read(fd, 65536):
+        server.reads += 1
         for payload in frames.feed(data):
-            inbox.put(payload)
-    inbox.put(None)
-    # A call still running a second after the parent went would keep this process for ever.
-    if not busy.wait(1.0):
+            server.heard(payload)
+    server.inbox.put(None)
+    # A call still running a second after the parent went would keep this process for ever. With a dead-man's switch
+    # it is waited for, since there is something to be done after it; the next bridge's host ends it when it hangs.
+    if not ended.wait(1.0) and not server.armed:
         os._exit(1)
 
 
@@ -153,7 +243,7 @@ def main(backends: Sequence[str] = ()) -> int:
     requests, replies = take_stdio()
     server = Server(replies)
     ended = threading.Event()
-    threading.Thread(target=read_requests, args=(requests, server.inbox, ended), name="requests", daemon=True).start()
+    threading.Thread(target=read_requests, args=(requests, server, ended), name="requests", daemon=True).start()
     # Ahead of `open`, which meets the same error and tells it.
     with contextlib.suppress(Exception):
         for backend in backends:

@@ -48,6 +48,7 @@ class Host:
         self.sending = False
         self._mt5 = module
         self._whose: tuple[int, str] | None = None
+        self._connected_by: list[Any] = []
         self._ticks = TickReader(module, self._pick, self._need)
         self._fillings = host_orders.FillingCache()
         self._operations: dict[str, Callable[..., Any]] = {
@@ -86,6 +87,22 @@ class Host:
             raise HostError(Failure("validation", None, f"unknown operation {op}"))
         return operation(*args)
 
+    @property
+    def whose(self) -> tuple[int, str] | None:
+        """Login and server that `connect` found; None before it ever did."""
+        return self._whose
+
+    def reconnect(self) -> None:
+        """`connect` as it was asked for last, for a terminal whose pipe broke.
+
+        Raises:
+            HostError: the terminal refuses, or shows another account.
+        """
+        whose = self._whose
+        self.connect(self._connected_by)
+        self._whose = whose
+        self._own()
+
     def shutdown(self) -> None:
         """Close the terminal's pipe."""
         self._mt5.shutdown()
@@ -102,6 +119,7 @@ class Host:
     def connect(self, raw: list[Any]) -> Any:
         """`initialize`, and `login` where another account than the wanted one is open. Answers the account."""
         args = msgspec.convert(raw, ConnectArgs)
+        self._connected_by = raw
         self._mt5.shutdown()
         self._fillings.clear()
         wish = {"login": args.login, "password": args.password, "server": args.server}

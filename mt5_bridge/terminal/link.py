@@ -27,6 +27,9 @@ from mt5_bridge.terminal.failures import breaks_connection
 from mt5_bridge.terminal.port import Priority, StateCallback, TerminalState, TerminalStats
 from mt5_bridge.terminal.raw import ConnectArgs, OpenArgs, RawAccount
 
+_BEATS = 4
+"""Signs of life in the time after which a silent daemon counts as dead."""
+
 
 def wall_ms() -> int:
     """UTC now in ms."""
@@ -50,7 +53,14 @@ async def open_session(client: HostClient, config: TerminalConfig, role: str) ->
     if not client.alive:
         await client.start()
     if not client.opened:
-        opening = OpenArgs(config.backend, role, config.settings)
+        alone = role != "live"  # the past has nothing to guard
+        opening = OpenArgs(
+            config.backend,
+            role,
+            config.settings,
+            None if alone else config.lock,
+            None if alone else config.deadman,
+        )
         await client.call("open", opening, priority=Priority.CRITICAL, timeout=30.0)
         client.opened = True
     args = ConnectArgs(
@@ -63,6 +73,11 @@ async def open_session(client: HostClient, config: TerminalConfig, role: str) ->
     if config.login is not None and account.login != config.login:
         raise MT5AuthError(f"the terminal is logged in to {account.login}, not to {config.login}")
     return account
+
+
+def _beat_s(config: TerminalConfig) -> float | None:
+    silence = None if config.deadman is None else config.deadman.after_s
+    return None if silence is None else silence / _BEATS
 
 
 class Link:
@@ -104,6 +119,7 @@ class Link:
             preempt_after=None if config.history_host else config.preempt_after,
             python_path=config.python_path,
             backend=config.backend,
+            beat_s=_beat_s(config),
         )
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -154,13 +170,18 @@ class Link:
                 self._supervisor = asyncio.create_task(self._supervise(), name="terminal-supervisor")
                 self._supervisor.add_done_callback(self._supervisor_ended)
 
-    async def disconnect(self) -> None:
-        """End the session and its host. Bounded; safe to call twice."""
+    async def disconnect(self, *, bye: bool = True, timeout: float = 2.0) -> None:
+        """End the session and its host. Bounded; safe to call twice.
+
+        Args:
+            bye: whether the end is in order; without it the host does what it is to do when the daemon dies.
+            timeout: seconds the host may take.
+        """
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()
             await asyncio.wait([supervisor])
-        await self.client.stop()
+        await self.client.stop(timeout, bye=bye)
         self._become(TerminalState.DISCONNECTED, "closed")
 
     async def reconnect(self, *, max_wait: float | None = None) -> None:
@@ -202,6 +223,12 @@ class Link:
         self._connected_at = self._monotonic()
         self._was_connected = True
         self._become(TerminalState.CONNECTED)
+        if (deadman := self.config.deadman) is not None:
+            logger.bind(event="deadman_armed", action=deadman.action, after_s=deadman.after_s).info(
+                "Dead-man's switch armed: {action} when this process dies{silent}",
+                action=deadman.action,
+                silent="" if deadman.after_s is None else f" or is silent for {deadman.after_s:g} s",
+            )
 
     def _may_retry(self, error: BaseException) -> bool:
         if isinstance(error, MT5InitError):

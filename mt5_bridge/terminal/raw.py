@@ -4,6 +4,8 @@ The host picks these fields into plain tuples, the daemon decodes and type-check
 them into the bridge's terms. Times are raw broker time.
 """
 
+from typing import Literal
+
 import msgspec
 
 from mt5_bridge.core.ticks import Framed, Label
@@ -249,9 +251,34 @@ class ConnectArgs(msgspec.Struct, frozen=True, array_like=True):
     portable: bool
 
 
+class DeadManArgs(msgspec.Struct, frozen=True, array_like=True):
+    """What the host does by itself when the daemon is gone.
+
+    Attributes:
+        action: `cancel` pending orders, or `flatten`: close positions as well.
+        after_s: seconds of silence after which a daemon whose pipe is still open counts as dead; None: never.
+        scope: `all`, or `mine`: only what carries `magic_base`.
+        magic_base: MT5_MAGIC.
+        folder: where the report is left.
+    """
+
+    action: Literal["cancel", "flatten"]
+    after_s: float | None
+    scope: str
+    magic_base: int
+    folder: str
+
+
 class OpenArgs(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame: which terminal, and its settings."""
+    """The first frame: which terminal, and its settings.
+
+    Attributes:
+        lock: the file whose lock this host needs before it opens anything; None: it needs none.
+        deadman: None: it ends with its daemon, and does nothing.
+    """
 
     backend: str
     role: str
     settings: dict[str, str]
+    lock: str | None = None
+    deadman: DeadManArgs | None = None

@@ -186,9 +186,9 @@ class MT5SessionManager:
         """Connect and stay connected; see `Link.connect` for errors."""
         await self._link.connect(max_wait=max_wait)
 
-    async def disconnect(self) -> None:
-        """End the session and its hosts. Bounded; safe to call twice."""
-        await asyncio.gather(self._history.close(), self._link.disconnect())
+    async def disconnect(self, *, bye: bool = True, timeout: float = 2.0) -> None:
+        """End the session and its hosts. Bounded; safe to call twice. For `bye` see `Link.disconnect`."""
+        await asyncio.gather(self._history.close(), self._link.disconnect(bye=bye, timeout=timeout))
 
     async def reconnect(self, *, max_wait: float | None = None) -> None:
         """A person's word: begin anew with fresh hosts, also after FAILED."""

@@ -16,7 +16,7 @@ from support.fake_terminal import FakeTerminal
 from mt5_bridge.app import bridge as module
 from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
 from mt5_bridge.cli import offline
-from mt5_bridge.core.errors import BrokerError, InstanceError, MT5AuthError, MT5ConnectionError
+from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5ConnectionError
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE
 from mt5_bridge.journal import changes
@@ -362,13 +362,42 @@ async def test_a_terminal_that_does_not_end_is_killed(
     bridge = standard(tmp_path, backend)
     terminal = FakeTerminal()
 
-    async def hang() -> None:
+    async def hang(**options: object) -> None:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(terminal, "disconnect", hang)
     monkeypatch.setattr(bridge, "terminal", terminal, raising=False)
-    await bridge._end_terminal()
+    await bridge._end_terminal(None, None, None)
     assert terminal.killed == ["shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("error", "bye"),
+    [
+        (None, True),
+        (InstanceError("another bridge has the account"), True),
+        (ExceptionGroup("", [MT5AuthError("wrong password")]), True),
+        (ExceptionGroup("", [ExceptionGroup("", [KeyError("x")])]), False),
+        (ExceptionGroup("", [MT5AuthError("wrong password"), KeyError("x")]), False),
+        (JournalError("the disk is gone"), False),
+    ],
+)
+async def test_only_an_end_in_order_is_said_to_the_host(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch, error: Exception | None, bye: bool
+) -> None:
+    """After a defect the dead-man's switch has its time: whoever crashes says no bye."""
+    bridge = standard(tmp_path, backend, DEADMAN_ACTION="flatten")
+    terminal, told = FakeTerminal(), []
+
+    async def disconnect(**options: object) -> None:
+        told.append(options)
+
+    monkeypatch.setattr(terminal, "disconnect", disconnect)
+    monkeypatch.setattr(bridge, "terminal", terminal, raising=False)
+    await bridge._end_terminal(None, error, None)
+    bridge._defect = KeyError("in a flow")
+    await bridge._end_terminal(None, None, None)
+    assert told == [{"bye": bye, "timeout": 2.0 if bye else 75.0}, {"bye": False, "timeout": 75.0}]
 
 
 async def test_a_clock_that_cannot_be_saved_harms_nothing(tmp_path: Path, backend: Backend) -> None:

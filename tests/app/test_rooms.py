@@ -5,7 +5,9 @@ import msgspec
 import pytest
 
 from mt5_bridge.app import rooms
+from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import AssetClass
+from mt5_bridge.flows import watch
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.settings import Settings, load
 
@@ -26,6 +28,19 @@ def test_the_terminal_gets_its_account_and_the_paper_one_its_settings(tmp_path: 
     paper = rooms.terminal_config(settings(tmp_path, PAPER_BALANCE="500"))
     assert paper.backend == "paper"
     assert paper.settings
+
+
+def test_only_the_daemons_own_session_is_locked_and_guarded(tmp_path: Path) -> None:
+    none = rooms.daemon_config(settings(tmp_path))
+    assert (none.lock, none.deadman) == (str(tmp_path / "host.lock"), None)
+    env = {"DEADMAN_ACTION": "cancel", "DEADMAN_AFTER": "7", "EMERGENCY_SCOPE": "mine", "MT5_MAGIC": "9"}
+    armed = rooms.daemon_config(settings(tmp_path, **env)).deadman
+    assert armed is not None
+    assert (armed.action, armed.after_s, armed.scope, armed.magic_base) == ("cancel", 7.0, "mine", 9)
+    assert armed.folder == str(tmp_path)
+    assert rooms.daemon_config(settings(tmp_path, **env, SIMULATION_MODE="true")).deadman is None
+    other = rooms.terminal_config(settings(tmp_path, **env))
+    assert (other.lock, other.deadman) == (None, None)
 
 
 def test_the_broker_gets_its_credentials(tmp_path: Path) -> None:
@@ -159,3 +174,12 @@ def test_headers_are_made_once_for_a_schema_and_account() -> None:
 def test_secrets_are_revealed_only_here(tmp_path: Path) -> None:
     assert rooms.reveal(None) is None
     assert rooms.reveal(settings(tmp_path, SIGNAL_HMAC_KEY="k" * 32).signal_hmac_key) == "k" * 32
+
+
+def test_the_inbox_outlives_every_signal_that_may_come_again(tmp_path: Path) -> None:
+    """What has left the inbox while a topic still holds it, or while it is young enough to trade, could trade twice."""
+    told = settings(tmp_path, SIGNAL_MAX_AGE_MS="86400000")
+    (topic,) = [spec for spec in rooms.topic_specs(told) if spec.name == told.redpanda_signal_topic]
+    assert max(topic.retention_ms, told.signal_max_age_ms) < watch.KEEP_MS
+    with pytest.raises(SettingsError):
+        settings(tmp_path, SIGNAL_MAX_AGE_MS=str(watch.KEEP_MS))

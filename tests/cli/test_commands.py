@@ -326,7 +326,7 @@ def test_doctor_gives_its_report_and_no_log(home: Path) -> None:
     assert told.stderr == ""
     lines = told.stdout.splitlines()
     assert lines[0].startswith("check ")
-    assert len(lines) == 11
+    assert len(lines) == 12
 
 
 def test_doctor_tells_what_fails_and_what_to_do(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ async def test_a_healthy_paper_bridge(settings: Settings) -> None:
     assert found["terminal"].ok, found["terminal"]
     assert found["terminal"].detail.startswith("account 5000001 at Paper-Demo")
     assert {name for name, finding in found.items() if finding.ok is None} == {
-        "bridge", "MetaTrader5", "Redpanda", "backend API",
+        "bridge", "MetaTrader5", "dead-man's switch", "Redpanda", "backend API",
     }  # fmt: skip
     assert list(settings.data_dir.iterdir()) == []
 
@@ -72,6 +72,22 @@ async def test_a_bridge_that_runs_and_one_that_hangs(settings: Settings) -> None
     finding = await doctor._daemon(settings)
     assert finding.ok is False
     assert "does not answer" in finding.detail
+
+
+async def test_the_dead_mans_switch(settings: Settings) -> None:
+    assert "stays open" in (await doctor._dead_man(settings)).detail
+    armed = changed(settings, deadman_action="flatten")
+    finding = await doctor._dead_man(armed)
+    assert (finding.ok, finding.detail) == (True, "flatten when the bridge dies or is silent for 30 s")
+    finding = await doctor._dead_man(changed(armed, deadman_after=None))
+    assert finding.detail == "flatten when the bridge dies"
+    finding = await doctor._dead_man(changed(armed, simulation_mode=True))
+    assert (finding.ok, finding.detail) == (None, "not armed: SIMULATION_MODE sends nothing")
+    settings.data_dir.mkdir()
+    (settings.data_dir / "deadman-1.json").write_text("{}")
+    finding = await doctor._dead_man(armed)
+    assert finding.ok is False
+    assert "1 reports wait" in finding.detail
 
 
 @pytest.mark.parametrize(("status", "word"), [(401, "check BACKEND_AUTH_TOKEN"), (404, "check the path")])

@@ -34,22 +34,13 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def hears(daemon: Daemon) -> bool:
-    """Whether the process has a handler of SIGTERM; the interpreter itself has none while it comes up."""
-    status = Path(f"/proc/{daemon.pid}/status")
-    if not status.exists():
-        return True
-    caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
-
-
 @asynccontextmanager
 async def started(folder: Path, command: Sequence[str]) -> AsyncIterator[Daemon]:
     await asyncio.to_thread(folder.mkdir)
     daemon = Daemon(folder, NOBODY, command)
     daemon.start()
     try:
-        await eventually(lambda: hears(daemon), 10)
+        await eventually(lambda: daemon.hears(signal.SIGTERM), 10)
         yield daemon
     finally:
         await asyncio.to_thread(daemon.close)
@@ -155,11 +146,21 @@ def test_a_program_ends_on_the_spot(system: Any, arguments: list[str], number: i
     assert system.codes == [code]
 
 
-def test_break_may_mean_an_emergency_and_is_kept_for_the_bridge(system: Any) -> None:
+@pytest.mark.parametrize("arguments", [["run"], ["demo"], ["backend"]])
+def test_only_the_daemon_hears_the_keys_of_other_systems(system: Any, arguments: list[str]) -> None:
+    del system.SIGBREAK
+    system.SIGQUIT = 3
+    interrupts.arm_for(arguments)
+    assert set(system.handlers) == ({2, 3, 15} if arguments == ["run"] else {2, 15})
+
+
+@pytest.mark.parametrize("number", [21, 3])
+def test_break_may_mean_an_emergency_and_is_kept_for_the_bridge(system: Any, number: int) -> None:
+    system.SIGQUIT = 3
     interrupts.arm_for(["run"])
-    early = system.handlers[system.SIGBREAK]
+    early = system.handlers[number]
     assert not early.pressed
-    early(system.SIGBREAK, None)
+    early(number, None)
     assert early.pressed
     assert not system.codes
 

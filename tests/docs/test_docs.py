@@ -82,3 +82,14 @@ def test_every_promise_names_the_tests_that_prove_it() -> None:
     assert list(rows) == PROMISES
     for promise, tests in rows.items():
         assert TEST.findall(tests), promise
+
+
+def test_every_rule_names_the_tests_that_fail_without_it() -> None:
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    [section] = re.findall(r"^## Rule by rule$(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^### (.+)$", section, re.MULTILINE) == ["Halt", "Signals", "Orders", "Ticks", "Delivery"]
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.+) \|$", section, re.MULTILINE)]
+    rules = [row for row in rows if row not in (["rule", "tests"], ["---", "---"])]
+    assert rules
+    assert all(len(row) == 2 and TEST.findall(row[1]) for row in rules)
+    assert len({rule for rule, _ in rules}) == len(rules)

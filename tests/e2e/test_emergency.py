@@ -1,6 +1,8 @@
 """The emergency stop: latched at once, flat soon after, and only a person's word lifts it."""
 
 import asyncio
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +11,11 @@ from support.daemon import cli
 from support.eventually import eventually
 from support.topics import unique
 from support.world import MakeWorld, World, price
+
+if sys.platform == "win32":
+    BREAK = signal.CTRL_BREAK_EVENT
+else:
+    BREAK = signal.SIGQUIT
 
 
 async def loaded(world: World) -> tuple[list[int], list[int]]:
@@ -190,6 +197,37 @@ async def test_the_file_stops_too(new_world: MakeWorld) -> None:
         assert done["closed"] == [opened["position"]]
         await eventually(lambda: not file.exists(), 3.0, "the file renamed")
         assert [p.name for p in world.daemon.data.glob("EMERGENCY_STOP*")] != []
+        await world.daemon.stop()
+
+
+@pytest.mark.parametrize("moment", ["running", "loading"])
+async def test_the_break_key_stops_too(new_world: MakeWorld, moment: str) -> None:
+    """Ctrl+Break, or Ctrl+\\ where there is none: while it runs, and before there is anything that could stop."""
+    async with new_world(BREAK_IS_EMERGENCY="true") as world:
+        await world.start()
+        opened = await world.open("AUDUSD")
+        if moment == "loading":
+            await world.daemon.stop(signal.SIGTERM)
+            world.daemon.start()
+            await eventually(lambda: world.daemon.hears(BREAK), 10.0, "somebody who listens")
+        mark = len(world.backend.frames)
+        world.daemon.press(BREAK)
+        done = await world.halted("done", timeout=20.0, after=mark)
+        assert (done["closed"], done["reason"], done["by"]) == ([opened["position"]], "Ctrl+Break", "console")
+        # It runs on, halted; what was stopped here is resumed here.
+        refused = await world.command("resume_trading", {"reason": "let me", "by": "remote"})
+        assert not refused["success"]
+        await world.daemon.stop(signal.SIGTERM)
+
+
+async def test_without_the_setting_the_break_key_is_an_ordinary_end(new_world: MakeWorld) -> None:
+    async with new_world() as world:
+        await world.start()
+        await world.open("AUDUSD")
+        world.daemon.press(BREAK)
+        assert await world.daemon.exit_code() == 0
+        assert (await world.start())["halt"]["state"] == "active"
+        assert len(await world.ask("get_positions")) == 1
         await world.daemon.stop()
 
 

@@ -26,7 +26,7 @@ async def test_two_thousand_signals_in_a_second(new_world: MakeWorld) -> None:
             results.update((f["data"]["signal_id"], f["data"]) for f in world.topics.of("order_result"))
             return len(results) == len(ids)
 
-        await eventually(all_answered, 20.0, "an answer to each")
+        await eventually(all_answered, 90.0, "an answer to each")  # a busy machine takes its time
         took = time.monotonic() - began
         fates = Counter(r["reason"] or r["status"] for r in results.values())
         assert fates["filled"] <= 5 * (took + 1)

@@ -672,6 +672,28 @@ async def test_a_stop_that_a_crash_cut_off_is_gone_on_with_under_new_magics(tmp_
 
 
 @simulated
+async def test_a_latch_is_never_durable_without_what_is_to_be_flattened(tmp_path: Path) -> None:
+    """The process dies the moment the latch is in the journal, before the stop could do or write anything else."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        latched = asyncio.Event()
+
+        async def dies(name: str) -> None:
+            if name.startswith("committed") and "HaltChanged" in name:
+                latched.set()
+            if latched.is_set() or not name.startswith("commit") or "HaltChanged" not in name:
+                await asyncio.get_running_loop().create_future()
+
+        kit.journal.step = terminal.step = dies
+        stop(kit)
+        await latched.wait()
+        await kit.crash()
+    assert list(terminal.positions) == [ticket]
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert (await done(kit))["closed"] == [ticket]
+
+
+@simulated
 async def test_an_unreadable_note_of_a_stop_flattens_by_the_settings(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.halt()

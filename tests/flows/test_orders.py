@@ -1,4 +1,6 @@
+import ast
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mt5_bridge.core.errors import JournalError, MT5ConnectionError
 from mt5_bridge.core.intent import IntentState, Verdict
 from mt5_bridge.core.messages import Reason, Status, TradingSignal
 from mt5_bridge.core.model import Action, Deed, OrderRequest, TradeResult
+from mt5_bridge.flows import orders
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.orders import Intent, Sent, state_of
 from mt5_bridge.journal import changes
@@ -341,3 +344,21 @@ async def test_a_defect_in_work_nobody_awaits_is_told(tmp_path: Path) -> None:
         kit.desk.spawn(breaks())
         await eventually(lambda: kit.defects)
         assert isinstance(kit.defects.pop(), ZeroDivisionError)
+
+
+def test_nobody_but_the_desk_can_send() -> None:
+    """`order_send` has one door in the daemon: who else named it could go around the halt check."""
+    package = Path(orders.__file__).parents[1]
+    doors = {
+        str(path.relative_to(package).as_posix())
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "place_order"
+    }
+    assert doors == {"flows/orders.py"}
+    senders = {
+        str(path.relative_to(package).as_posix())
+        for path in package.rglob("*.py")
+        if re.search(r"\.order_send\(", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name in senders if not name.startswith("simulator/")} == {"terminal/host_ops.py"}

@@ -10,6 +10,7 @@ from support.simulated import simulated
 from mt5_bridge.core.errors import MT5DataError
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderState, OrderType, Side
+from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.settle import Case, Picture, Settler, judge
 
 MAGIC = 99
@@ -205,3 +206,21 @@ async def test_a_read_that_fails_says_nothing() -> None:
     settler = Settler(terminal, clock, window_s=1.0)
     with pytest.raises(MT5DataError):
         await settler.look(a_case())
+
+
+@simulated
+async def test_the_past_is_looked_at_from_a_day_before_the_intent_to_a_day_after_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The terminal's clock is not ours, and dates it is asked for are its own."""
+    terminal, clock = FakeTerminal(), clock_of_loop()
+    asked: list[tuple[int, int]] = []
+
+    async def noted(since_msc: int, until_msc: int, **options: Any) -> list[Any]:
+        asked.append((since_msc, until_msc))
+        return []
+
+    monkeypatch.setattr(terminal, "get_history_orders", noted)
+    monkeypatch.setattr(terminal, "get_history_deals", noted)
+    await Settler(terminal, clock, window_s=1.0).picture(START_MS)
+    assert asked == [(START_MS - DAY, clock.now_ms() + DAY)] * 2

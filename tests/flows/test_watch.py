@@ -327,6 +327,20 @@ async def test_a_stop_file_stops_flattens_and_is_renamed(tmp_path: Path) -> None
 
 
 @simulated
+async def test_a_stop_file_stays_until_the_stop_is_durable(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("rules")
+        kit.journal.break_down()
+        (tmp_path / STOP_FILE).touch()
+        await asyncio.sleep(5)
+        assert state(kit) == "halted"
+        assert STOP_FILE in os.listdir(tmp_path), "a crash would leave nothing of the stop"
+        kit.journal.mend()
+        await eventually(lambda: STOP_FILE not in os.listdir(tmp_path), 5)
+        assert kit.emergency.stops == 1
+
+
+@simulated
 async def test_a_stop_file_that_stays_stops_once_and_again_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

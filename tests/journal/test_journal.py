@@ -1,6 +1,7 @@
 """What is committed is found again, together or not at all, and the rules each change has."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,8 @@ import pytest
 
 from mt5_bridge.core.errors import InstanceError, JournalError
 from mt5_bridge.core.model import Cursor
-from mt5_bridge.journal import Journal, JournalConflict, JournalRejected
+from mt5_bridge.journal import Journal, JournalConflict, JournalRejected, prune
+from mt5_bridge.journal import journal as journal_module
 from mt5_bridge.journal.apply import COMMAND_MEMORY_MS
 from mt5_bridge.journal.changes import (
     Announced,
@@ -27,6 +29,7 @@ from mt5_bridge.journal.changes import (
     SignalSettled,
     TopicReset,
 )
+from mt5_bridge.journal.prune import WALK, Place
 from mt5_bridge.journal.rows import AuditRow, StoredAnswer
 
 
@@ -225,6 +228,29 @@ async def test_prune_forgets_what_cannot_matter(journal: Journal) -> None:
     assert await journal.answer("r") is None
     assert await journal.audit() == []
     assert await journal.prune(5_000) == 0
+
+
+async def test_pruning_looks_at_every_old_intent_and_at_none_twice(journal: Journal) -> None:
+    """Executed ones are kept for good, so there may be any number of them."""
+    count = 2 * WALK + 10
+    for magic in range(1, count + 1):
+        state, order = ("filled", magic) if magic % 3 else ("rejected", None)
+        await journal.commit(intent(magic, f"k{magic}"), IntentMoved(magic=magic, state=state, at_msc=1, order=order))
+    looked: list[int] = []
+    walked = prune.prune_intents
+
+    def noted(db: sqlite3.Connection, before_msc: int, after: Place) -> tuple[int, Place | None]:
+        looked.append(after[1])
+        return walked(db, before_msc, after)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "prune_intents", noted)
+        assert await journal.prune(5_000) == count // 3
+        assert looked == [0, WALK, 2 * WALK]
+        assert await journal.prune(5_000) == 0
+        assert looked[3:] == [2 * WALK]
+    kept = await journal.our_magics_among(range(1, count + 1))
+    assert kept == {magic for magic in range(1, count + 1) if magic % 3}
 
 
 async def test_everything_is_there_after_a_reopen(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -89,12 +91,34 @@ def test_a_failed_step_forward_changes_nothing(path: Path) -> None:
     db.close()
 
 
+class Impatient(threading.Thread):
+    """A timer that goes off at once, and again until it is cancelled: a check never takes that long here."""
+
+    interrupted = 0
+
+    def __init__(self, seconds: float, interrupt: Callable[[], None]) -> None:
+        super().__init__()
+        self._interrupt = interrupt
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            self._interrupt()
+            Impatient.interrupted += 1
+
+    def cancel(self) -> None:
+        self._over.set()
+
+
 def test_a_large_journal_does_not_delay_the_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     db = open_database(path)
     db.executemany("INSERT INTO memos VALUES (?, ?)", [(str(i), bytes(200)) for i in range(5_000)])
     db.close()
-    monkeypatch.setattr("mt5_bridge.journal.schema._CHECK_SECONDS", -1.0)
-    open_database(path).close()
+    monkeypatch.setattr("mt5_bridge.journal.schema.threading.Timer", Impatient)
+    opened = open_database(path)
+    assert Impatient.interrupted > 0
+    assert opened.execute("SELECT COUNT(*) FROM memos").fetchone() == (5_000,), "nothing after the check is interrupted"
+    opened.close()
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_the_systems_keyring(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_features_to_come_do_not_pretend(tmp_path: Path) -> None:
-    env = {"GATEWAY_ENABLED": "true", "DEADMAN_ACTION": "none", "BARS": "M1,H1"}
+    env = {"GATEWAY_ENABLED": "true", "BARS": "M1,H1"}
     warnings = read(tmp_path, env).warnings
     assert warnings == [
         "GATEWAY_ENABLED: is set, but this version does not do it yet",

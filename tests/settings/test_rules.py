@@ -97,6 +97,8 @@ def test_a_wrong_value_is_told_once(tmp_path: Path) -> None:
         ({"TRADING_ENABLED": "1", "REQUIRE_STOP_LOSS": "0"}, "REQUIRE_STOP_LOSS: is false"),
         ({"TRADING_ENABLED": "1", "SIMULATION_MODE": "1"}, "SIMULATION_MODE: is true"),
         ({"EMERGENCY_STOP": "1"}, "EMERGENCY_STOP: is true"),
+        ({"DEADMAN_ACTION": "flatten", "SIMULATION_MODE": "1"}, "DEADMAN_ACTION: does nothing"),
+        ({"DEADMAN_ACTION": "cancel", "DEADMAN_AFTER": "2"}, "DEADMAN_AFTER: is below 5 s"),
         ({"MT5_PASSWORD": "abc"}, "MT5_PASSWORD: is so short or common"),
         ({"GATEWAY_TOKEN": "Changeme"}, "GATEWAY_TOKEN: is so short or common"),
         ({"SIGNAL_HMAC_KEY": "short"}, "SIGNAL_HMAC_KEY: is shorter"),
@@ -113,6 +115,7 @@ def test_no_doubts_about_the_usual(tmp_path: Path) -> None:
         "BACKEND_WS_URL": "wss://far.example/",
         "BACKEND_AUTH_TOKEN": "t0ken",
         "TRADING_ENABLED": "true",
+        "DEADMAN_ACTION": "flatten",
         "SIGNAL_HMAC_KEY": "a key that nobody guesses",
     }
     assert load({}, {"TERMINAL": "paper", **env}, tmp_path).warnings == []

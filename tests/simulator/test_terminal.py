@@ -420,3 +420,9 @@ def test_an_account_in_another_currency() -> None:
     assert mt5.account_info().currency_digits == 0
     assert mt5.order_calc_profit(0, "EURUSD", 0.1, 1.1, 1.2) == 100000.0
     assert mt5.order_calc_margin(0, "EURUSD", 0.1, 1.1) == 11000.0
+
+
+def test_without_asserts_there_is_no_connection_either() -> None:
+    code = "import mt5_bridge.simulator as mt5; print(mt5.terminal_info(), mt5.last_error()[0])"
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "-10004"]

@@ -113,6 +113,20 @@ class Daemon:
         self.process.kill()
         self.process.wait()
 
+    def press(self, key: int) -> None:
+        """A key at its console that is a signal."""
+        assert self.process is not None
+        self.hosts()
+        self.process.send_signal(key)
+
+    def hears(self, number: int) -> bool:
+        """Whether the process has a handler of a signal; where that cannot be seen, that it runs."""
+        status = Path(f"/proc/{self.pid}/status")
+        if not status.exists():
+            return self.ended is None
+        caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
+        return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
     def ask_to_stop(self, number: int = signal.SIGINT) -> None:
         """Ctrl+C, or another signal."""
         assert self.process is not None

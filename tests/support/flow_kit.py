@@ -40,6 +40,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
+from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.judge import Judge
@@ -529,6 +530,7 @@ class FlowKit:
             self.exits,
             self.guard,
             self.intake,
+            DeadManReports(self.folder, journal, self.outbox, self.latch),
             clock,
             on_ready=self._on_ready,
         )

@@ -14,8 +14,10 @@ from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.terminal import client as client_module
 from mt5_bridge.terminal.client import HostClient, decode
 from mt5_bridge.terminal.config import TerminalConfig
+from mt5_bridge.terminal.frames import BEAT, BYE
 from mt5_bridge.terminal.link import open_session
 from mt5_bridge.terminal.port import Priority, TerminalStats
+from mt5_bridge.terminal.process import HostProcess
 
 HIGH, LOW, CRITICAL = Priority.HIGH, Priority.LOW, Priority.CRITICAL
 DEAL = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1)
@@ -270,3 +272,38 @@ async def test_a_host_that_talks_nonsense_is_killed(payload: bytes) -> None:
         b.client._received(payload)
         assert (await error_of(task)).sent
         assert not b.client.alive
+
+
+async def test_a_host_that_hears_nothing_else_hears_a_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any request counts as one; beats stop with the host."""
+    written: list[bytes] = []
+    write = HostProcess.write
+
+    def noted(self: HostProcess, frame: bytes | bytearray) -> None:
+        written.append(bytes(frame))
+        write(self, frame)
+
+    monkeypatch.setattr(HostProcess, "write", noted)
+    client = HostClient(TerminalStats(), lambda reason: None, python_path=(FAKE_PATH,), beat_s=0.2)
+    await open_session(client, TerminalConfig(backend="fake_mt5", python_path=(FAKE_PATH,)), "live")
+    beats = written.count(BEAT)
+    until = asyncio.get_running_loop().time() + 0.5
+    while asyncio.get_running_loop().time() < until:
+        await client.call("account", priority=HIGH, timeout=5.0)
+    assert written.count(BEAT) == beats, "a busy pipe needs none"
+    await eventually(lambda: written.count(BEAT) >= beats + 2)
+    await client.stop()
+    assert written[-1] == BYE
+    said = len(written)
+    await asyncio.sleep(0.3)  # longer than a beat
+    assert len(written) == said
+
+
+async def test_a_stop_without_a_bye(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench() as b:
+        process = b.client._process
+        assert process is not None
+        written: list[bytes | bytearray] = []
+        monkeypatch.setattr(process, "write", written.append)
+        await b.client.stop(bye=False)
+        assert written == []

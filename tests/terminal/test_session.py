@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -28,6 +29,7 @@ from mt5_bridge.core.ticks import Label
 from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.breaker import BreakerState
+from mt5_bridge.terminal.client import HostClient
 from mt5_bridge.terminal.clock import BrokerClock, Segment
 from mt5_bridge.terminal.config import TerminalConfig
 from mt5_bridge.terminal.port import Priority, TerminalState
@@ -169,6 +171,24 @@ async def test_bars_and_ticks_of_the_past_come_from_the_other_host(mt5: MT5Sessi
     assert mt5.stats.history_starts == 1
     account = await mt5.get_account_info()
     assert account.login
+
+
+async def test_each_kind_of_call_has_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    deadlines: dict[str, float] = {}
+    call = HostClient.call
+
+    async def noted(client: HostClient, op: str, *args: Any, **options: Any) -> msgspec.Raw:
+        deadlines.setdefault(op, options["timeout"])
+        return await call(client, op, *args, **options)
+
+    monkeypatch.setattr(HostClient, "call", noted)
+    async with paper() as mt5:
+        await mt5.snapshot()
+        await mt5.get_account_info()
+        await mt5.get_rates("EURUSD", "M1", 3)
+        await mt5.place_order(BUY)
+    assert (deadlines["connect"], deadlines["rates"]) == (120.0, 60.0)
+    assert (deadlines["snapshot"], deadlines["account"], deadlines["send"]) == (5.0, 5.0, 30.0)
 
 
 async def test_a_poll_begins_at_now(mt5: MT5SessionManager) -> None:

@@ -17,7 +17,9 @@ def readiness(ctx: Context) -> Denial | None:
     """The terminal must be able to trade, and journal and terminal reconciled."""
     facts = ctx.readiness
     why_not = facts.why_not
-    if ctx.requester is Requester.EMERGENCY or (why_not is None and ctx.account is not None):
+    if why_not is None and ctx.account is not None:
+        return None
+    if ctx.requester is Requester.EMERGENCY and reduces_risk(ctx.signal, ctx.target):
         return None
     missing = msgspec.structs.replace(facts, journal_healthy=True).why_not
     if missing is not None:

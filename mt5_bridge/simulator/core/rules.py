@@ -145,6 +145,12 @@ def beyond(spec: SymbolSpec, price: float, limit: float, *, buying: bool) -> boo
     return (price - limit if buying else limit - price) > spec.point * _ALIGNED
 
 
+def levels(request: Request) -> int:
+    """Stop and target are kept also where no other rule looks at them, as of what only closes: so they are numbers."""
+    known = math.isfinite(request.sl) and math.isfinite(request.tp)
+    return OK if known or request.action == c.TRADE_ACTION_REMOVE else c.TRADE_RETCODE_INVALID_STOPS
+
+
 def on_tick(spec: SymbolSpec, price: float) -> bool:
     """Whether a price is on the symbol's step, where that is more than a point; finer digits are rounded away."""
     if not spec.tick_size:

@@ -49,11 +49,11 @@ class Connection(Pipe):
         return True
 
     def version(self) -> tuple[int, int, str]:
-        assert self.terminal.session
+        self.terminal.require_session()
         return 500, views.BUILD + self.terminal.updates, views.BUILD_DATE
 
     def terminal_info(self) -> TerminalInfo:
-        assert self.terminal.session
+        self.terminal.require_session()
         return views.terminal_info(self.terminal)
 
     def account_info(self) -> AccountInfo:

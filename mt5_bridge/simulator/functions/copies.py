@@ -80,7 +80,7 @@ class Copies(Pipe):
         return np.concatenate(parts)
 
     def _bars(self, name: str, timeframe: int, count: int) -> bars.BarHistory:
-        assert self.terminal.session
+        self.terminal.require_session()
         if name not in self.terminal.market.feeds:
             raise TerminalError(*_NO_BARS)
         if timeframe not in bars.TIMEFRAMES or not 0 < count < MAX_BARS:

@@ -18,7 +18,7 @@ class Pipe:
         Raises:
             TerminalError: not connected, or no such symbol.
         """
-        assert self.terminal.session
+        self.terminal.require_session()
         feed = self.terminal.market.feeds.get(symbol)
         if feed is None:
             raise TerminalError(*NOT_FOUND)

@@ -18,7 +18,7 @@ class Symbols(Pipe):
     """`symbol*` and `market_book_*`."""
 
     def symbols_total(self) -> int:
-        assert self.terminal.session
+        self.terminal.require_session()
         return len(self.terminal.market.feeds)
 
     def symbols_get(self, *args: Any, **kwargs: Any) -> tuple[SymbolInfo, ...]:

@@ -62,6 +62,8 @@ class Engine:
         """When the last event was: what came before it is settled."""
         self._suspect: int | None = None
         """A moment at which money changed without a tick."""
+        self._asked: int | None = None
+        """The same, until what came of it is written."""
         self._midnight = 0
         """The next rollover, UTC."""
 
@@ -99,15 +101,17 @@ class Engine:
 
     def reconsider(self, msc: int) -> None:
         """Money changed at `msc` (UTC) without a tick: the account may have to be stopped out."""
-        self._suspect = self._event_msc = msc
+        self._suspect = self._asked = self._event_msc = msc
         self._quiet_until = 0
 
     def reset(self) -> None:
-        """The books were read anew."""
+        """The books were read anew, or others saw to it for a while: what is not written has not happened."""
         for known in (self._next, self._levels, self._due, self._wakes):
             known.clear()
         self._watching, self._ends = False, None
-        self._quiet_until = self._midnight = 0
+        self._quiet_until = self._midnight = self._event_msc = 0
+        self._suspect = self._asked
+        self._account.forget_worths()
 
     def quiet(self, now: int) -> bool:
         """Whether nothing can have happened up to `now` (UTC) since the last look."""
@@ -138,6 +142,7 @@ class Engine:
                 break
         account.msc = now
         account.commit(now)
+        self._asked = None
         self._quiet_until = self._next_event()
 
     def _watch(self) -> None:

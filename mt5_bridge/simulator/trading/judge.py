@@ -83,7 +83,7 @@ class Judge:
 
     def judge(self, case: Case) -> int:
         """The retcode of the first rule broken."""
-        return rules.trading(case.spec) or self._judges[case.request.action](case)
+        return rules.trading(case.spec) or self._judges[case.request.action](case) or rules.levels(case.request)
 
     def _met(self, symbol: str, order: Order | None) -> Position | None:
         """The position that a pending order changes when it fills, whatever the request names."""

@@ -148,6 +148,7 @@ def test_without_a_journal_only_risk_is_refused() -> None:
 
 def test_openings_need_an_account_to_count_with() -> None:
     assert code(readiness(a_context(account=None))) is Reason.NOT_READY
+    assert code(readiness(a_context(account=None, requester=Requester.EMERGENCY))) is Reason.NOT_READY
     assert readiness(a_context(Action.CLOSE, account=None)) is None
 
 

@@ -182,3 +182,17 @@ def test_the_clock_of_frozen_quotes_is_put_back_when_a_call_fails(market: Market
     assert mt5.copy_ticks_from("EURUSD", 0, -1, -1) is None
     mt5.clear_faults()
     assert market.now() == market.terminal.clock.now() == market.market.clock.now()
+
+
+def test_a_tick_while_another_account_answers_reaches_the_own_one(market: MarketControl) -> None:
+    market.tick("EURUSD", 1.1, 1.1001)
+    send(sl=1.09)
+    assert mt5.account_info().login == 5000001
+    mt5.inject(kind="account_swap")
+    assert mt5.account_info().login == 5000002
+    market.advance(5)
+    market.tick("EURUSD", 1.08, 1.0801)
+    mt5.clear_faults()
+    market.advance(3600)
+    assert mt5.symbol_info_tick("EURUSD").bid == 1.08
+    assert mt5.positions_total() == 0
