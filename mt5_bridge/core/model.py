@@ -89,6 +89,11 @@ class OrderType(IntEnum):
     def side(self) -> Side:
         return Side.BUY if self in (0, 2, 4, 6) else Side.SELL
 
+    @classmethod
+    def of(cls, side: Side) -> "OrderType":
+        """That of a market order, and of a position."""
+        return cls.BUY if side is Side.BUY else cls.SELL
+
 
 class OrderState(IntEnum):
     """ORDER_STATE_* of the terminal."""
@@ -375,7 +380,21 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     position_by: int = 0
     order: int = 0
     nearer_only: bool = False
-    """SLTP only: bring the stop nearer than it is by then, or do nothing; the target stays as it is by then."""
+    """SLTP: a stop that stands nearer by then stays. With this or one of the next, `type` is that of the position."""
+    keeps_stop: bool = False
+    """SLTP: the stop stays as it is by then."""
+    keeps_target: bool = False
+    """SLTP: the target stays as it is by then."""
+
+    @property
+    def as_it_stands(self) -> bool:
+        """Whether it depends on the stop and target that the position has by then."""
+        return self.nearer_only or self.keeps_stop or self.keeps_target
+
+    def stops(self, stop: float, target: float) -> tuple[float, float]:
+        """The stop and target that a position is to have which has these by then."""
+        stays = self.keeps_stop or (self.nearer_only and not self.type.side.nearer(self.stop_loss, stop))
+        return stop if stays else self.stop_loss, target if self.keeps_target else self.take_profit
 
 
 class TradeResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,36 +42,54 @@ class Binder:
             JournalError: it cannot be read.
         """
         self._absent = {magic: since for magic, since in self._absent.items() if magic in self._plans.open}
-        waiting = [managed for managed in self._plans.open.values() if not managed.position]
+        waiting = [managed for managed in self._plans.here() if not managed.position]
         now = self._clock.monotonic()
         if not waiting or now < self._due:
             return
         self._due = now + BIND_S
         stored = await self._journal.intents_by_magic([managed.magic for managed in waiting])
+        unclear: list[Managed] = []
         for managed in waiting:
-            self._bind(managed, stored.get(managed.magic))
+            if any(self._same_position(older, managed) for older in unclear):
+                unclear.append(managed)  # first the older one, or that would replace it when its turn comes
+            elif not self._bind(managed, stored.get(managed.magic)):
+                unclear.append(managed)
 
     def seen(self, managed: Managed) -> None:
         """Its position is there."""
         self._absent.pop(managed.magic, None)
 
     def not_seen(self, managed: Managed, patience_s: float = GONE_S) -> None:
-        """Nothing of it is there: it ends when that stays so."""
+        """Nothing of it is there: it ends when that stays so, in a terminal that is connected to its server."""
+        if not self._book.connected:
+            self.seen(managed)
+            return
         now, reads = self._clock.monotonic(), self._book.complete_reads
         since, first = self._absent.setdefault(managed.magic, (now, reads))
         if now - since > patience_s and reads - first >= GONE_READS:
             self._plans.end(managed)
 
-    def _bind(self, managed: Managed, intent: StoredIntent | None) -> None:
+    def _same_position(self, older: Managed, managed: Managed) -> bool:
+        """Whether the position that a MODIFY is about may be that of an older plan."""
+        if older.asked_for or not managed.asked_for:
+            return bool(managed.asked_for) and older.asked_for == managed.asked_for
+        if self._book.netting:
+            return (older.symbol, older.side) == (managed.symbol, managed.side)
+        held = self._book.positions.values()
+        return any(p.magic == older.magic for p in held if identifier(p) == managed.asked_for)
+
+    def _bind(self, managed: Managed, intent: StoredIntent | None) -> bool:
+        """False: the journal does not know yet what becomes of it."""
         if intent is None:
             self.not_seen(managed)
-            return
+            return False
         state = IntentState(intent.state)
         standing = any(order.magic == managed.magic for order in self._book.orders.values())
         if state in _NEVER:
             self._plans.end(managed)
         elif state.open:
             self.seen(managed)
+            return False
         elif (position := self._position_of(managed, intent, state, standing)) is not None:
             self.seen(managed)
             self._plans.bind(managed, position)
@@ -79,6 +97,8 @@ class Binder:
             self.seen(managed)
         else:
             self.not_seen(managed, WAITS_S if state in _WAITING else GONE_S)
+            return state is not IntentState.PLACED
+        return True
 
     def _position_of(
         self, managed: Managed, intent: StoredIntent, state: IntentState, standing: bool

@@ -169,13 +169,17 @@ class Book:
             self._names[name] = await self._terminal.resolve_symbol(name)
         return self._names[name]
 
-    async def symbol(self, name: str) -> SymbolInfo | None:
+    async def symbol(self, name: str, *, anew: bool = False) -> SymbolInfo | None:
         """A symbol's rules, None when the terminal does not know it.
+
+        Args:
+            name: as the terminal has it.
+            anew: not as they were once: a broker changes its levels over the day.
 
         Raises:
             MT5Error: the terminal cannot be asked.
         """
-        if name not in self.symbols:
+        if anew or name not in self.symbols:
             try:
                 info = await self._terminal.get_symbol(name)
             except MT5DataError as error:
@@ -306,6 +310,16 @@ class Book:
             self.account = msgspec.structs.replace(self.account, trade_expert=False)
         if not by_server and self.terminal_info is not None:
             self.terminal_info = msgspec.structs.replace(self.terminal_info, trade_allowed=False)
+
+    @property
+    def account_name(self) -> str:
+        """Login and server; empty while they are not known."""
+        return "" if self.account is None else f"{self.account.login}@{self.account.server}"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the terminal was connected to its server at the last read: without it, lists may be empty."""
+        return self.terminal_info is not None and self.terminal_info.connected
 
     @property
     def netting(self) -> bool:

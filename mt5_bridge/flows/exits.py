@@ -310,9 +310,8 @@ class Exits:
 
     async def _execute(self, job: Job, parts: list[Part]) -> None:
         opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
-        begun = self._begun(job, parts[0])
         try:
-            written = await self._written(job, opened, begun)
+            written = await self._written(job, opened, parts[0])
         except JournalError:
             for part in parts:
                 self._known(part)
@@ -344,7 +343,7 @@ class Exits:
             return ()
         return self._desk.plans.begin(job, part.intent.magic, part.target)
 
-    async def _written(self, job: Job, opened: list[changes.IntentOpened], begun: tuple[changes.Change, ...]) -> bool:
+    async def _written(self, job: Job, opened: list[changes.IntentOpened], first: Part) -> bool:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
 
         Raises:
@@ -353,7 +352,8 @@ class Exits:
         try:
             if job.admitted is not None:
                 await asyncio.shield(job.admitted)
-            await self._desk.commit(*opened, *begun)
+            # Only now: what is noted of all plans must not be older than what others have written meanwhile.
+            await self._desk.commit(*opened, *self._begun(job, first))
         except JournalError as error:
             self._desk.plans.drop(opened[0].magic)
             if not job.person or not error.retriable:
@@ -385,7 +385,7 @@ class Exits:
         if after is not None:
             await asyncio.wait([after])
         for part in resolved:
-            await self._record(part)
+            await self._desk.record(job.key, self._moved(part))
         await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
         self._desk.spawn(self._refresh())
 

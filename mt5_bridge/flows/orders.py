@@ -6,7 +6,7 @@ the settler. P3: the last check has no setting that skips it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -167,7 +167,7 @@ class OrderDesk:
         """Magics whose outcome is unknown: after a stop their late fills are closed."""
         self.abandoned: set[int] = set()
         """Magics given up as not found; the truth may still turn up (`flows.corrections`)."""
-        self.plans = Plans()
+        self.plans = Plans(lambda: book.account_name)
         """Stops to be moved along by what was sent; begun with the intents, followed by `flows.trailing`."""
         self._terminal = terminal
         self._journal = journal
@@ -482,7 +482,7 @@ class OrderDesk:
         if not job.outcome.done():
             job.outcome.set_result(final)
         log(final)
-        await self._write(job, batch)
+        await self._write(job.key, batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
         """Announce a result that replaces the one announced as `better.supersedes`."""
@@ -499,16 +499,20 @@ class OrderDesk:
         job.event_id = announced.event_id
         count(self.stats, better)
         log(better)
-        await self._write(job, [*more, correction, announced])
+        await self._write(job.key, [*more, correction, announced])
 
-    async def _write(self, job: Job, batch: list[changes.Change]) -> None:
+    async def record(self, key: str, *batch: changes.Change) -> None:
+        """Journal what is known of the orders of `key`, however long the journal cannot be written."""
+        await self._write(key, batch)
+
+    async def _write(self, key: str, batch: Sequence[changes.Change]) -> None:
         while True:
             try:
                 await self.commit(*batch)
             except JournalError as error:
                 if not error.retriable:
-                    logger.bind(event="result_not_journalled", key=job.key).error(
-                        "ERROR the result of {key} contradicts the journal: {error}", key=job.key, error=error
+                    logger.bind(event="result_not_journalled", key=key).error(
+                        "ERROR the result of {key} contradicts the journal: {error}", key=key, error=error
                     )
                     return
                 await asyncio.sleep(_BACK_OFF_S)

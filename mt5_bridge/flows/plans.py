@@ -1,7 +1,7 @@
 """Which positions have a managed stop, and by which plan: written with the intent that brings it, until it ends."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from loguru import logger
@@ -27,7 +27,7 @@ def is_move(stored: StoredIntent) -> bool:
 
 def follow_ups(intents: Iterable[StoredIntent]) -> int:
     """How many orders the bridge has added of its own accord to protect a signal's fill."""
-    return max(intent.leg for intent in intents if not is_move(intent))
+    return max((intent.leg for intent in intents if not is_move(intent)), default=0)
 
 
 class Managed(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class Managed(msgspec.Struct, frozen=True, kw_only=True):
         plan: what is to be done.
         asked_for: identifier of the position a MODIFY names; 0 for an opening.
         position: identifier of the position that is managed; 0 until the intent has had its effect.
+        account: on which it is, login and server.
     """
 
     magic: int
@@ -50,6 +51,7 @@ class Managed(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     asked_for: int = 0
     position: int = 0
+    account: str = ""
 
 
 def identifier(position: Position) -> int:
@@ -60,12 +62,16 @@ def identifier(position: Position) -> int:
 class Plans:
     """The plans that have not ended, oldest first.
 
+    Args:
+        account: the login and server that the terminal shows now.
+
     Attributes:
         open: by the magic of the intent that brought them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, account: Callable[[], str]) -> None:
         self.open: dict[int, Managed] = {}
+        self._account = account
         self._any = asyncio.Event()
         self._dirty = False
 
@@ -105,9 +111,19 @@ class Plans:
             side=side,
             plan=plan,
             asked_for=0 if target is None else identifier(target),
+            account=self._account(),
         )
         self._notice()
         return (self._memo(),)
+
+    def here(self) -> list[Managed]:
+        """Those of the account that the terminal shows: on another one their positions are neither there nor gone."""
+        account = self._account()
+        return [managed for managed in self.open.values() if managed.account == account]
+
+    def changing(self) -> set[int]:
+        """Identifiers of the positions whose plan a MODIFY that has not had its effect is about to change."""
+        return {managed.asked_for for managed in self.here() if managed.asked_for and not managed.position}
 
     def bind(self, managed: Managed, position: Position) -> None:
         """From now on it manages this position, in place of the plan that did so before."""

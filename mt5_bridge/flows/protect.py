@@ -13,7 +13,7 @@ from mt5_bridge.core import exits as plan
 from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Reason, Status
-from mt5_bridge.core.model import Action, Deed, OrderRequest, Position, Quote, Side
+from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderType, Position, Quote, Side
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
@@ -159,8 +159,13 @@ class StopGuard:
             deed=Deed.SLTP,
             symbol=position.symbol,
             position=position.ticket,
+            type=OrderType.of(position.side),
             stop_loss=asked.stop_loss or position.stop_loss,
             take_profit=asked.take_profit or position.take_profit,
+            # Somebody, or a managed stop, may have brought it nearer since it was read.
+            nearer_only=bool(asked.stop_loss),
+            keeps_stop=not asked.stop_loss,
+            keeps_target=not asked.take_profit,
         )
         sent = await self._send(job, request, Action.MODIFY, None, timeout=max(left, 1.0))
         if sent.state is not IntentState.MODIFIED:

@@ -213,12 +213,13 @@ class Reconciler:
         """An intent nobody waits for any more (an emergency close, a stop set after a fill): look, and note it."""
         intent = intent_of(stored)
         if stored.state == IntentState.SENDING.value:
-            await self._journal.commit(
-                changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
+            await self._desk.record(
+                stored.key,
+                changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms()),
             )
         found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
-        await self._journal.commit(self._desk.moved(intent.magic, sent, self._clock.now_ms()))
+        await self._desk.record(stored.key, self._desk.moved(intent.magic, sent, self._clock.now_ms()))
 
 
 def _exposure_of(stored: StoredIntent, signal: TradingSignal) -> Exposure:

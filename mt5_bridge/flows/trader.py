@@ -377,6 +377,7 @@ class Trader:
             return
         moved = self._desk.moved(intent.magic, sent, now)
         await self._desk.conclude(job, self.result(job, sent, now), *opened, moved)
+        self._desk.plans.unwritten()  # on a full disk that took its time, and the plans noted with it were of then
 
     async def _admitted(self, job: Job) -> None:
         if job.admitted is not None:

@@ -17,7 +17,7 @@ from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.messages import OrderResult, Reason, Status, TradingSignal
-from mt5_bridge.core.model import Action, Deed, OrderRequest, Position, SymbolInfo
+from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderType, Position, SymbolInfo
 from mt5_bridge.core.times import SECOND
 from mt5_bridge.core.trailing import Move, left_of, next_stop
 from mt5_bridge.flows.binder import Binder
@@ -39,6 +39,9 @@ BACK_OFF_MOST_S = 60.0
 _FRESH_MS = 2 * SECOND
 _SEND_TIMEOUT_S = 10.0
 _RETRY_S = 1.0
+_PAUSE_S = 2.0
+_RULES_S = 60.0
+"""How long a symbol's stops and freeze level are believed; brokers widen them at news."""
 _NO_CHANGES = 10025
 
 
@@ -52,6 +55,7 @@ class _Watch:
         pause_s: the last back-off.
         busy: the outcome of a move is looked up.
         volume: of the position when it was last found to be ours.
+        doubtful: it was not, the last time; history lags.
     """
 
     leg: int = 0
@@ -59,6 +63,7 @@ class _Watch:
     pause_s: float = 0.0
     busy: bool = False
     volume: float | None = None
+    doubtful: bool = False
 
 
 class Trailing:
@@ -92,6 +97,8 @@ class Trailing:
         self._clock = clock
         self._ownership = Ownership(terminal, journal, magic_base=magic_base)
         self._watches: dict[int, _Watch] = {}
+        self._rules_due: dict[str, float] = {}
+        """Symbol → when its rules are to be read anew, monotonic seconds."""
         self._binder = Binder(desk.plans, book, journal, clock)
 
     async def run(self) -> None:
@@ -110,11 +117,13 @@ class Trailing:
     async def _round(self) -> None:
         await self._binder.bind()
         positions = {identifier(position): position for position in self._book.positions.values()}
-        for managed in [m for m in self._plans.open.values() if m.position]:
+        changing = self._plans.changing()
+        for managed in [m for m in self._plans.here() if m.position]:
             try:
-                await self._follow(managed, positions.get(managed.position))
+                await self._follow(managed, positions.get(managed.position), changing=managed.position in changing)
             except BridgeError as error:
-                self._hold_off(self._watches[managed.magic])  # what ails one does not hold up the others
+                # What ails one does not hold up the others; nothing was sent, so nobody is flooded by the next try.
+                self._watches[managed.magic].not_before = self._clock.monotonic() + _PAUSE_S
                 logger.bind(event="stop_waits").warning("The stop of {p} waits: {e}", p=managed.position, e=error)
         self._watches = {magic: watch for magic, watch in self._watches.items() if magic in self._plans.open}
         noted = self._plans.noted()
@@ -127,36 +136,50 @@ class Trailing:
 
     # --- following the price
 
-    async def _follow(self, managed: Managed, position: Position | None) -> None:
+    async def _follow(self, managed: Managed, position: Position | None, *, changing: bool) -> None:
         if position is None:
             self._binder.not_seen(managed)
             return
-        self._binder.seen(managed)
         watch = self._watches.setdefault(managed.magic, _Watch())
+        if not watch.doubtful:
+            self._binder.seen(managed)
         left = left_of(managed.plan, position)
         if position.side is not managed.side or not left.active:
             self._plans.end(managed)
             return
         if left != managed.plan:
             self._plans.change(managed, plan=left)
-        if watch.busy or self._clock.monotonic() < watch.not_before or self._guard.watching(position.magic):
+        if changing or watch.busy or self._guard.watching(position.magic):
             return
-        if not await self._is_ours(watch, position):
-            self._plans.end(managed)
+        if self._clock.monotonic() < watch.not_before or not await self._is_ours(managed, watch, position):
             return
-        symbol = await self._book.symbol(position.symbol)
+        symbol = await self._rules(position.symbol)
         if symbol is None or not any(next_stop(position, at, symbol, left) for at in self._prices(position)):
             return
         watch.not_before = self._clock.monotonic() + THROTTLE_S
         await self._move(managed, watch, position, symbol)
 
-    async def _is_ours(self, watch: _Watch, position: Position) -> bool:
-        """On netting, what is left after a part was closed may be all a person's."""
+    async def _is_ours(self, managed: Managed, watch: _Watch, position: Position) -> bool:
+        """On netting, what is left after a part was closed may be all a person's: the plan ends when that stays so."""
         if not self._book.netting or watch.volume == position.volume:
             return True
         volumes = await self._ownership.volumes([position], netting=True)
+        watch.doubtful = volumes[position.ticket] <= 0
+        if watch.doubtful:
+            watch.not_before = self._clock.monotonic() + _RETRY_S
+            self._binder.not_seen(managed)
+            return False
         watch.volume = position.volume
-        return volumes[position.ticket] > 0
+        return True
+
+    async def _rules(self, name: str) -> SymbolInfo | None:
+        """A symbol's rules: after a refusal as they are now, and where it has levels no older than a minute."""
+        now, due = self._clock.monotonic(), self._rules_due.get(name)
+        symbol = await self._book.symbol(name, anew=due is not None and now >= due)
+        if due is None or now >= due:
+            levels = symbol is not None and (symbol.stops_level or symbol.freeze_level)
+            self._rules_due[name] = now + _RULES_S if levels else float("inf")
+        return symbol
 
     def _prices(self, position: Position) -> Iterator[float]:
         """At which it would close, as last read with it and as its symbol's ticks tell since."""
@@ -168,11 +191,14 @@ class Trailing:
     # --- moving a stop
 
     async def _move(self, managed: Managed, watch: _Watch, position: Position, symbol: SymbolInfo) -> None:
+        waits = self._judge.last_word(self._job(managed, position, position.stop_loss), position)
+        if waits is not None:
+            return  # halted: the terminal is not asked either
         quote = await self._terminal.get_price(position.symbol)
         move = next_stop(position, quote.price_to_close(position.side), symbol, self._plans.open[managed.magic].plan)
         if move is None:
             return
-        job = self._job(managed, position, move)
+        job = self._job(managed, position, move.stop)
         denial = self._judge.last_word(job, position)
         decision = denial or self._judge.exit(job, symbol, position)
         if isinstance(decision, Denial):
@@ -182,13 +208,13 @@ class Trailing:
             return
         await self._desk.protect(self._send(managed, watch, job, position, move))
 
-    def _job(self, managed: Managed, position: Position, move: Move) -> Job:
+    def _job(self, managed: Managed, position: Position, stop: float) -> Job:
         now = self._clock.now_ms()
         signal = TradingSignal(
             symbol=position.symbol,
             action=Action.MODIFY,
             position=position.ticket,
-            stop_loss=move.stop,
+            stop_loss=stop,
             account=self._judge.limits.account,
         )
         return Job(managed.key, signal, now, now, MANAGED, symbol=position.symbol)
@@ -201,11 +227,13 @@ class Trailing:
         request = OrderRequest(
             deed=Deed.SLTP,
             symbol=position.symbol,
+            type=OrderType.of(position.side),
             position=position.ticket,
             stop_loss=move.stop,
             take_profit=position.take_profit,
             magic=magic,
             nearer_only=True,
+            keeps_target=True,
         )
         intent = Intent(key=managed.key, leg=leg, request=request, action=move.why.value)
         watch.leg = leg
@@ -215,14 +243,21 @@ class Trailing:
             self._desk.give_back(magic)
             watch.leg = 0
             raise
-        sent = await self._desk.send(
-            job, intent, check=lambda: self._judge.last_word(job, position), timeout=_SEND_TIMEOUT_S
-        )
+
+        def check() -> Denial | None:
+            return self._judge.last_word(job, position) or self._overtaken(managed)
+
+        sent = await self._desk.send(job, intent, check=check, timeout=_SEND_TIMEOUT_S)
         if sent.state is IntentState.UNKNOWN:
             watch.busy = True
             self._desk.spawn(self._look_up(watch, job, intent, sent))
         else:
             await self._conclude(watch, job, intent, sent)
+
+    def _overtaken(self, managed: Managed) -> Denial | None:
+        if managed.position not in self._plans.changing():
+            return None
+        return Denial(code=Reason.EXPIRED, detail="a later signal is changing how this stop is managed")
 
     async def _next_leg(self, managed: Managed, watch: _Watch) -> int | None:
         """The number of the next move; None: one of an earlier life is still looked up."""
@@ -234,10 +269,12 @@ class Trailing:
         return watch.leg + 1
 
     async def _look_up(self, watch: _Watch, job: Job, intent: Intent, sent: Sent) -> None:
-        found = await self._desk.resolve(self._desk.case(intent, sent.sent_msc))
-        known = msgspec.structs.replace(sent, state=found.state, found=found, detail=found.detail)
-        await self._conclude(watch, job, intent, known)
-        watch.busy = False
+        try:
+            found = await self._desk.resolve(self._desk.case(intent, sent.sent_msc))
+            known = msgspec.structs.replace(sent, state=found.state, found=found, detail=found.detail)
+            await self._conclude(watch, job, intent, known)
+        finally:
+            watch.busy = False
 
     async def _conclude(self, watch: _Watch, job: Job, intent: Intent, sent: Sent) -> None:
         """Journal what came of a move, announce it, and say when the next may be."""
@@ -247,6 +284,7 @@ class Trailing:
             watch.pause_s, watch.not_before = 0.0, self._clock.monotonic() + THROTTLE_S
         else:
             self._hold_off(watch)
+            self._rules_due[intent.request.symbol] = self._clock.monotonic()
         if done and sent.answer is not None and sent.answer.retcode == _NO_CHANGES:
             await self._desk.commit(moved)  # somebody had moved it there: nothing to tell
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mt5_bridge.core.model import OrderRequest, Side
+from mt5_bridge.core.model import OrderRequest
 from mt5_bridge.terminal import host_orders, host_pages
 from mt5_bridge.terminal.frames import Failure, HostError
 from mt5_bridge.terminal.host_ticks import TickReader
@@ -240,8 +240,8 @@ class Host:
         self._own((login, server))
         wanted = msgspec.convert(request, OrderRequest)
         order = self._prepare(wanted, expiration_s)
-        if wanted.nearer_only and not self._nearer(order):
-            return host_orders.STANDS_NEARER
+        if wanted.as_it_stands and (answer := self._as_it_stands(wanted, order)) is not None:
+            return answer
         self.sending = True
         answer = self._mt5.order_send(order)
         if answer is None:
@@ -251,15 +251,19 @@ class Host:
             self._fillings.forget(wanted.symbol)
         return _result(answer)
 
-    def _nearer(self, order: dict[str, Any]) -> bool:
-        """Whether a stop would come nearer than it is at this moment; the target of this moment is put in.
+    def _as_it_stands(self, wanted: OrderRequest, order: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Put in the stop and target of this moment where they stay; an answer where nothing is to be sent.
 
-        What the bridge decided by was read before: a person may have moved either meanwhile.
+        What the bridge decided by was read before: they may have been moved, or the position turned round.
         """
-        for position in self._need(self._mt5.positions_get(ticket=order["position"]), "positions_get"):
-            order["tp"] = float(position.tp)
-            return (Side.BUY if position.type == 0 else Side.SELL).nearer(order["sl"], position.sl)
-        return True  # gone: the terminal has the words for that
+        found = self._need(self._mt5.positions_get(ticket=wanted.position), "positions_get")
+        position = next(iter(found), None)
+        if position is None or position.type != wanted.type.side.type:
+            return host_orders.POSITION_GONE
+        rounded = msgspec.structs.replace(wanted, stop_loss=order["sl"], take_profit=order["tp"])
+        stands = (float(position.sl), float(position.tp))
+        order["sl"], order["tp"] = rounded.stops(*stands)
+        return host_orders.NO_CHANGES if (order["sl"], order["tp"]) == stands else None
 
     def _prepare(self, request: OrderRequest, expiration_s: int) -> dict[str, Any]:
         if not request.symbol:

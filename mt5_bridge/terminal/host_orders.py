@@ -6,8 +6,9 @@ from typing import Any
 from mt5_bridge.core.model import Deed, Execution, Filling, FillingBits, OrderRequest
 
 INVALID_FILL = 10030
-STANDS_NEARER = (10025, 0, 0, 0.0, 0.0, 0.0, 0.0, "the stop stands at least as near already")
-"""What the terminal would answer: no changes."""
+NO_CHANGES = (10025, 0, 0, 0.0, 0.0, 0.0, 0.0, "stop and target stand there already, the stop at least as near")
+POSITION_GONE = (10036, 0, 0, 0.0, 0.0, 0.0, 0.0, "the position is gone, or has turned round")
+"""What the terminal would answer."""
 
 _ACTIONS = {
     Deed.DEAL: 1,

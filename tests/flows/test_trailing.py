@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,26 @@ import pytest
 from support.eventually import eventually
 from support.fake_terminal import Executed, Hangs, Late, Lost, Refused, Silent
 from support.flow_kit import FlowKit
+from support.managed import (
+    BUY,
+    EVEN,
+    FLOWS,
+    SELL,
+    STOP,
+    TRAIL,
+    change,
+    kit_in,
+    moves,
+    net_kit,
+    opened,
+    plans,
+    rise,
+    stays,
+    stop,
+    until_bound,
+    until_ended,
+    until_stop,
+)
 from support.simulated import simulated
 
 from mt5_bridge.cli.story import tell
@@ -19,80 +37,10 @@ from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.model import Deed, OrderRequest, Side, TradeResult
 from mt5_bridge.flows.binder import GONE_S, WAITS_S
-from mt5_bridge.flows.plans import FIRST_MOVE, PLANS_MEMO, Managed, follow_ups
+from mt5_bridge.flows.plans import FIRST_MOVE, PLANS_MEMO, follow_ups
 from mt5_bridge.journal.changes import Memo
 from mt5_bridge.journal.rows import StoredIntent
 from mt5_bridge.terminal.port import TerminalState
-
-STOP = 1.0950
-BUY: dict[str, Any] = {"action": "BUY", "volume": 0.1, "stop_loss": STOP}  # at 1.1001
-SELL: dict[str, Any] = {"action": "SELL", "volume": 0.1, "stop_loss": 1.1050}  # at 1.1000
-TRAIL: dict[str, Any] = {"trailing_stop_points": 200}
-EVEN: dict[str, Any] = {"break_even_points": 100}
-FLOWS = ("trailing", "account-poll", "corrections")
-
-
-@asynccontextmanager
-async def kit_in(folder: Path, **options: Any) -> AsyncIterator[FlowKit]:
-    """A kit whose managed stops are followed."""
-    async with FlowKit.open(folder, **options) as kit:
-        kit.run(*FLOWS)
-        yield kit
-
-
-def stop(kit: FlowKit, ticket: int | None = None) -> float:
-    """Of the one position, or of that one."""
-    held = kit.terminal.positions
-    return (next(iter(held.values())) if ticket is None else held[ticket]).stop_loss
-
-
-def moves(kit: FlowKit) -> list[OrderRequest]:
-    return [request for request in kit.terminal.sent if request.nearer_only]
-
-
-def rise(kit: FlowKit, bid: float) -> None:
-    kit.terminal.tick("EURUSD", bid, round(bid + 0.0001, 5))
-
-
-async def opened(kit: FlowKit, signal_id: str = "s1", **fields: Any) -> dict[str, Any]:
-    """A signal that is filled and looked after."""
-    await kit.send(**{**BUY, "signal_id": signal_id, **fields})
-    result = await kit.result(signal_id)
-    await kit.idle()
-    return result
-
-
-async def until_stop(kit: FlowKit, wanted: float, ticket: int | None = None) -> None:
-    await eventually(lambda: stop(kit, ticket) == wanted, 120.0, f"stop at {wanted}")
-    await kit.idle()
-
-
-async def stays(kit: FlowKit, seconds: float = 5.0) -> None:
-    """Nothing is sent for a while."""
-    before = len(kit.terminal.sent)
-    await asyncio.sleep(seconds)
-    assert len(kit.terminal.sent) == before
-
-
-async def plans(kit: FlowKit) -> list[Managed]:
-    """As the journal has them."""
-    memo = await kit.journal.memo(PLANS_MEMO)
-    return [] if memo is None else msgspec.json.decode(memo, type=list[Managed])
-
-
-async def until_ended(kit: FlowKit, seconds: float = 3 * GONE_S) -> None:
-    async def none() -> bool:
-        return not await plans(kit)
-
-    await eventually(none, seconds, "no plan left")
-
-
-def change(kit: FlowKit, ticket: int | None = None, **fields: Any) -> None:
-    """What a person does in the terminal."""
-    held = kit.terminal.positions
-    ticket = ticket or next(iter(held))
-    held[ticket] = msgspec.structs.replace(held[ticket], **fields)
-
 
 # --- following
 
@@ -358,6 +306,28 @@ async def test_an_exit_does_not_wait_for_a_move_of_unknown_outcome(tmp_path: Pat
         await kit.idle()
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.003, 0.02, 0.1])
+@simulated
+async def test_a_modify_of_the_target_at_any_moment_brings_no_stop_back(tmp_path: Path, pause: float) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit, **TRAIL))["position"]
+        seen: list[float] = []
+
+        async def slow(name: str) -> None:
+            seen.extend(position.stop_loss for position in kit.terminal.positions.values())
+            await asyncio.sleep(pause)
+
+        kit.terminal.step = slow
+        for number in range(20):
+            rise(kit, round(1.1050 + number * 0.0005, 5))
+            await kit.send("MODIFY", signal_id=f"m{number}", position=ticket, take_profit=1.2 + number / 1000)
+            await asyncio.sleep(0.37)
+        await until_stop(kit, round(1.1050 + 19 * 0.0005 - 0.002, 5))
+        kit.terminal.step = None
+        assert seen == sorted(seen)
+        assert len(moves(kit)) > 3
+
+
 # --- halt, readiness
 
 
@@ -372,6 +342,20 @@ async def test_while_halted_a_stop_waits_and_goes_on_after_the_resume(tmp_path: 
         assert "halted" not in kit.judge.denials, "waiting is no denial a second"
         await kit.commands.resume("go on", "ops", force=True, origin=kit.latch.halt.origin)
         await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_while_halted_the_terminal_is_left_to_the_stops_own_work(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing")
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+        kit.halt()
+        rise(kit, 1.1050)
+        await kit.book.refresh()
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(30)
+        assert len(kit.terminal.calls) == before
 
 
 @simulated
@@ -479,8 +463,8 @@ async def test_the_stop_of_a_fill_is_looked_after_first(tmp_path: Path) -> None:
         await kit.result("s1")
         rise(kit, 1.1050)
         await until_stop(kit, 1.1030)
-        kinds = [(r.stop_loss, r.nearer_only) for r in kit.terminal.sent if r.deed is Deed.SLTP]
-        assert kinds == [(STOP, False)] * 3 + [(1.1030, True)]
+        stops = [r.stop_loss for r in kit.terminal.sent if r.deed is Deed.SLTP]
+        assert stops == [STOP] * 3 + [1.1030]
 
 
 @simulated
@@ -496,7 +480,7 @@ async def test_while_the_stop_of_a_fill_is_being_set_nothing_else_moves_it(tmp_p
         assert moves(kit) == []
         refuse.set()
         await until_stop(kit, 1.1030)
-        assert [r.nearer_only for r in kit.terminal.sent if r.deed is Deed.SLTP] == [False, False, True]
+        assert [r.stop_loss for r in kit.terminal.sent if r.deed is Deed.SLTP] == [STOP, STOP, 1.1030]
 
 
 @simulated
@@ -521,8 +505,7 @@ async def test_neither_does_it_in_the_next_life(tmp_path: Path) -> None:
         kit.run(*FLOWS)
         await until_stop(kit, 1.1030)
         assert slow
-        kinds = [(r.stop_loss, r.nearer_only) for r in kit.terminal.sent if r.deed is Deed.SLTP]
-        assert kinds == [(STOP, False), (1.1030, True)]
+        assert [r.stop_loss for r in kit.terminal.sent if r.deed is Deed.SLTP] == [STOP, 1.1030]
 
 
 def drops_stops(kit: FlowKit) -> None:
@@ -562,6 +545,35 @@ async def test_refusals_are_met_with_more_and_more_patience(tmp_path: Path) -> N
         began = kit.clock.now_ms()
         await until_stop(kit, 1.1060)
         assert kit.clock.now_ms() - began < 3000, "patience is forgotten once it works"
+
+
+@simulated
+async def test_after_a_refusal_the_symbols_rules_are_read_anew(tmp_path: Path) -> None:
+    """Brokers widen their levels at news; what was known of them would be refused for ever."""
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        known = kit.terminal.symbols["EURUSD"]
+        kit.terminal.symbols["EURUSD"] = msgspec.structs.replace(known, stops_level=250)
+        kit.terminal.script(Refused(10016))
+        rise(kit, 1.1050)
+        await until_stop(kit, 1.1025)
+        assert len(moves(kit)) == 2
+        kit.terminal.symbols["EURUSD"] = known
+        await until_stop(kit, 1.1030)
+
+
+@simulated
+async def test_a_terminal_that_answers_again_is_not_kept_waiting(tmp_path: Path) -> None:
+    """Patience is for a broker that refuses; where nothing was sent, the next try floods nobody."""
+    async with kit_in(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        kit.terminal.failures["get_price"] = MT5DataError("no price")
+        rise(kit, 1.1050)
+        await stays(kit, 120.0)
+        kit.terminal.failures.clear()
+        began = kit.clock.now_ms()
+        await until_stop(kit, 1.1030)
+        assert kit.clock.now_ms() - began < 5000
 
 
 @pytest.mark.parametrize(
@@ -617,13 +629,6 @@ async def test_a_plan_that_could_not_be_noted_is_noted_later(tmp_path: Path) -> 
         await asyncio.sleep(5)
         kit.journal.mend()
         await until_ended(kit)
-
-
-async def until_bound(kit: FlowKit) -> None:
-    async def bound() -> bool:
-        return [bool(m.position) for m in await plans(kit)] == [True]
-
-    await eventually(bound)
 
 
 # --- how it ends
@@ -799,15 +804,6 @@ async def test_a_fill_found_after_it_was_given_up_is_followed(tmp_path: Path) ->
 # --- netting
 
 
-@asynccontextmanager
-async def net_kit(folder: Path) -> AsyncIterator[FlowKit]:
-    async with FlowKit.open(folder) as kit:
-        kit.terminal.netting()
-        await kit.book.refresh()
-        kit.run(*FLOWS)
-        yield kit
-
-
 @simulated
 async def test_on_netting_the_newest_plan_counts_for_the_whole_position(tmp_path: Path) -> None:
     async with net_kit(tmp_path) as kit:
@@ -861,6 +857,25 @@ async def test_on_netting_a_position_that_turned_round_under_its_number_is_anoth
 
 
 @simulated
+async def test_a_move_worked_out_for_a_long_is_not_sent_to_the_short_it_has_become(tmp_path: Path) -> None:
+    async with net_kit(tmp_path) as kit:
+        await opened(kit, **TRAIL)
+        await until_bound(kit)
+
+        async def turned_round(name: str) -> None:
+            if name == "order_send":
+                kit.terminal.step = None
+                change(kit, side=Side.SELL, price_open=1.1020, stop_loss=1.11)
+
+        kit.terminal.step = turned_round
+        rise(kit, 1.1050)
+        await eventually(lambda: moves(kit))
+        await kit.idle()
+        assert stop(kit) == 1.11
+        await until_ended(kit)
+
+
+@simulated
 async def test_on_netting_a_rest_that_is_a_persons_is_left_alone(tmp_path: Path) -> None:
     async with net_kit(tmp_path) as kit:
         ticket = (await opened(kit, volume=0.2, **TRAIL))["position"]
@@ -872,8 +887,9 @@ async def test_on_netting_a_rest_that_is_a_persons_is_left_alone(tmp_path: Path)
         await kit.send("CLOSE", signal_id="c1", target_signal_id="s1")
         assert (await kit.result("c1"))["volume_filled"] == 0.2
         rise(kit, 1.1050)
-        await until_ended(kit, 5.0)
+        await until_ended(kit)
         assert stop(kit, ticket) == STOP
+        assert moves(kit) == []
 
 
 @simulated

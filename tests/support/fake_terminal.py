@@ -689,10 +689,10 @@ class FakeTerminal:
         if held is None:
             return TradeResult(retcode=10036)
         wish = (request.stop_loss, request.take_profit)
-        if request.nearer_only:
-            if not held.side.nearer(request.stop_loss, held.stop_loss):
-                return TradeResult(retcode=10025)
-            wish = (request.stop_loss, held.take_profit)
+        if request.as_it_stands:
+            if held.side is not request.type.side:
+                return TradeResult(retcode=10036)
+            wish = request.stops(held.stop_loss, held.take_profit)
         if wish == (held.stop_loss, held.take_profit):
             return TradeResult(retcode=10025)
         self.positions[request.position] = msgspec.structs.replace(held, stop_loss=wish[0], take_profit=wish[1])
