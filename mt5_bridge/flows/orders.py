@@ -426,6 +426,11 @@ class OrderDesk:
         """What the settler needs to look an intent up."""
         return Case(magic=intent.magic, request=intent.request, sent_msc=sent_msc, volume_before=intent.volume_before)
 
+    def unclear(self, position: int) -> bool:
+        """Whether it is looked up what came of a change of that position's stop (ticket): it may still arrive."""
+        requests = (case.request for case in self._settler.open.values())
+        return any(request.deed is Deed.SLTP and request.position == position for request in requests)
+
     async def picture(self, since_msc: int) -> Picture:
         """What the terminal holds and held since then; see `Settler.picture`."""
         return await self._settler.picture(since_msc)

@@ -149,7 +149,7 @@ class Trailing:
             return
         if left != managed.plan:
             self._plans.change(managed, plan=left)
-        if changing or watch.busy or self._guard.watching(position.magic):
+        if changing or watch.busy or self._guard.watching(position.magic) or self._desk.unclear(position.ticket):
             return
         if self._clock.monotonic() < watch.not_before or not await self._is_ours(managed, watch, position):
             return
@@ -245,7 +245,7 @@ class Trailing:
             raise
 
         def check() -> Denial | None:
-            return self._judge.last_word(job, position) or self._overtaken(managed)
+            return self._judge.last_word(job, position) or self._overtaken(managed, position)
 
         sent = await self._desk.send(job, intent, check=check, timeout=_SEND_TIMEOUT_S)
         if sent.state is IntentState.UNKNOWN:
@@ -254,10 +254,12 @@ class Trailing:
         else:
             await self._conclude(watch, job, intent, sent)
 
-    def _overtaken(self, managed: Managed) -> Denial | None:
-        if managed.position not in self._plans.changing():
-            return None
-        return Denial(code=Reason.EXPIRED, detail="a later signal is changing how this stop is managed")
+    def _overtaken(self, managed: Managed, position: Position) -> Denial | None:
+        if managed.position in self._plans.changing():
+            return Denial(code=Reason.EXPIRED, detail="a later signal is changing how this stop is managed")
+        if self._desk.unclear(position.ticket):
+            return Denial(code=Reason.UNKNOWN_OUTCOME, detail="what came of another change of this stop is not known")
+        return None
 
     async def _next_leg(self, managed: Managed, watch: _Watch) -> int | None:
         """The number of the next move; None: one of an earlier life is still looked up."""

@@ -78,8 +78,11 @@ async def test_a_modify_that_ends_a_plan_and_loosens_the_stop_is_not_undone_by_i
         rise(kit, 1.1050)
         await until_stop(kit, 1.1030)
         await asyncio.sleep(2)
+        kit.terminal.script(Hangs(executed=True))
         await kit.send("MODIFY", signal_id="m1", position=ticket, trailing_stop_points=0, stop_loss=1.1000)
-        assert (await kit.result("m1"))["status"] == "modified"
+        await asyncio.sleep(10)
+        assert len(await kit.journal.intents("s1")) == 2, "nor is it tried"
+        assert (await kit.result("m1", timeout=60.0))["status"] == "modified"
         await stays(kit)
         assert stop(kit) == 1.1000
         assert len(moves(kit)) == 1

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 from support.eventually import eventually
 from support.flow_kit import FlowKit
 from support.managed import BUY, TRAIL, kit_in, moves, opened, plans, rise, stays, stop, until_bound, until_stop
@@ -69,15 +70,21 @@ async def test_what_a_former_journal_executed_is_noted_anew_when_the_disk_was_fu
         await eventually(none_left)
 
 
+@pytest.mark.parametrize("bound", [True, False])
 @simulated
-async def test_plans_of_another_account_are_kept_and_not_followed(tmp_path: Path) -> None:
+async def test_plans_of_another_account_are_kept_and_not_followed(tmp_path: Path, bound: bool) -> None:
     """Started by mistake on another account, whose positions may have the same numbers."""
-    async with kit_in(tmp_path) as kit:
+    async with FlowKit.open(tmp_path) as kit:
+        if bound:
+            kit.run("trailing")
         await opened(kit, **TRAIL)
-        await until_bound(kit)
+        if bound:
+            await until_bound(kit)
         own = kit.terminal.account
     held = dict(kit.terminal.positions)
     kit.terminal.account = msgspec.structs.replace(own, login=2002)
+    if not bound:
+        kit.terminal.positions.clear()
     async with kit_in(tmp_path, terminal=kit.terminal) as kit:
         rise(kit, 1.1050)
         await stays(kit)

@@ -547,6 +547,42 @@ async def test_refusals_are_met_with_more_and_more_patience(tmp_path: Path) -> N
         assert kit.clock.now_ms() - began < 3000, "patience is forgotten once it works"
 
 
+@pytest.mark.parametrize("other", [{}, {"break_even_points": 300}])
+@simulated
+async def test_no_plan_moves_a_stop_while_it_is_unknown_what_came_of_the_last_move(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    """Whoever sent that: it may still arrive, and would put the stop back to where it wanted it."""
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit, **TRAIL))["position"]
+        kit.terminal.script(Late(10031))
+        rise(kit, 1.1050)
+        await eventually(lambda: kit.terminal.late)
+        if other:
+            await kit.send("MODIFY", signal_id="m1", position=ticket, **other)
+            assert (await kit.result("m1"))["status"] == "modified"
+        rise(kit, 1.1080)
+        await asyncio.sleep(3)
+        assert len(moves(kit)) == 1
+        kit.terminal.fill_late()
+        await until_stop(kit, 1.1060)
+        assert "denied" not in {r["status"] for r in await kit.results()}
+
+
+@simulated
+async def test_neither_while_that_of_a_modify_is(tmp_path: Path) -> None:
+    async with kit_in(tmp_path) as kit:
+        ticket = (await opened(kit, **TRAIL))["position"]
+        kit.terminal.script(Late(10031))
+        await kit.send("MODIFY", signal_id="m1", position=ticket, stop_loss=1.0960)
+        await eventually(lambda: kit.terminal.late)
+        rise(kit, 1.1050)
+        await asyncio.sleep(3)
+        assert [request.stop_loss for request in moves(kit)] == [1.0960]
+        kit.terminal.fill_late()
+        await until_stop(kit, 1.1030)
+
+
 @simulated
 async def test_after_a_refusal_the_symbols_rules_are_read_anew(tmp_path: Path) -> None:
     """Brokers widen their levels at news; what was known of them would be refused for ever."""
@@ -569,7 +605,7 @@ async def test_a_terminal_that_answers_again_is_not_kept_waiting(tmp_path: Path)
         await opened(kit, **TRAIL)
         kit.terminal.failures["get_price"] = MT5DataError("no price")
         rise(kit, 1.1050)
-        await stays(kit, 120.0)
+        await stays(kit, 100.0)
         kit.terminal.failures.clear()
         began = kit.clock.now_ms()
         await until_stop(kit, 1.1030)
