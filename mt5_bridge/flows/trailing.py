@@ -283,7 +283,7 @@ class Trailing:
         moved = self._desk.moved(intent.magic, sent, self._clock.now_ms())
         done = sent.state is IntentState.MODIFIED
         if done:
-            watch.pause_s, watch.not_before = 0.0, self._clock.monotonic() + THROTTLE_S
+            watch.pause_s = 0.0
         else:
             self._hold_off(watch)
             self._rules_due[intent.request.symbol] = self._clock.monotonic()

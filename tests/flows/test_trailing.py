@@ -174,6 +174,19 @@ async def test_what_counts_is_the_price_of_the_moment_of_the_move(tmp_path: Path
 
 
 @simulated
+async def test_a_price_that_turns_out_not_to_be_asks_the_terminal_once_a_second(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("trailing")
+        ticket = (await opened(kit, **TRAIL))["position"]
+        await until_bound(kit)
+        kit.book.positions[ticket] = msgspec.structs.replace(kit.book.positions[ticket], price_current=1.1050)
+        before = len(kit.terminal.calls)
+        await asyncio.sleep(10)
+        assert 8 < len(kit.terminal.calls) - before <= 11
+        assert moves(kit) == []
+
+
+@simulated
 async def test_what_a_person_or_another_bridge_opened_is_left_alone(tmp_path: Path) -> None:
     async with kit_in(tmp_path) as kit:
         result = await opened(kit, **TRAIL)
@@ -541,10 +554,11 @@ async def test_refusals_are_met_with_more_and_more_patience(tmp_path: Path) -> N
         told = [r for r in await kit.results() if r["signal_id"] is None]
         assert [r["status"] for r in told] == ["rejected"] * 8 + ["modified"]
         assert (told[0]["reason"], told[0]["retcode"]) == ("stops_level", 10016)
+        kit.terminal.script(Refused(10016))
         rise(kit, 1.1080)
         began = kit.clock.now_ms()
         await until_stop(kit, 1.1060)
-        assert kit.clock.now_ms() - began < 3000, "patience is forgotten once it works"
+        assert kit.clock.now_ms() - began < 5000, "patience is forgotten once it works"
 
 
 @pytest.mark.parametrize("other", [{}, {"break_even_points": 300}])
