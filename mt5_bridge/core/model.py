@@ -51,25 +51,21 @@ class Action(StrEnum):
     CANCEL = "CANCEL"
     CLOSE_BY = "CLOSE_BY"
 
-    @property
-    def is_market(self) -> bool:
-        return self in (Action.BUY, Action.SELL)
+    is_market: bool
+    is_pending: bool
+    opens: bool
+    """True when the action can raise risk: a market or a pending order."""
+    side: Side | None
+    """The direction of an opening action, None for the others."""
 
-    @property
-    def is_pending(self) -> bool:
-        return "_LIMIT" in self.value or "_STOP" in self.value
-
-    @property
-    def opens(self) -> bool:
-        """True when the action can raise risk: a market or a pending order."""
-        return self.is_market or self.is_pending
-
-    @property
-    def side(self) -> Side | None:
-        """The direction of an opening action, None for the others."""
-        if not self.opens:
-            return None
-        return Side.BUY if self.value.startswith("BUY") else Side.SELL
+    def __init__(self, value: str) -> None:
+        # Told once for each member: every guard asks.
+        self.is_market = value in ("BUY", "SELL")
+        self.is_pending = "_LIMIT" in value or "_STOP" in value
+        self.opens = self.is_market or self.is_pending
+        self.side = None
+        if self.opens:
+            self.side = Side.BUY if value.startswith("BUY") else Side.SELL
 
 
 class OrderType(IntEnum):

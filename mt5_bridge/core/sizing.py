@@ -4,9 +4,12 @@ Volumes always round down: rounding up would risk more than was asked for. Price
 """
 
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 
 from mt5_bridge.core.model import SymbolInfo
 
+_exact = lru_cache(maxsize=256)(lambda step: Decimal(repr(step)))
+"""The decimal that a symbol's step or tick size is meant as: there are few of them, and they are asked for often."""
 _NOISE = 10
 """Decimals kept of a computed volume: 0.29999999999999993 is meant as 0.3, and not as the step below it."""
 
@@ -20,7 +23,7 @@ def round_volume_down(volume: float, step: float) -> float:
     """
     if step <= 0:
         return volume
-    unit = Decimal(repr(step))
+    unit = _exact(step)
     return float((Decimal(repr(round(volume, _NOISE))) / unit).to_integral_value(ROUND_FLOOR) * unit)
 
 
@@ -34,7 +37,7 @@ def round_price(price: float, tick_size: float, digits: int) -> float:
     """
     exact = Decimal(repr(price))
     if tick_size > 0:
-        unit = Decimal(repr(tick_size))
+        unit = _exact(tick_size)
         exact = (exact / unit).to_integral_value(ROUND_HALF_EVEN) * unit
     return float(round(exact, digits))
 

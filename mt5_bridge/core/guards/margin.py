@@ -45,4 +45,4 @@ def margin_level(ctx: Context, proposal: Approval) -> Denial | None:
 
 
 def _in_flight(ctx: Context) -> float:
-    return sum(exposure.margin for exposure in ctx.in_flight)
+    return sum([exposure.margin for exposure in ctx.in_flight])

@@ -19,33 +19,25 @@ def positions(ctx: Context) -> Denial | None:
     denial = _full("all", total, limits.max_simultaneous_trades)
     if denial is not None or (limits.max_positions_per_symbol is None and not limits.max_positions_by_class):
         return denial
-    counts = _by_symbol(ctx)
-    denial = _full(name, counts.get(name, 0), limits.max_positions_per_symbol)
+    open_in = [held.symbol for held in ctx.positions]
+    open_in += [order.symbol for order in ctx.orders]
+    open_in += [exposure.symbol for exposure in ctx.in_flight]
+    denial = _full(name, open_in.count(name), limits.max_positions_per_symbol)
     if denial is None and limits.max_positions_by_class:
         group = class_of(ctx, name)
         limit = limits.max_positions_by_class.get(group)
         if limit is not None:
-            count = sum(count for other, count in counts.items() if class_of(ctx, other) is group)
+            count = sum([open_in.count(other) for other in set(open_in) if class_of(ctx, other) is group])
             denial = _full(group.value, count, limit)
     return denial
 
 
 def class_of(ctx: Context, name: str) -> AssetClass:
     """The class of a symbol, by its rules where they are known."""
-    if ctx.symbol is not None and ctx.symbol.name == name:
-        return asset_class(ctx.symbol)
-    return ctx.classes.get(name) or asset_class(name)
-
-
-def _by_symbol(ctx: Context) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for held in ctx.positions:
-        counts[held.symbol] = counts.get(held.symbol, 0) + 1
-    for order in ctx.orders:
-        counts[order.symbol] = counts.get(order.symbol, 0) + 1
-    for exposure in ctx.in_flight:
-        counts[exposure.symbol] = counts.get(exposure.symbol, 0) + 1
-    return counts
+    known = ctx.classes.get(name)
+    if known is not None:
+        return known
+    return asset_class(ctx.symbol if ctx.symbol is not None and ctx.symbol.name == name else name)
 
 
 def _full(where: str, count: int, limit: int | None) -> Denial | None:

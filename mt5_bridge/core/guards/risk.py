@@ -30,11 +30,16 @@ def open_risk(ctx: Context, proposal: Approval) -> Denial | None:
     changed = ctx.target.ticket if ctx.target else None
     if terms(ctx).stop_loss <= 0:
         return Denial(code=Reason.OPEN_RISK, detail="without a stop the risk of this order is unlimited", limit=limit)
-    money = proposal.risk + sum(exposure.risk for exposure in ctx.in_flight)
+    money = proposal.risk
+    for exposure in ctx.in_flight:
+        money += exposure.risk
     at_stop = ctx.risk_by_position.get
-    tickets = [position.ticket for position in ctx.positions] + [order.ticket for order in ctx.orders]
+    tickets = [position.ticket for position in ctx.positions]
+    tickets += [order.ticket for order in ctx.orders]
     for ticket in tickets:
-        loss = at_stop(ticket) if ticket != changed else 0.0
+        if ticket == changed:
+            continue
+        loss = at_stop(ticket)
         if loss is None:
             return Denial(
                 code=Reason.OPEN_RISK, detail=f"ticket {ticket} has no stop: the open risk is unlimited", limit=limit

@@ -5,6 +5,8 @@ limit is denied, never silently cut; a volume sized from risk stays below every 
 both, the volume counts, and `risk_percent` must not exceed the limit.
 """
 
+import math
+
 from mt5_bridge.core import sizing
 from mt5_bridge.core.decision import Approval, Context, Denial
 from mt5_bridge.core.guards.terms import Terms, terms
@@ -69,7 +71,7 @@ def volume(ctx: Context, proposal: Approval) -> Denial | None:
         )
     wish = ctx.signal.volume or proposal.volume
     room = _room(ctx, rules)
-    if room is None or wish <= room + 1e-9:
+    if wish <= room + 1e-9:
         return None
     return Denial(
         code=Reason.MAX_VOLUME, detail=f"{wish:g} lots, {max(room, 0.0):g} are allowed", limit=room, value=wish
@@ -93,15 +95,17 @@ def _from_risk(ctx: Context, rules: SymbolInfo, per_lot: float | None) -> float 
         )
     assert ctx.account is not None
     lots = sizing.volume_for_risk(ctx.account.equity, percent, per_lot)
-    room = _room(ctx, rules)
-    return lots if room is None else max(0.0, min(lots, room))
+    return max(0.0, min(lots, _room(ctx, rules)))
 
 
-def _room(ctx: Context, rules: SymbolInfo) -> float | None:
-    bounds = [bound for bound in (ctx.limits.max_volume, rules.volume_max or None) if bound is not None]
+def _room(ctx: Context, rules: SymbolInfo) -> float:
+    """How many lots may be asked for; infinitely many without any limit."""
+    room = math.inf if ctx.limits.max_volume is None else ctx.limits.max_volume
+    if rules.volume_max:
+        room = min(room, rules.volume_max)
     if rules.volume_limit > 0:
-        bounds.append(rules.volume_limit - _held(ctx, rules.name))
-    return min(bounds, default=None)
+        room = min(room, rules.volume_limit - _held(ctx, rules.name))
+    return room
 
 
 def _held(ctx: Context, name: str) -> float:
