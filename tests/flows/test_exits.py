@@ -426,7 +426,7 @@ async def test_on_netting_a_close_by_signal_leaves_what_other_signals_opened(tmp
 @pytest.mark.parametrize("unknown", [False, True])
 @simulated
 async def test_a_modify_is_held_against_what_stands_when_it_is_sent(
-    tmp_path: Path, change: dict[str, float], by_then: dict[str, float], expected: tuple[float, float], unknown: bool
+    tmp_path: Path, change: dict[str, Any], by_then: dict[str, Any], expected: tuple[float, float], unknown: bool
 ) -> None:
     async with FlowKit.open(tmp_path) as kit:
         (position,) = await opened(kit, "a", take_profit=1.12)

@@ -184,7 +184,7 @@ def test_a_stop_that_may_only_come_nearer_is_held_against_the_one_that_stands(
     ],
 )
 def test_what_a_request_does_not_name_stays_as_it_is_by_then(
-    keeps: dict[str, bool], sent: tuple[float, float] | None
+    keeps: dict[str, Any], sent: tuple[float, float] | None
 ) -> None:
     module = fresh_fake()
     module.positions_get = lambda ticket: (SimpleNamespace(ticket=ticket, type=0, sl=1.0955, tp=1.3),)
