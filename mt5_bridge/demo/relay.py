@@ -53,6 +53,9 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = asyncio.current_task()
         assert link is not None
+        if self._server is None or not self._server.is_serving():
+            writer.transport.abort()  # accepted at the last moment, when `close` had already cut the others
+            return
         self._links.add(link)
         try:
             await self._link(reader, writer)
@@ -73,10 +76,11 @@ class Relay:
         try:
             await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: whoever cuts the link while it ends by itself cancels what follows.
+            back_writer.transport.abort()
             for pump in (there, back):
                 pump.cancel()
             await asyncio.gather(there, back, return_exceptions=True)
-            back_writer.transport.abort()
 
     async def pass_on(self, writer: asyncio.StreamWriter, chunk: bytes) -> None:
         """Sends a chunk on, at the pace of its receiver."""

@@ -418,6 +418,8 @@ class Book:
         return self._ledger.add(deals)
 
     def _roll_day(self, account: AccountInfo) -> None:
+        if self.terminal_info is None or not self.terminal_info.connected:
+            return  # without its server a terminal may show an account of nothing: no day begins with that
         now = self._clock.now_ms()
         date = risk.trading_day(now, self._zone)
         before = self.day

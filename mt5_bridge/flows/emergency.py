@@ -8,6 +8,7 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -27,10 +28,12 @@ from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Terminal
 
-__all__ = ["FLATTEN_MEMO", "Emergency", "StopOptions"]
+__all__ = ["FLATTEN_MEMO", "WATCH_MEMO", "Emergency", "StopOptions"]
 
 FLATTEN_MEMO = "flatten"
 """What a flattening was asked for, until the account is flat: taken up again after a crash."""
+WATCH_MEMO = "late_fills"
+"""Magics whose late fills a stop still watches for: so does the next life after a crash."""
 CLEAN_READS = 3
 DONE_AFTER_S = 30.0
 WATCH_S = 60.0
@@ -142,7 +145,7 @@ class Emergency:
         goal, halt = options.joined(self._goal), self._latch.halt
         if goal != self._goal:
             self._goal = goal
-            self._write(asked(halt.at_msc, halt.by, halt.reason), _to_remember(goal))
+            self._write(asked(halt.at_msc, halt.by, halt.reason), _to_remember(goal), self._to_watch())
         self._again.set()
         if not self.busy:
             self._task = asyncio.create_task(self._run(), name="emergency")
@@ -156,16 +159,22 @@ class Emergency:
                 task.cancel()
         self.survivors, self._goal = (), None
         self._watched.clear()
-        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""))
+        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""), self._to_watch())
 
     async def take_up(self) -> None:
-        """Go on with a flattening that an earlier life did not finish, when trading is still halted.
+        """Go on with what an earlier life did not finish, when trading is still halted: flattening, or watching.
 
         Raises:
             JournalError: the journal cannot be read.
         """
-        left = await self._journal.memo(FLATTEN_MEMO)
-        if not left or self._latch.halt.state is not HaltState.HALTED:
+        left, watched = await self._journal.memo(FLATTEN_MEMO), await self._journal.memo(WATCH_MEMO)
+        if self._latch.halt.state is not HaltState.HALTED:
+            return
+        with suppress(msgspec.DecodeError):
+            self._watched |= msgspec.json.decode(watched or b"[]", type=set[int])
+        if not left:
+            if self._watched:
+                self._task = asyncio.create_task(self._run(flat=True), name="emergency")
             return
         try:
             options = msgspec.json.decode(left, type=StopOptions)
@@ -201,11 +210,13 @@ class Emergency:
 
     # --- flattening
 
-    async def _run(self) -> None:
+    async def _run(self, *, flat: bool = False) -> None:
         while True:
             began = self._clock.monotonic()
             work = self._work = self._begin()
-            await self._until_flat(work)
+            if not flat:
+                await self._until_flat(work)
+            flat = False
             if not await self._watch(work, began):
                 return
 
@@ -231,7 +242,8 @@ class Emergency:
                     clean, pause = 0, _PAUSE_FIRST_S
                     reporter.cancel()
                     reporter = self._helper(self._report(work))
-                left = await self._round(work)
+                assert self._goal is not None
+                left = await self._round(work, self._goal)
                 # What is in flight may still become something: an account is not flat before that has come back.
                 clean = clean + 1 if left == [] and not self._desk.flying else 0
                 if left:
@@ -246,12 +258,15 @@ class Emergency:
             reporter.cancel()
         self.survivors, self._goal = (), None
         self._tell("done", work, [])
-        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""))
+        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""), self._to_watch())
 
-    async def _round(self, work: Flattener) -> list[int] | None:
-        assert self._goal is not None
+    async def _round(
+        self, work: Flattener, options: StopOptions, only: frozenset[int] | None = None
+    ) -> list[int] | None:
+        # Also what only turns out to be unknown meanwhile, such as an earlier life's orders: none was sent since.
+        self._watched |= self._desk.unresolved
         try:
-            return await work.round(self._goal)
+            return await work.round(options, only)
         except Exception as error:  # noqa: BLE001  whatever is wrong here, closing goes on: nobody else does it
             work.fault = repr(error)
             logger.bind(event="emergency_defect").opt(exception=error).critical(
@@ -276,12 +291,18 @@ class Emergency:
             await self._paused(_WATCH_PAUSE_S)
             if self._again.is_set():
                 return True
-            left = await work.round(_LATE_FILLS, only=frozenset(self._watched))
+            left = await self._round(work, _LATE_FILLS, frozenset(self._watched))
             if left is not None:
                 self.survivors = tuple(left)
             self._tell("progress", work, left or [])
-        self._watched.clear()
+        if self._watched:
+            self._watched.clear()
+            self._write(self._to_watch())
         return self._again.is_set()
+
+    def _to_watch(self) -> changes.Memo:
+        watched = msgspec.json.encode(sorted(self._watched)) if self._watched else b""
+        return changes.Memo(name=WATCH_MEMO, value=watched)
 
     async def _paused(self, seconds: float) -> None:
         """Wait, unless somebody asks for a stop again."""

@@ -32,6 +32,7 @@ _BACK_OFF_DOUBLINGS = 10
 _ACTION_TIMEOUT_S = 10.0
 _DEVIATION_POINTS = 1000
 """An emergency takes the price there is."""
+OFFLINE = "the terminal has no connection to its trade server"
 _NO_QUOTE = Quote("", 0.0, 0.0, 0.0, 0.0, 0)
 
 Write = Callable[..., None]
@@ -148,13 +149,16 @@ class Flattener:
             self.fault = str(error)
             logger.bind(event="emergency_read_failed").warning("The account cannot be read: {error}", error=error)
             return None
-        self.fault = ""
-        self._note_gone(snapshot, wanted)
+        # P8: without its trade server a terminal that has just started shows an account with nothing in it.
+        connected = snapshot.terminal.connected
+        self.fault = "" if connected else OFFLINE
+        if connected:
+            self._note_gone(snapshot, wanted)
         alive = {order.magic for order in snapshot.orders}
         for target in wanted:
             if self._may_try(target, asked, alive):
                 await self.desk.protect(self._try(target))
-        return [target.ticket for target in wanted]
+        return [target.ticket for target in wanted] if wanted or connected else None
 
     async def _wanted(self, snapshot: Snapshot, options: StopOptions, only: frozenset[int] | None) -> list[_Target]:
         """Cancels first, then closes, the largest risk first."""
@@ -199,7 +203,13 @@ class Flattener:
         if self.clock.monotonic() < ticket.wait_until:
             return False
         if not ticket.touched:
-            return True
+            lost = self.desk.lost_close(target.ticket) if isinstance(target.held, Position) else None
+            if lost is None:
+                return True
+            # A signal's or a person's close may still be executed: as if it were one of ours.
+            ticket.touched = ticket.unknown = True
+            ticket.magic, ticket.volume, ticket.settled_from = lost, target.present, asked
+            return False
         if target.present != ticket.volume:
             if not ticket.unknown:
                 return True

@@ -6,7 +6,7 @@ the settler. P3: the last check has no setting that skips it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -428,8 +428,16 @@ class OrderDesk:
 
     def unclear(self, position: int) -> bool:
         """Whether it is looked up what came of a change of that position's stop (ticket): it may still arrive."""
-        requests = (case.request for case in self._settler.open.values())
-        return any(request.deed is Deed.SLTP and request.position == position for request in requests)
+        return any(request.deed is Deed.SLTP for _, request in self._looked_up(position))
+
+    def lost_close(self, position: int) -> int | None:
+        """The magic of an order of unknown outcome that may still close the position; None: there is none."""
+        return next((magic for magic, request in self._looked_up(position) if request.deed is not Deed.SLTP), None)
+
+    def _looked_up(self, position: int) -> Iterator[tuple[int, OrderRequest]]:
+        for magic, case in self._settler.open.items():
+            if case.request.position == position:
+                yield magic, case.request
 
     async def picture(self, since_msc: int) -> Picture:
         """What the terminal holds and held since then; see `Settler.picture`."""

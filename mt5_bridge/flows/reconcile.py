@@ -99,7 +99,11 @@ class Reconciler:
     async def _reconcile(self) -> None:
         for stored in await self._dead_man.take_up():
             self._desk.spawn(self._close_case(stored))
-        await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
+        read = await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
+        while not (read.terminal.connected or self._due.is_set()):
+            # Until its server has told it, a terminal that has just started shows an account with nothing in it.
+            await asyncio.sleep(_RETRY_S)
+            read = await read_retrying(self._book, priority=Priority.HIGH, pause_s=_RETRY_S)
         if self._due.is_set():
             return  # the connection came or went meanwhile: what was read may be from before
         self.rounds += 1

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from loguru import logger
 
-from mt5_bridge.core.errors import MT5Error
+from mt5_bridge.core.errors import MT5ConnectionError, MT5Error
 from mt5_bridge.core.intent import IntentState, low_half, magic_base
 from mt5_bridge.core.model import Deal, DealEntry, Deed, Order, OrderRequest, OrderState, Position
 from mt5_bridge.core.times import DAY, MINUTE
@@ -255,6 +255,11 @@ class Settler:
             MT5Error: the read was not complete; it says nothing.
         """
         snapshot = await self._terminal.snapshot(priority=priority)
+        if not snapshot.terminal.connected:
+            # Not found there is no proof: a terminal that has just started may know of nothing yet. Nor is its history
+            # whole in the moment its server has come back.
+            self.reconnected()
+            raise MT5ConnectionError("the terminal has no connection to its trade server")
         since, until = since_msc - DAY, self._clock.now_ms() + DAY
         past = await self._terminal.get_history_orders(since, until, priority=priority)
         deals = await self._terminal.get_history_deals(since, until, priority=priority)

@@ -312,8 +312,8 @@ class Watch:
         day, account, limits = self._book.day, self._book.account, self._limits()
         if day is None or account is None or not self._book.reconciled.is_set():
             return
-        if not risk.settled(day, account.balance, account.credit):
-            return
+        if not (self._book.readiness.connected and risk.settled(day, account.balance, account.credit)):
+            return  # what a terminal without its server shows is no loss
         loss = risk.daily_loss_breached(day, account.equity, limits)
         if loss is not None and self._first("daily_loss", f"{day.date} {day.accepted}"):
             self._latch.tighten(

@@ -23,7 +23,16 @@ from mt5_bridge.terminal.failures import AUTH_FAILED, NOT_SENT, UNSUPPORTED
 from mt5_bridge.terminal.frames import IPC_FAIL, HostError
 from mt5_bridge.terminal.host_lock import ACTING_PATIENCE_S, HostLock
 from mt5_bridge.terminal.host_ops import Host
-from mt5_bridge.terminal.raw import DeadManArgs, RawAccount, RawDeal, RawOrder, RawPosition, RawResult, RawSymbol
+from mt5_bridge.terminal.raw import (
+    DeadManArgs,
+    RawAccount,
+    RawDeal,
+    RawOrder,
+    RawPosition,
+    RawResult,
+    RawSymbol,
+    RawTerminal,
+)
 
 ACT_S = 60.0
 CLEAN_READS = 3
@@ -109,6 +118,7 @@ class DeadMan:
         self._now_ms = now_ms
         self._tickets: dict[tuple[bool, int], _Ticket] = {}
         self._symbols: dict[str, RawSymbol] = {}
+        self._positions: set[int] = set()
         self._refused = False
         if lock is not None:
             lock.patience_s = ACTING_PATIENCE_S
@@ -147,8 +157,12 @@ class DeadMan:
         """One complete read and a try at everything it shows; whether it showed that nothing is left."""
         asked = self._monotonic()
         try:
+            connected = RawTerminal(*self._host.terminal()).connected
             orders, wanted = self._look()
-            self._report.fault = ""
+            # Without its server a terminal that has just started shows an account with nothing in it.
+            self._report.fault = "" if connected else "the terminal has no connection to its trade server"
+            if connected:
+                self._note_gone(wanted)
             for target in wanted:
                 if self._may_try(target, asked, {order.magic for order in orders}):
                     self._try(target)
@@ -159,7 +173,7 @@ class DeadMan:
         except Exception as error:  # noqa: BLE001  whatever is wrong here, closing goes on: nobody else does it
             self._report.fault = repr(error)
             return False
-        return not wanted
+        return connected and not wanted
 
     def _step(self) -> None:
         if self._lock is not None:
@@ -191,8 +205,9 @@ class DeadMan:
             shares = [(position, self._share(position, netting=netting)) for position in positions]
             closes = [self._close(position, volume) for position, volume in shares if volume > 0]
         closes.sort(key=lambda target: target.rank, reverse=True)
+        self._positions = {position.ticket for position in positions}
         wanted = [*cancels, *closes]
-        self._note_gone({position.ticket for position in positions}, wanted)
+        self._report.left = {t.ticket: self._tickets[t.place].why if t.place in self._tickets else "" for t in wanted}
         return orders, wanted
 
     def _ours(self, magic: int) -> bool:
@@ -240,17 +255,16 @@ class DeadMan:
                 self._symbols[name] = RawSymbol(*self._host.symbol(name))
         return self._symbols.get(name)
 
-    def _note_gone(self, positions: set[int], wanted: list[_Target]) -> None:
+    def _note_gone(self, wanted: list[_Target]) -> None:
         here = {target.place for target in wanted}
         report = self._report
         for (is_order, number), ticket in self._tickets.items():
-            if is_order and number in positions:
+            if is_order and number in self._positions:
                 ticket.touched = False  # it became a position: not cancelled
             elif ticket.touched and (is_order, number) not in here:
                 gone = report.cancelled if is_order else report.closed
                 if number not in gone:
                     gone.append(number)
-        report.left = {t.ticket: self._tickets[t.place].why if t.place in self._tickets else "" for t in wanted}
 
     # --- sending
 

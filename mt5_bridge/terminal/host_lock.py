@@ -127,9 +127,10 @@ class HostLock:
         except ValueError:
             return  # just being written, or never
         if overdue and self._killed_at is None and holder != os.getpid():
-            self._killed_at = now
-            with contextlib.suppress(OSError):  # gone a moment ago, which is as good
+            # One that is gone gives its lock back by itself; one that may not be ended may still act, and keeps it.
+            with contextlib.suppress(OSError):
                 os.kill(holder, getattr(signal, "SIGKILL", signal.SIGTERM))
+                self._killed_at = now
 
 
 if sys.platform == "win32":

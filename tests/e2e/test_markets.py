@@ -7,6 +7,9 @@ import pytest
 from support.eventually import eventually
 from support.world import MakeWorld, World, price
 
+NEAR_MS = 60_000
+"""A busy machine is late; a wrong offset is at least 15 minutes."""
+
 
 @pytest.mark.parametrize("offset_s", [-18_000, *(pytest.param(s, marks=pytest.mark.deep) for s in (0, 10_800))])
 async def test_times_are_utc_whatever_the_servers_clock(new_world: MakeWorld, offset_s: int) -> None:
@@ -14,14 +17,14 @@ async def test_times_are_utc_whatever_the_servers_clock(new_world: MakeWorld, of
         await world.start()
         await world.flowing()
         now = time.time() * 1000
-        assert abs(now - world.topics.ticks[-1].data["time_msc"]) < 3000
+        assert abs(now - world.topics.ticks[-1].data["time_msc"]) < NEAR_MS
         opened = await world.open("AUDUSD")
         held = (await world.ask("get_positions"))[0]
-        assert abs(time.time() * 1000 - held["time_msc"]) < 3000
+        assert abs(time.time() * 1000 - held["time_msc"]) < NEAR_MS
         await world.signal("AUDUSD", "CLOSE", position=opened["position"])
         deals = await world.ask("get_history", kind="deals")
         made = datetime.fromisoformat(deals[-1]["time"]).timestamp()
-        assert abs(time.time() - made) < 3
+        assert abs(time.time() - made) * 1000 < NEAR_MS
         await world.daemon.stop()
 
 
@@ -32,11 +35,11 @@ async def test_a_wrong_zone_is_noticed_and_not_believed(new_world: MakeWorld) ->
         await eventually(lambda: "MT5_SERVER_TIMEZONE=Europe/Athens is wrong" in world.daemon.console, 10)
         noticed = len(world.topics.ticks)
         await eventually(lambda: len(world.topics.ticks) > noticed + 20, 10)
-        assert abs(time.time() * 1000 - world.topics.ticks[-1].data["time_msc"]) < 3000
+        assert abs(time.time() * 1000 - world.topics.ticks[-1].data["time_msc"]) < NEAR_MS
         opened = await world.open("AUDUSD")
         held = (await world.ask("get_positions"))[0]
         assert held["ticket"] == opened["position"]
-        assert abs(time.time() * 1000 - held["time_msc"]) < 3000
+        assert abs(time.time() * 1000 - held["time_msc"]) < NEAR_MS
         assert (await world.ask("get_status"))["status"] == "ok"
         await world.daemon.stop()
 

@@ -287,6 +287,20 @@ async def test_resume_is_refused_while_an_outcome_is_unknown_unless_forced(tmp_p
         await kit.idle()
 
 
+@simulated
+async def test_resume_is_refused_while_an_order_is_in_flight(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        answer = asyncio.Event()
+        kit.terminal.script(Executed(after=answer))
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+        await eventually(lambda: kit.desk.flying, 5)
+        kit.halt()
+        assert await refused(kit, "resume_trading", reason="x", by="ann") == "unknown_intents"
+        answer.set()
+        await kit.idle()
+        assert (await told(kit, "resume_trading", reason="x", by="ann"))["state"] == "active"
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 def test_a_local_stop_is_lifted_locally_unless_settings_say_otherwise(tmp_path: Path, allowed: bool) -> None:
     @simulated

@@ -16,10 +16,10 @@ from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError, MT5TimeoutE
 from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.intent import IntentState, magic_for
 from mt5_bridge.core.model import Deed, OrderRequest, OrderType, TradeResult
-from mt5_bridge.flows.emergency import FLATTEN_MEMO, StopOptions
+from mt5_bridge.flows.emergency import FLATTEN_MEMO, WATCH_MEMO, StopOptions
 from mt5_bridge.flows.orders import Intent, Sent
 from mt5_bridge.journal import changes
-from mt5_bridge.terminal.port import CallInfo, Priority, TerminalState
+from mt5_bridge.terminal.port import CallInfo, Priority, Snapshot, TerminalState
 
 OLD_MAGIC = magic_for(77, "of an earlier MT5_MAGIC", 0)
 
@@ -46,6 +46,15 @@ def ours(name: str = "x") -> int:
 
 def stop(kit: FlowKit, **options: Any) -> None:
     kit.emergency.stop(reason="test", by="ops", origin=Origin.REMOTE, options=StopOptions(**options))
+
+
+async def lost_and_stopped(kit: FlowKit) -> None:
+    """An opening of unknown outcome, then a stop that is done: what is left is the watch for its late fill."""
+    kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+    await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+    await eventually(lambda: kit.desk.unresolved, 5)
+    stop(kit)
+    await done(kit)
 
 
 async def phases(kit: FlowKit, phase: str) -> list[dict[str, Any]]:
@@ -260,6 +269,23 @@ async def test_goes_on_over_a_weekend(tmp_path: Path) -> None:
         work = kit.emergency._work
         assert work is not None
         work._tickets[False, ticket].tries = 5000  # after two days; the pause used to double without end
+        assert (await done(kit, 2))["closed"] == [ticket]
+
+
+@simulated
+async def test_what_a_terminal_without_its_server_shows_is_not_flat(tmp_path: Path) -> None:
+    """One that has just started knows its account only when its server has told it."""
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        known = dict(kit.terminal.positions)
+        kit.terminal.positions.clear()
+        kit.terminal.terminal = msgspec.structs.replace(kit.terminal.terminal, connected=False)
+        stop(kit)
+        report = await done(kit)
+        assert "no connection to its trade server" in report["detail"]
+        assert kit.emergency.unfinished
+        kit.terminal.positions.update(known)
+        kit.terminal.terminal = msgspec.structs.replace(kit.terminal.terminal, connected=True)
         assert (await done(kit, 2))["closed"] == [ticket]
 
 
@@ -542,6 +568,134 @@ async def test_a_watch_survives_reads_that_fail(tmp_path: Path) -> None:
         await eventually(lambda: not kit.terminal.positions, 10)
 
 
+@pytest.mark.parametrize("late", [True, False])
+def test_a_signals_close_of_unknown_outcome_is_not_doubled(tmp_path: Path, late: bool) -> None:
+    """On netting the second of two closes would open the other side."""
+
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            ticket = position(kit, magic=ours())
+            kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+            await kit.send("CLOSE", signal_id="c1", position=ticket)
+            await eventually(lambda: kit.desk.unresolved, 5)
+            stop(kit)
+            await asyncio.sleep(0.3)
+            assert len(kit.terminal.sent) == 1
+            if late:
+                kit.terminal.execute(kit.terminal.sent[0])
+            assert (await done(kit))["survivors"] == []
+            assert not kit.terminal.positions
+            assert len(kit.terminal.sent) == (1 if late else 2)
+
+    run()
+
+
+@simulated
+async def test_a_change_of_a_stop_of_unknown_outcome_holds_up_no_close(tmp_path: Path) -> None:
+    """Whatever becomes of it, it closes nothing."""
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit, magic=ours())
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("MODIFY", signal_id="m1", position=ticket, stop_loss=1.05)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await asyncio.sleep(0.3)
+        assert [request.deed for request in kit.terminal.sent] == [Deed.SLTP, Deed.DEAL]
+        assert (await done(kit))["survivors"] == []
+
+
+@simulated
+async def test_a_defect_in_the_watch_does_not_end_it(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await lost_and_stopped(kit)
+        snapshot, broken = kit.terminal.snapshot, True
+
+        async def lying(*, priority: Priority = Priority.HIGH, timeout: float = 5.0) -> Snapshot:
+            if broken and priority is Priority.CRITICAL:
+                raise KeyError("what no terminal answers")
+            return await snapshot(priority=priority, timeout=timeout)
+
+        kit.terminal.snapshot = lying  # type: ignore[method-assign]  # a defect of a moment
+        await asyncio.sleep(3)
+        broken = False
+        kit.terminal.execute(kit.terminal.sent[0])
+        await eventually(lambda: not kit.terminal.positions, 10)
+
+
+@simulated
+async def test_the_watch_goes_on_as_long_as_an_outcome_is_unknown(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.failures["get_history_deals"] = MT5DataError("history is not there yet")
+        await lost_and_stopped(kit)
+        await asyncio.sleep(300)
+        assert kit.emergency.busy
+        kit.terminal.execute(kit.terminal.sent[0])
+        await eventually(lambda: not kit.terminal.positions, 10)
+        del kit.terminal.failures["get_history_deals"]
+        await eventually(lambda: not kit.emergency.busy, 90)
+        assert await kit.journal.memo(WATCH_MEMO) == b""
+
+
+@pytest.mark.parametrize("moment", ["flattening", "watching", "before the stop"])
+def test_a_late_fill_is_closed_though_the_process_died_meanwhile(tmp_path: Path, moment: str) -> None:
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            terminal = kit.terminal
+            if moment == "watching":
+                await lost_and_stopped(kit)
+                await asyncio.sleep(15)  # given up by now: only the watch still knows of it
+                assert not kit.desk.unresolved
+            else:
+                terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+                await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09)
+                await eventually(lambda: kit.desk.unresolved, 5)
+            if moment == "flattening":
+                terminal.failures["snapshot"] = MT5ConnectionError("gone")
+                stop(kit)
+                await eventually(lambda: kit.emergency.journalled, 5)
+            await kit.crash()
+        terminal.failures.clear()
+        async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+            if moment == "before the stop":
+                stop(kit)
+            manual = position(kit) if moment == "watching" else None
+            await asyncio.sleep(5)
+            assert kit.emergency.busy
+            terminal.execute(terminal.sent[0])
+            await eventually(lambda: list(terminal.positions) == ([] if manual is None else [manual]), 10)
+            await eventually(lambda: not kit.emergency.busy, 90)
+            assert await kit.journal.memo(WATCH_MEMO) == b""
+
+    run()
+
+
+@simulated
+async def test_a_resume_ends_the_watch_of_a_later_life_too(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        terminal = kit.terminal
+        await lost_and_stopped(kit)
+        kit.emergency.resumed()
+        await eventually(lambda: kit.emergency.journalled, 5)
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert not kit.emergency.busy
+
+
+@simulated
+async def test_each_call_has_its_own_grace(tmp_path: Path) -> None:
+    """A call that hangs is killed, and not one that began just before the grace was over."""
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.in_flight = CallInfo("poll", Priority.NORMAL, 0.0)
+        stop(kit)
+        await asyncio.sleep(1.5)
+        kit.terminal.in_flight = CallInfo("poll", Priority.NORMAL, 1.5)
+        await asyncio.sleep(1.5)
+        assert not kit.terminal.killed
+        kit.terminal.in_flight = None
+
+
 @simulated
 async def test_any_hanging_call_is_killed_not_only_orders(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
@@ -615,6 +769,7 @@ async def test_a_resume_ends_it_and_nothing_is_closed_any_more(tmp_path: Path) -
         assert len(kit.terminal.sent) == sent
         assert not kit.emergency.unfinished
         assert await kit.journal.memo(FLATTEN_MEMO) == b""
+        assert not kit.emergency.busy
         kit.emergency.resumed()
 
 

@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import msgspec
@@ -227,6 +228,23 @@ async def test_a_read_that_fails_says_nothing() -> None:
     settler = Settler(terminal, clock, window_s=1.0)
     with pytest.raises(MT5DataError):
         await settler.look(a_case())
+
+
+@simulated
+async def test_a_terminal_without_its_server_says_nothing_nor_does_its_history_at_once() -> None:
+    terminal, clock = FakeTerminal(), clock_of_loop()
+    terminal.keep_time(clock.now_ms)
+    settler = Settler(terminal, clock, window_s=5.0)
+    online = terminal.terminal
+    terminal.terminal = msgspec.structs.replace(online, connected=False)
+    case = a_case()
+    found = asyncio.create_task(settler.resolve(case))
+    await asyncio.sleep(60)
+    assert not found.done()
+    terminal.terminal = online
+    await asyncio.sleep(3)
+    assert not found.done(), "history may lag"
+    assert (await asyncio.wait_for(found, 10)).state is IntentState.ABANDONED
 
 
 @simulated

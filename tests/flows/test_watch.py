@@ -6,10 +6,11 @@ import msgspec
 import pytest
 from support.eventually import eventually
 from support.facts import a_deal
-from support.flow_kit import FlowKit
+from support.fake_terminal import FakeTerminal
+from support.flow_kit import LOGIN, FlowKit, clock_of_loop
 from support.simulated import leap, simulated
 
-from mt5_bridge.core.errors import JournalError, MT5ConnectionError
+from mt5_bridge.core.errors import JournalError, MT5ConnectionError, MT5DataError
 from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.core.times import DAY, HOUR
@@ -202,6 +203,48 @@ async def test_money_taken_out_is_no_loss(tmp_path: Path) -> None:
         await equity(kit, 6_000.0, 6_000.0)
         assert state(kit) == "active"
         await equity(kit, 5_000.0, 6_000.0)
+        assert state(kit) == "halted"
+
+
+@simulated
+async def test_money_taken_out_is_no_loss_either_before_its_deal_is_read(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"max_daily_loss_pct": 5.0, "max_drawdown_pct": 5.0}) as kit:
+        kit.run("rules")
+        kit.terminal.failures["get_history_deals"] = MT5DataError("history is not there yet")
+        # An order's facts bring the account alone.
+        taken = msgspec.structs.replace(kit.terminal.account, balance=6_000.0, equity=6_000.0)
+        kit.terminal.account = taken
+        kit.book.note(taken, kit.terminal.terminal)
+        await asyncio.sleep(2)
+        assert state(kit) == "active"
+
+
+@simulated
+async def test_an_account_of_nothing_without_a_server_is_no_loss_and_begins_no_day(tmp_path: Path) -> None:
+    """A terminal shows zeros until its server has told it."""
+    limits = {"max_daily_loss_pct": 5.0, "max_drawdown_pct": 5.0}
+    terminal = FakeTerminal(login=LOGIN)
+    terminal.keep_time(clock_of_loop().now_ms)
+    whole, nothing = terminal.account, msgspec.structs.replace(terminal.account, balance=0.0, equity=0.0)
+    online, offline = terminal.terminal, msgspec.structs.replace(terminal.terminal, connected=False)
+    terminal.account, terminal.terminal = nothing, offline
+    async with FlowKit.open(tmp_path, terminal=terminal, limits=limits, ready=False) as kit:
+        kit.run("rules")
+        await asyncio.sleep(5)
+        assert kit.book.day is None
+        assert not kit.book.reconciled.is_set()
+        terminal.account, terminal.terminal = whole, online
+        await asyncio.wait_for(kit.book.reconciled.wait(), 10)
+        assert kit.book.day is not None
+        assert kit.book.day.start_equity == pytest.approx(whole.equity)
+        for shown in (nothing, msgspec.structs.replace(whole, equity=0.0)):
+            terminal.account, terminal.terminal = shown, offline
+            for _ in range(4):
+                await asyncio.sleep(1)
+                await kit.book.refresh()
+            assert state(kit) == "active"
+        terminal.account, terminal.terminal = whole, online
+        await equity(kit, 9_400.0)
         assert state(kit) == "halted"
 
 

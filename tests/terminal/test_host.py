@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,10 +16,10 @@ import pytest
 from support.fresh_fake import FAKE_PATH
 
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BEAT, FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, Reply, Request, pack, payload_of
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.process import child_environment
-from mt5_bridge.terminal.raw import ConnectArgs, OpenArgs
+from mt5_bridge.terminal.raw import ConnectArgs, DeadManArgs, OpenArgs
 
 OPEN = OpenArgs("fake_mt5", "live", {"FAULT_positions_get": "hang"})
 CONNECT = ConnectArgs(None, None, None, None, 1000, False)
@@ -65,6 +66,23 @@ def test_the_first_frame_opens_the_terminal() -> None:
     assert msgspec.msgpack.decode(replies[1].result) == os.getpid()
     assert [r.failure for r in replies[2:]] == [None, None]
     assert replies[3].result == replies[2].result
+
+
+@pytest.mark.usefixtures("fake_importable")
+def test_before_a_log_in_there_is_nothing_to_act_on(tmp_path: Path) -> None:
+    opening = msgspec.structs.replace(
+        OPEN, settings={}, deadman=DeadManArgs("flatten", None, "all", 235, str(tmp_path))
+    )
+    served(("open", [opening]))
+    assert not list(tmp_path.glob("deadman-*"))
+    sink = Sink()
+    server = host.Server(sink)
+    server._answer(Request(1, "open", [msgspec.to_builtins(opening)]))
+    assert not server.armed
+    server._answer(Request(2, "connect", [msgspec.to_builtins(CONNECT)]))
+    assert server.armed
+    server.heard(payload_of(BYE))
+    assert not server.armed
 
 
 @pytest.mark.usefixtures("fake_importable")

@@ -1,5 +1,6 @@
 """Two live hosts of a folder: the second waits, and ends the first where that hangs."""
 
+import os
 import subprocess
 import sys
 import time
@@ -126,6 +127,34 @@ def test_a_killed_one_whose_lock_the_system_keeps_is_passed_by(
     assert killed == [first.pid]
     assert time.monotonic() - began >= 2.0
     assert wait_for(lambda: first.poll() is None)
+
+
+def test_an_old_text_with_our_own_number_kills_nobody(
+    holder: Holder, lock: HostLock, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of processes come again."""
+    killed: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: killed.append(pid))
+    holder(100, 0, "hang")
+    file.write_text(f"{os.getpid()} 0.05 1")
+    with pytest.raises(HostError):
+        lock.take(0.5)
+    assert not killed
+
+
+def test_one_that_may_not_be_ended_keeps_its_lock(
+    holder: Holder, lock: HostLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may belong to another user, and still act: two at once is worse than none."""
+
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr("os.kill", refused)
+    first = holder(0.1, 0, "hang")
+    with pytest.raises(HostError, match="still runs"):
+        lock.take(3.0)
+    assert first.poll() is None
 
 
 def test_a_step_without_the_lock_is_nothing(lock: HostLock, file: Path) -> None:

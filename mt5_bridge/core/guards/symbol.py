@@ -3,6 +3,8 @@
 Source: SYMBOL_TRADE_MODE, SYMBOL_ORDER_MODE, the last tick.
 """
 
+from math import inf
+
 from mt5_bridge.core.decision import Context, Denial
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Action, Side, SymbolInfo, TradeMode
@@ -54,6 +56,6 @@ def _order_type(ctx: Context, rules: SymbolInfo) -> Denial | None:
 def quoted(ctx: Context) -> Denial | None:
     """The symbol must have a bid and an ask; the first tick after selection may be empty."""
     quote = ctx.quote
-    if quote is None or quote.bid <= 0 or quote.ask <= 0:
+    if quote is None or not (0 < quote.bid < inf and 0 < quote.ask < inf):  # not even where one is no number
         return Denial(code=Reason.NO_QUOTE, detail=f"there is no price of {ctx.signal.symbol} yet")
     return None

@@ -1,5 +1,6 @@
 """Each guard by itself, at its boundaries."""
 
+from math import inf, nan
 from typing import Any
 
 import msgspec
@@ -179,7 +180,18 @@ def test_order_types_the_symbol_takes(mode: int, reason: Reason | None) -> None:
     assert code(symbol(a_context(Action.BUY_LIMIT, symbol=a_symbol(order_mode=mode)))) is reason
 
 
-@pytest.mark.parametrize(("bid", "ask", "ok"), [(1.1, 1.2, True), (0.0, 1.2, False), (1.1, 0.0, False)])
+@pytest.mark.parametrize(
+    ("bid", "ask", "ok"),
+    [
+        (1.1, 1.2, True),
+        (0.0, 1.2, False),
+        (1.1, 0.0, False),
+        (nan, 1.2, False),
+        (1.1, nan, False),
+        (1.1, inf, False),
+        (inf, inf, False),
+    ],
+)
 def test_a_quote_has_two_sides(bid: float, ask: float, ok: bool) -> None:
     assert (quoted(a_context(quote=a_quote(bid, ask))) is None) is ok
 
@@ -428,6 +440,7 @@ def test_sizing(asked: dict[str, Any], facts: dict[str, Any], answer: Approval |
         (0.009, 0.0, {}, Reason.BELOW_MIN_VOLUME),
         (None, 0.0, {}, Reason.BELOW_MIN_VOLUME),
         (0.05, 0.0, {"symbol": a_symbol(volume_min=0.0)}, Reason.BELOW_MIN_VOLUME),
+        (0.05, 0.05, {"symbol": a_symbol(volume_min=0.1)}, Reason.BELOW_MIN_VOLUME),
         (10.0, 10.0, {}, None),
         (10.001, 10.0, {}, Reason.MAX_VOLUME),
         (10.001, 10.0, {"limits": limits(max_volume=None)}, None),
@@ -562,6 +575,8 @@ BARE = a_position(stop_loss=0.0)
         ({"stop_loss": 0.0}, BOUGHT, False),
         ({"stop_loss": 1.1099}, SOLD, True),
         ({"stop_loss": 1.1101}, SOLD, False),
+        ({"stop_loss": 0.0}, SOLD, False),
+        ({"stop_loss": 0.0}, an_order(type=OrderType.SELL_STOP), False),
         ({"stop_loss": 1.0000}, BARE, True),
         ({"stop_loss": 0.0}, BARE, True),
         ({"take_profit": 1.2}, BOUGHT, True),
