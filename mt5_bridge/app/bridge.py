@@ -42,6 +42,7 @@ from mt5_bridge.flows.shapes import halt_data
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.trader import Trader
+from mt5_bridge.flows.trailing import Trailing
 from mt5_bridge.flows.watch import DAY_MEMO, Watch
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -281,6 +282,16 @@ class Bridge:
         self.corrections = Corrections(
             self.journal, self.book, self.desk, self.trader, self.exits, self.guard, self.intake, clock
         )
+        self.trailing = Trailing(
+            self.desk,
+            self.judge,
+            self.book,
+            self.guard,
+            terminal,
+            self.journal,
+            clock,
+            magic_base=settings.mt5_magic,
+        )
         self._assemble_control()
 
     def _assemble_control(self) -> None:
@@ -363,6 +374,7 @@ class Bridge:
         await self.watch.restore()
         await self.control_flow.restore()
         await self._restore_halt()
+        await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()
         if rooms.login_of(self.settings) is not None:
             self.intake.login_known.set()
@@ -408,6 +420,7 @@ class Bridge:
             ("terminal", self._connect_terminal()),
             ("reconcile", self.reconciler.run()),
             ("corrections", self.corrections.run()),
+            ("trailing", self.trailing.run()),
             ("ticks", self.ticks.run()),
             ("account-poll", self.account.run_polling()),
             ("account-events", self.account.run_events()),
@@ -611,6 +624,7 @@ class Bridge:
             "orders": len(self.book.orders),
             "unknown_intents": len(self.desk.unresolved),
             "survivors": list(self.emergency.survivors),
+            "managed_stops": len(self.desk.plans.open),
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
@@ -631,7 +645,7 @@ class Bridge:
         tasks, self._tasks = self._tasks, []
         logger.bind(event="stopping").info("Stopping")
         for task in tasks:
-            if task.get_name() in ("signals", "commands", "frame-signals"):
+            if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
         await self.trader.lanes.close()
         await self.emergency.close()

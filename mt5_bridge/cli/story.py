@@ -8,6 +8,8 @@ import msgspec
 
 from mt5_bridge.journal.rows import SignalStory, StoredIntent
 
+_MOVES = {"trailing_stop": "to follow the price", "break_even": "to break even"}
+
 
 def tell(story: SignalStory) -> list[str]:
     """The signal's life, one line a step; times are UTC."""
@@ -25,11 +27,17 @@ def _received(story: SignalStory) -> Iterator[str]:
 
 def _orders(story: SignalStory) -> Iterator[str]:
     for intent in story.intents:
-        order = f"{intent.action} {intent.symbol} {intent.volume:g} lots"
-        yield f"{_time(intent.opened_msc)}  Intent {_numbered(intent)}: {order}"
+        yield f"{_time(intent.opened_msc)}  Intent {_numbered(intent)}: {_deed(intent)}"
         if intent.risk:
             yield f"    risking {intent.risk:.2f} in account currency"
         yield f"{_time(intent.moved_msc)}  {_outcome(intent)}"
+
+
+def _deed(intent: StoredIntent) -> str:
+    why = _MOVES.get(intent.action)
+    if why is None:
+        return f"{intent.action} {intent.symbol} {intent.volume:g} lots"
+    return f"stop of {intent.symbol} to {_field(intent.request, 'stop_loss')} {why}"
 
 
 def _numbered(intent: StoredIntent) -> str:

@@ -10,6 +10,7 @@ from decimal import ROUND_DOWN, Decimal
 import msgspec
 
 from mt5_bridge.core.decision import Denial
+from mt5_bridge.core.guards.reducing import reduces_risk
 from mt5_bridge.core.messages import Reason, TradingSignal
 from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, OrderType, Position, Quote, SymbolInfo
 from mt5_bridge.core.times import parse_time
@@ -175,7 +176,11 @@ def find_target(
 
 
 def modify_request(signal: TradingSignal, target: Position | Order, *, magic: int) -> OrderRequest:
-    """What MODIFY changes; what the signal leaves out stays as it is, 0 takes a stop or target away."""
+    """What MODIFY changes; what the signal leaves out stays as it is, 0 takes a stop or target away.
+
+    A position's are held against what it has by then: between the read and the send its stop may have moved on, and
+    one judged to tighten must not loosen.
+    """
     stop = target.stop_loss if signal.stop_loss is None else signal.stop_loss
     take = target.take_profit if signal.take_profit is None else signal.take_profit
     if isinstance(target, Position):
@@ -183,9 +188,13 @@ def modify_request(signal: TradingSignal, target: Position | Order, *, magic: in
             deed=Deed.SLTP,
             symbol=target.symbol,
             position=target.ticket,
+            type=OrderType.of(target.side),
             stop_loss=stop,
             take_profit=take,
             magic=magic,
+            nearer_only=signal.stop_loss is not None and reduces_risk(signal, target),
+            keeps_stop=signal.stop_loss is None,
+            keeps_target=signal.take_profit is None,
         )
     return OrderRequest(
         deed=Deed.MODIFY,

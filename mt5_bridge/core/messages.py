@@ -13,7 +13,7 @@ from mt5_bridge.core.times import iso
 
 
 class Reason(StrEnum):
-    """Why a signal was denied or an order refused: the published codes of `order_result.reason`."""
+    """Why a signal was denied, an order refused, or a stop moved: the published codes of `order_result.reason`."""
 
     TRADING_DISABLED = "trading_disabled"
     HALTED = "halted"
@@ -57,6 +57,8 @@ class Reason(StrEnum):
     REQUOTES = "requotes"
     STOP_NOT_SET = "stop_not_set"
     EMERGENCY_STOP = "emergency_stop"
+    TRAILING_STOP = "trailing_stop"
+    BREAK_EVEN = "break_even"
 
 
 class Status(StrEnum):

@@ -28,6 +28,12 @@ class Side(StrEnum):
         """The terminal's POSITION_TYPE_* / ORDER_TYPE_* of a market order: 0 buy, 1 sell."""
         return 0 if self is Side.BUY else 1
 
+    def nearer(self, stop: float, than: float) -> bool:
+        """Whether a stop loses less than the one that stands; any does that where none (0) stands."""
+        if stop <= 0 or than <= 0:
+            return stop > 0
+        return stop > than if self is Side.BUY else stop < than
+
 
 class Action(StrEnum):
     """What a trading signal may ask for."""
@@ -78,6 +84,11 @@ class OrderType(IntEnum):
     @property
     def side(self) -> Side:
         return Side.BUY if self in (0, 2, 4, 6) else Side.SELL
+
+    @classmethod
+    def of(cls, side: Side) -> "OrderType":
+        """That of a market order, and of a position."""
+        return cls.BUY if side is Side.BUY else cls.SELL
 
 
 class OrderState(IntEnum):
@@ -364,6 +375,22 @@ class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     position: int = 0
     position_by: int = 0
     order: int = 0
+    nearer_only: bool = False
+    """SLTP: a stop that stands nearer by then stays. With this or one of the next, `type` is that of the position."""
+    keeps_stop: bool = False
+    """SLTP: the stop stays as it is by then."""
+    keeps_target: bool = False
+    """SLTP: the target stays as it is by then."""
+
+    @property
+    def as_it_stands(self) -> bool:
+        """Whether it depends on the stop and target that the position has by then."""
+        return self.nearer_only or self.keeps_stop or self.keeps_target
+
+    def stops(self, stop: float, target: float) -> tuple[float, float]:
+        """The stop and target that a position is to have which has these by then."""
+        stays = self.keeps_stop or (self.nearer_only and not self.type.side.nearer(self.stop_loss, stop))
+        return stop if stays else self.stop_loss, target if self.keeps_target else self.take_profit
 
 
 class TradeResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -167,7 +167,8 @@ class AccountFlow:
     def _on_change(self, change: Change) -> None:
         if change.positions:
             self.tell_positions()
-        self._seen_positions |= {position.ticket: position for position in change.opened}
+        # Of what is gone, as it was last: its stop may have been moved since it was announced.
+        self._seen_positions |= {position.ticket: position for position in (*change.opened, *change.closed)}
         self._seen_orders |= {order.ticket: order for order in change.placed}
         if change.positions or change.placed or change.gone:
             self._changed.set()

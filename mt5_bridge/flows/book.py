@@ -169,13 +169,17 @@ class Book:
             self._names[name] = await self._terminal.resolve_symbol(name)
         return self._names[name]
 
-    async def symbol(self, name: str) -> SymbolInfo | None:
+    async def symbol(self, name: str, *, anew: bool = False) -> SymbolInfo | None:
         """A symbol's rules, None when the terminal does not know it.
+
+        Args:
+            name: as the terminal has it.
+            anew: not as they were once: a broker changes its levels over the day.
 
         Raises:
             MT5Error: the terminal cannot be asked.
         """
-        if name not in self.symbols:
+        if anew or name not in self.symbols:
             try:
                 info = await self._terminal.get_symbol(name)
             except MT5DataError as error:
@@ -308,6 +312,16 @@ class Book:
             self.terminal_info = msgspec.structs.replace(self.terminal_info, trade_allowed=False)
 
     @property
+    def account_name(self) -> str:
+        """Login and server; empty while they are not known."""
+        return "" if self.account is None else f"{self.account.login}@{self.account.server}"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the terminal was connected to its server at the last read: without it, lists may be empty."""
+        return self.terminal_info is not None and self.terminal_info.connected
+
+    @property
     def netting(self) -> bool:
         """One position a symbol."""
         return self.account is not None and self.account.margin_mode is not MarginMode.HEDGING
@@ -372,7 +386,10 @@ class Book:
         if magic in self._listed:
             return True
         opened = self._ledger.opened(magic)
-        return bool(opened) if self.netting else self._ledger.closed(opened)
+        if self._ledger.closed(opened):
+            return True
+        # On netting the position has the magic of who opened it first; the lists may lag behind the history, too.
+        return self.netting and any((p.identifier or p.ticket) in opened for p in self.listed_positions)
 
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         """Read the day's deals into the ledger, the next day's when it begins meanwhile; returns what is new."""

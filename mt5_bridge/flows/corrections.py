@@ -19,6 +19,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.orders import OrderDesk, Sent
+from mt5_bridge.flows.plans import follow_ups
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.settle import Picture, judge
 from mt5_bridge.flows.signals import Intake
@@ -145,7 +146,7 @@ class Corrections:
         """The signal as it stands now, for what is still to be said of it."""
         job = self._intake.resume(story.signal)
         job.symbol, job.attempts, job.sent_msc = stored.symbol, 1, stored.opened_msc
-        job.follow_ups = max(intent.leg for intent in story.intents)
+        job.follow_ups = follow_ups(story.intents)
         job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
         return job
 

@@ -15,12 +15,14 @@ from mt5_bridge.core.guards import reduces_risk
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
 from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, SymbolInfo
+from mt5_bridge.core.trailing import plan_of
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
 from mt5_bridge.flows.judge import Judge, unavailable
 from mt5_bridge.flows.orders import Intent, OrderDesk, Sent
 from mt5_bridge.flows.ownership import Ownership
+from mt5_bridge.flows.plans import is_move
 from mt5_bridge.flows.results import statuses
 from mt5_bridge.flows.settle import Found
 from mt5_bridge.flows.settle import judge as judge_case
@@ -154,7 +156,8 @@ class Exits:
         return Targets(
             magics=frozenset(i.magic for i in intents),
             tickets=frozenset(t for i in intents for t in (i.position, i.order) if t),
-            open=any(IntentState(i.state).open for i in intents),
+            # A managed stop on its way holds up no exit: what it moves is there already.
+            open=any(IntentState(i.state).open for i in intents if not is_move(i)),
         )
 
     def _symbol_unknown(self, job: Job, symbol: str) -> bool:
@@ -260,6 +263,8 @@ class Exits:
                 return self._part(job, 0, plan.cancel_request(target, magic=magic), target)
             decision = await self._judge.change(job, symbol, target)
             if not isinstance(decision, Denial):
+                decision = await self._may_manage(job, target) or decision
+            if not isinstance(decision, Denial):
                 request = on_the_grid(plan.modify_request(job.signal, target, magic=magic), symbol)
                 if not reduces_risk(job.signal, target):
                     self._judge.rate.take(job)
@@ -270,6 +275,18 @@ class Exits:
             if not await self._judge.rate.turn(job):
                 return self._judge.throttled(job)
             await self._book.refresh()
+
+    async def _may_manage(self, job: Job, target: Position | Order) -> Denial | None:
+        """Only what the bridge opened gets a managed stop: a person's positions are left alone."""
+        if plan_of(job.signal) is None or not isinstance(target, Position):
+            return None
+        owned = await self._ownership.volumes([target], netting=self._book.netting)
+        if owned[target.ticket] > 0:
+            return None
+        return Denial(
+            code=Reason.UNSUPPORTED,
+            detail=f"position {target.ticket} was not opened by this bridge: its stop is not managed",
+        )
 
     def _part(self, job: Job, leg: int, request: OrderRequest, target: Position | Order) -> Part:
         volume = target.volume if isinstance(target, Position) else None
@@ -294,7 +311,7 @@ class Exits:
     async def _execute(self, job: Job, parts: list[Part]) -> None:
         opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
         try:
-            written = await self._written(job, opened)
+            written = await self._written(job, opened, parts[0])
         except JournalError:
             for part in parts:
                 self._known(part)
@@ -320,7 +337,12 @@ class Exits:
         if unknown:
             await self.finish_unknown(job, parts, after=first)
 
-    async def _written(self, job: Job, opened: list[changes.IntentOpened]) -> bool:
+    def _begun(self, job: Job, part: Part) -> tuple[changes.Change, ...]:
+        if job.signal.action is not Action.MODIFY or not isinstance(part.target, Position):
+            return ()
+        return self._desk.plans.begin(job, part.intent.magic, part.target)
+
+    async def _written(self, job: Job, opened: list[changes.IntentOpened], first: Part) -> bool:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
 
         Raises:
@@ -329,8 +351,10 @@ class Exits:
         try:
             if job.admitted is not None:
                 await asyncio.shield(job.admitted)
-            await self._desk.commit(*opened)
+            # Only now: what is noted of all plans must not be older than what others have written meanwhile.
+            await self._desk.commit(*opened, *self._begun(job, first))
         except JournalError as error:
+            self._desk.plans.drop(opened[0].magic)
             if not job.person or not error.retriable:
                 self._desk.give_back(*(intent.magic for intent in opened))
                 raise
@@ -359,8 +383,9 @@ class Exits:
             self._known(part)
         if after is not None:
             await asyncio.wait([after])
-        late = [change for part in resolved for change in await self._record(part)]
-        await self._desk.conclude(job, self.result(job, parts), *late, interim=not job.entered)
+        for part in resolved:
+            await self._desk.record(job.key, self._moved(part))
+        await self._desk.conclude(job, self.result(job, parts), interim=not job.entered)
         self._desk.spawn(self._refresh())
 
     def _known(self, part: Part) -> None:

@@ -10,6 +10,8 @@ from mt5_bridge.core.model import OrderRequest, TradeResult
 from mt5_bridge.core.times import iso
 
 COMMAND = "command"
+MANAGED = "managed"
+"""Source of what the bridge does on the word of a signal that has its result already."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +66,8 @@ class Job:
 
     @property
     def signal_id(self) -> str | None:
-        """The id its result carries; None for commands."""
-        return None if self.source == COMMAND else self.key
+        """The id its result carries; None for commands, and for what follows from a signal after its result."""
+        return None if self.source in (COMMAND, MANAGED) else self.key
 
 
 _WAITING = frozenset({Status.PLACED, Status.MODIFIED})

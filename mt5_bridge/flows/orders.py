@@ -6,7 +6,7 @@ the settler. P3: the last check has no setting that skips it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -24,6 +24,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
+from mt5_bridge.flows.plans import Plans
 from mt5_bridge.flows.results import OrderStats, count, log
 from mt5_bridge.flows.settle import Case, Earlier, Found, Picture, Settler
 from mt5_bridge.journal import changes
@@ -166,6 +167,8 @@ class OrderDesk:
         """Magics whose outcome is unknown: after a stop their late fills are closed."""
         self.abandoned: set[int] = set()
         """Magics given up as not found; the truth may still turn up (`flows.corrections`)."""
+        self.plans = Plans(lambda: book.account_name)
+        """Stops to be moved along by what was sent; begun with the intents, followed by `flows.trailing`."""
         self._terminal = terminal
         self._journal = journal
         self._outbox = outbox
@@ -423,9 +426,18 @@ class OrderDesk:
         """What the settler needs to look an intent up."""
         return Case(magic=intent.magic, request=intent.request, sent_msc=sent_msc, volume_before=intent.volume_before)
 
+    def unclear(self, position: int) -> bool:
+        """Whether it is looked up what came of a change of that position's stop (ticket): it may still arrive."""
+        return any(request.deed is Deed.SLTP for _, request in self._looked_up(position))
+
     def lost_close(self, position: int) -> int | None:
         """The magic of an order of unknown outcome that may still close the position; None: there is none."""
-        return next((magic for magic, case in self._settler.open.items() if case.request.position == position), None)
+        return next((magic for magic, request in self._looked_up(position) if request.deed is not Deed.SLTP), None)
+
+    def _looked_up(self, position: int) -> Iterator[tuple[int, OrderRequest]]:
+        for magic, case in self._settler.open.items():
+            if case.request.position == position:
+                yield magic, case.request
 
     async def picture(self, since_msc: int) -> Picture:
         """What the terminal holds and held since then; see `Settler.picture`."""
@@ -483,7 +495,7 @@ class OrderDesk:
         if not job.outcome.done():
             job.outcome.set_result(final)
         log(final)
-        await self.note(job.key, *batch)
+        await self._write(job.key, batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
         """Announce a result that replaces the one announced as `better.supersedes`."""
@@ -500,22 +512,20 @@ class OrderDesk:
         job.event_id = announced.event_id
         count(self.stats, better)
         log(better)
-        await self.note(job.key, *more, correction, announced)
+        await self._write(job.key, [*more, correction, announced])
 
-    async def note(self, key: str, *batch: changes.Change) -> None:
-        """Journal what is so already, trying until that can be done.
+    async def record(self, key: str, *batch: changes.Change) -> None:
+        """Journal what is known of the orders of `key`, however long the journal cannot be written."""
+        await self._write(key, batch)
 
-        Args:
-            key: of the signal or command it belongs to, for people.
-            batch: becomes durable together.
-        """
+    async def _write(self, key: str, batch: Sequence[changes.Change]) -> None:
         while True:
             try:
                 await self.commit(*batch)
             except JournalError as error:
                 if not error.retriable:
                     logger.bind(event="result_not_journalled", key=key).error(
-                        "ERROR what became of {key} contradicts the journal: {error}", key=key, error=error
+                        "ERROR the result of {key} contradicts the journal: {error}", key=key, error=error
                     )
                     return
                 await asyncio.sleep(_BACK_OFF_S)

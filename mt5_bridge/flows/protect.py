@@ -13,7 +13,7 @@ from mt5_bridge.core import exits as plan
 from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Reason, Status
-from mt5_bridge.core.model import Action, Deed, OrderRequest, Position, Quote, Side
+from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderType, Position, Quote, Side
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job, result
@@ -56,6 +56,10 @@ class StopGuard:
         self._open.add(intent.magic)
         return (self._memo(),)
 
+    def watching(self, magic: int) -> bool:
+        """Whether the stop of the fill with that magic is still being brought to what was asked for."""
+        return magic in self._open
+
     async def watch(self, job: Job, intent: Intent, filled: float | None, *, anew: bool = False) -> None:
         """Bring the position of a fill to what was asked for.
 
@@ -70,7 +74,15 @@ class StopGuard:
             return
         self._open.add(intent.magic)
         await self._watch(job, intent, filled or intent.request.volume, anew=anew)
-        self._open.discard(intent.magic)
+        await self.end(intent.magic)
+
+    def take_up(self, magic: int) -> None:
+        """A fill of an earlier life whose stop is still to be looked at; to be watched, or ended."""
+        self._open.add(magic)
+
+    async def end(self, magic: int) -> None:
+        """The fill with this magic needs no look any more."""
+        self._open.discard(magic)
         await self._tidy()
 
     async def _tidy(self) -> None:
@@ -147,8 +159,13 @@ class StopGuard:
             deed=Deed.SLTP,
             symbol=position.symbol,
             position=position.ticket,
+            type=OrderType.of(position.side),
             stop_loss=asked.stop_loss or position.stop_loss,
             take_profit=asked.take_profit or position.take_profit,
+            # Somebody, or a managed stop, may have brought it nearer since it was read.
+            nearer_only=bool(asked.stop_loss),
+            keeps_stop=not asked.stop_loss,
+            keeps_target=not asked.take_profit,
         )
         sent = await self._send(job, request, Action.MODIFY, None, timeout=max(left, 1.0))
         if sent.state is not IntentState.MODIFIED:

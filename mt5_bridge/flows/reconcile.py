@@ -21,6 +21,7 @@ from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.orders import OrderDesk, Sent
+from mt5_bridge.flows.plans import follow_ups
 from mt5_bridge.flows.protect import GUARDED_MEMO, StopGuard, closed_volume
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
@@ -161,9 +162,10 @@ class Reconciler:
             story = await self._journal.signal(stored.key)
             if story is None or story.signal.status is None:
                 continue
+            self._guard.take_up(stored.magic)
             job = self._intake.resume(story.signal)
             job.symbol = stored.symbol
-            job.follow_ups = max(intent.leg for intent in story.intents)
+            job.follow_ups = follow_ups(story.intents)
             job.event_id = story.corrections[-1].event_id if story.corrections else story.signal.event_id
             self._desk.spawn(self._watch_again(job, stored))
 
@@ -172,6 +174,8 @@ class Reconciler:
         left = (opening.filled_volume or opening.volume) - await self._closed_by_guard(job.key)
         if left > _ROUNDING:
             await self._guard.watch(job, intent_of(opening), left, anew=True)
+        else:
+            await self._guard.end(opening.magic)
 
     async def _closed_by_guard(self, key: str) -> float:
         """Lots of a fill that the stop's guard has closed; what is still being looked up is waited for, a while."""
@@ -223,7 +227,7 @@ class Reconciler:
         await self._note_unknown(stored)
         found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
-        await self._desk.note(stored.key, self._desk.moved(intent.magic, sent, self._clock.now_ms()))
+        await self._desk.record(stored.key, self._desk.moved(intent.magic, sent, self._clock.now_ms()))
 
 
 def _exposure_of(stored: StoredIntent, signal: TradingSignal) -> Exposure:

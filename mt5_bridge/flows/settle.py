@@ -172,8 +172,11 @@ def _by_position(case: Case, picture: Picture) -> Found | None:
 def _stops_set(request: OrderRequest, positions: Sequence[Position]) -> Found | None:
     for position in positions:
         if position.ticket == request.position:
-            same = _same(position.stop_loss, request.stop_loss) and _same(position.take_profit, request.take_profit)
-            return Found(state=IntentState.MODIFIED, position=position.ticket) if same else None
+            if request.as_it_stands and position.side is not request.type.side:
+                break
+            stop, target = request.stops(position.stop_loss, position.take_profit)
+            done = _same(position.stop_loss, stop) and _same(position.take_profit, target)
+            return Found(state=IntentState.MODIFIED, position=position.ticket) if done else None
     return Found(state=IntentState.REJECTED, position=request.position, detail="the position is gone")
 
 

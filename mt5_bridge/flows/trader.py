@@ -203,9 +203,11 @@ class Trader:
     async def _execute(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
         try:
             await self._admitted(job)
-            await self._desk.commit(self._desk.opened(intent, self._clock.now_ms()))
+            opened = self._desk.opened(intent, self._clock.now_ms())
+            await self._desk.commit(opened, *self._desk.plans.begin(job, intent.magic))
         except BridgeError as error:
             self._book.release(intent.magic)
+            self._desk.plans.drop(intent.magic)
             self._desk.give_back(intent.magic)
             self._unjournalled(job, error)
             return
@@ -368,13 +370,14 @@ class Trader:
     async def _adopt(self, job: Job, intent: Intent, sent: Sent) -> None:
         await self._admitted(job)
         now = self._clock.now_ms()
-        opened = self._desk.opened(intent, now)
+        opened = (self._desk.opened(intent, now), *self._desk.plans.begin(job, intent.magic))
         if sent.state.open:
-            await self._desk.commit(opened)
+            await self._desk.commit(*opened)
             await self.finish_unknown(job, intent, job.created_msc)
             return
         moved = self._desk.moved(intent.magic, sent, now)
-        await self._desk.conclude(job, self.result(job, sent, now), opened, moved)
+        await self._desk.conclude(job, self.result(job, sent, now), *opened, moved)
+        self._desk.plans.unwritten()  # on a full disk that took its time, and the plans noted with it were of then
 
     async def _admitted(self, job: Job) -> None:
         if job.admitted is not None:

@@ -63,6 +63,8 @@ _PRUNE = (
 )
 _WALK = (
     "SELECT opened_msc, magic, state NOT IN ('sending', 'unknown', 'abandoned') "
-    'AND COALESCE("order", 0) = 0 AND COALESCE(deal, 0) = 0 AND COALESCE(position, 0) = 0 FROM intents '
+    # What only changed or cancelled leaves its magic nowhere; a trailing stop makes thousands of them.
+    "AND (action IN ('MODIFY', 'CANCEL', 'trailing_stop', 'break_even') "
+    'OR COALESCE("order", 0) = 0 AND COALESCE(deal, 0) = 0 AND COALESCE(position, 0) = 0) FROM intents '
     "WHERE (opened_msc, magic) > (?, ?) AND opened_msc < ? ORDER BY opened_msc, magic LIMIT ?"
 )

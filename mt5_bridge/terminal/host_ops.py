@@ -240,6 +240,8 @@ class Host:
         self._own((login, server))
         wanted = msgspec.convert(request, OrderRequest)
         order = self._prepare(wanted, expiration_s)
+        if wanted.as_it_stands and (answer := self._as_it_stands(wanted, order)) is not None:
+            return answer
         self.sending = True
         answer = self._mt5.order_send(order)
         if answer is None:
@@ -248,6 +250,20 @@ class Host:
         if answer.retcode == host_orders.INVALID_FILL:
             self._fillings.forget(wanted.symbol)
         return _result(answer)
+
+    def _as_it_stands(self, wanted: OrderRequest, order: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Put in the stop and target of this moment where they stay; an answer where nothing is to be sent.
+
+        What the bridge decided by was read before: they may have been moved, or the position turned round.
+        """
+        found = self._need(self._mt5.positions_get(ticket=wanted.position), "positions_get")
+        position = next(iter(found), None)
+        if position is None or position.type != wanted.type.side.type:
+            return host_orders.POSITION_GONE
+        rounded = msgspec.structs.replace(wanted, stop_loss=order["sl"], take_profit=order["tp"])
+        stands = (float(position.sl), float(position.tp))
+        order["sl"], order["tp"] = rounded.stops(*stands)
+        return host_orders.NO_CHANGES if (order["sl"], order["tp"]) == stands else None
 
     def _prepare(self, request: OrderRequest, expiration_s: int) -> dict[str, Any]:
         if not request.symbol:

@@ -6,6 +6,9 @@ from typing import Any
 from mt5_bridge.core.model import Deed, Execution, Filling, FillingBits, OrderRequest
 
 INVALID_FILL = 10030
+NO_CHANGES = (10025, 0, 0, 0.0, 0.0, 0.0, 0.0, "stop and target stand there already, the stop at least as near")
+POSITION_GONE = (10036, 0, 0, 0.0, 0.0, 0.0, 0.0, "the position is gone, or has turned round")
+"""What the terminal would answer."""
 
 _ACTIONS = {
     Deed.DEAL: 1,

@@ -415,7 +415,9 @@ class MT5SessionManager:
         """`order_send`, once. Account and server are compared in the host right before it.
 
         Args:
-            request: what to send; prices are rounded to the symbol's digits, nothing else is changed.
+            request: what to send; prices are rounded to the symbol's digits, nothing else is changed. Stops
+                that depend on those that stand are held against the position as the host reads it right before; where
+                nothing is left to do, or the position is another by then, the answer is 10025 or 10036, unsent.
             priority: CRITICAL for closing and emergency work.
             timeout: seconds for the terminal's answer.
             on_sent: called when the request is handed to the host.

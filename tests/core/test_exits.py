@@ -162,10 +162,13 @@ def modified(target: Position | Order, **asked: Any) -> OrderRequest:
 
 def test_a_modify_keeps_what_it_does_not_name() -> None:
     position = a_position(1, take_profit=1.2)
-    assert modified(position, stop_loss=1.09) == OrderRequest(
-        deed=Deed.SLTP, symbol="EURUSD", position=1, stop_loss=1.09, take_profit=1.2, magic=5
+    assert modified(position, stop_loss=1.08) == OrderRequest(
+        deed=Deed.SLTP, symbol="EURUSD", position=1, stop_loss=1.08, take_profit=1.2, magic=5, keeps_target=True
     )
-    assert modified(position, take_profit=0.0).take_profit == 0.0
+    target = modified(position, take_profit=0.0)
+    assert (target.take_profit, target.keeps_stop, target.keeps_target, target.nearer_only) == (0.0, True, False, False)
+    short = modified(a_position(1, side=Side.SELL, stop_loss=1.3, take_profit=1.0), stop_loss=1.25)
+    assert (short.type, short.nearer_only, short.keeps_stop) == (OrderType.SELL, True, False)
     order = an_order(11, OrderType.BUY_STOP_LIMIT, price=1.2, stop_limit_price=1.19, expiration_msc=5)
     kept = modified(order, take_profit=1.3)
     assert (kept.deed, kept.price, kept.stop_limit_price, kept.stop_loss, kept.expiration_msc, kept.volume) == (

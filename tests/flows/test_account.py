@@ -70,9 +70,12 @@ async def test_positions_are_told_when_they_come_and_go(tmp_path: Path) -> None:
         opened = await one(kit, "position_opened")
         assert (opened["signal_id"], opened["type"], opened["side"], opened["volume"]) == ("s1", 0, "buy", 0.1)
         ticket = opened["ticket"]
+        held_now = kit.terminal.positions[ticket]
+        kit.terminal.positions[ticket] = msgspec.structs.replace(held_now, stop_loss=1.0995)
+        await eventually(lambda: kit.book.positions[ticket].stop_loss == 1.0995)
         close(kit.terminal, ticket)
         closed = await one(kit, "position_closed")
-        assert closed["ticket"] == ticket
+        assert (closed["ticket"], closed["stop_loss"]) == (ticket, 1.0995), "as it was last"
         assert closed["signal_id"] == "s1"
         assert closed["reason"] == "manual"
         assert closed["price_close"] == 1.1

@@ -15,7 +15,7 @@ from support.properties import heavy
 from support.simulated import run_simulated, simulated
 
 from mt5_bridge.core.errors import MT5ConnectionError
-from mt5_bridge.core.model import Deed
+from mt5_bridge.core.model import Deed, OrderRequest, TradeResult
 
 Work = Callable[[FlowKit], Awaitable[None]]
 Check = Callable[[FlowKit, str], Awaitable[None]]
@@ -166,6 +166,94 @@ async def test_an_unknown_buy_is_looked_up_wherever_the_process_dies(executed: b
     await every_crash(work, check)
 
 
+@simulated
+async def test_a_trailing_stop_ends_at_the_same_place_wherever_the_process_dies() -> None:
+    """And never goes back on the way there, however often it is begun anew."""
+
+    stops: list[float] = []
+
+    async def prepare(kit: FlowKit) -> None:
+        execute = kit.terminal.execute
+        stops.clear()
+
+        def noted(request: OrderRequest) -> TradeResult:
+            done = execute(request)
+            stops.extend(position.stop_loss for position in kit.terminal.positions.values())
+            return done
+
+        kit.terminal.execute = noted  # type: ignore[method-assign]  # sees every stop there ever was
+
+    async def work(kit: FlowKit) -> None:
+        kit.run("trailing", "account-poll")
+        await kit.send("BUY", signal_id="s1", volume=0.1, stop_loss=1.09, trailing_stop_points=200)
+        await kit.result("s1")
+        for bid in (1.1050, 1.1040, 1.1080, 1.1070):
+            kit.terminal.tick("EURUSD", bid, round(bid + 0.0001, 5))
+            await asyncio.sleep(1.5)
+        await asyncio.sleep(2)
+
+    async def check(kit: FlowKit, where: str) -> None:
+        assert stops == sorted(stops), where
+        for position in kit.terminal.positions.values():
+            assert position.stop_loss == 1.1060, where
+        assert not kit.desk.unresolved, where
+        legs = await kit.journal.intents("s1")
+        assert {i.state for i in legs} <= {"filled", "modified", "rejected", "abandoned"}, where
+        assert len([r for r in kit.terminal.sent if r.deed is Deed.DEAL]) <= 1, where
+
+    await every_crash(work, check, prepare, stride=3)
+
+
+@settings(max_examples=heavy(15))
+@given(
+    st.lists(st.integers(-300, 800), min_size=1, max_size=12),
+    st.sets(st.integers(0, 11), max_size=4),
+    st.sampled_from(["BUY", "SELL"]),
+)
+def test_restarts_on_any_path_of_prices_end_with_the_same_stop(path: list[int], deaths: set[int], action: str) -> None:
+    async def lived(deaths: set[int]) -> list[float]:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            return await _stops_on_a_path(Path(name), path, deaths, action)
+
+    run_simulated(_alike(lived, deaths))
+
+
+async def _alike(lived: Callable[[set[int]], Awaitable[list[float]]], deaths: set[int]) -> None:
+    stops = await lived(deaths)
+    assert stops == await lived(set())
+    assert stops in (sorted(stops), sorted(stops, reverse=True))
+
+
+async def _stops_on_a_path(folder: Path, path: list[int], deaths: set[int], action: str) -> list[float]:
+    """The stop after each price of a path; the process dies right after some of them, a move perhaps under way."""
+    terminal, stops, sign = a_terminal(), list[float](), 1 if action == "BUY" else -1
+    lives = [n for n in range(len(path)) if n == 0 or n - 1 in deaths]
+    for start, end in zip(lives, [*lives[1:], len(path)], strict=True):
+        async with FlowKit.open(folder, terminal=terminal, settle_window_s=1.0) as kit:
+            kit.run("trailing", "account-poll")
+            if start == 0:
+                stop = round(1.1 - sign * 0.015, 5)
+                plan: dict[str, Any] = {"trailing_stop_points": 150, "break_even_points": 70}
+                await kit.send(action, signal_id="s1", volume=0.1, stop_loss=stop, **plan)
+                await kit.result("s1")
+                await kit.idle()
+            for number in range(start, end):
+                bid = round(1.1 + sign * path[number] / 100_000, 5)
+                terminal.tick("EURUSD", bid, round(bid + 0.0001, 5))
+                if number in deaths:
+                    await asyncio.sleep(0.01 * (number + 1))
+                    await kit.crash()
+                    break
+                await asyncio.sleep(2.5)
+                stops.append(next(iter(terminal.positions.values())).stop_loss)
+        if end - 1 in deaths:
+            async with FlowKit.open(folder, terminal=terminal, settle_window_s=1.0) as kit:
+                kit.run("trailing", "account-poll")
+                await asyncio.sleep(5)
+                stops.append(next(iter(terminal.positions.values())).stop_loss)
+    return stops
+
+
 # --- any mix
 
 ANSWERS: list[Answer] = [
@@ -190,6 +278,8 @@ SIGNALS: list[dict[str, Any]] = [
     {"action": "BUY", "volume": 0.1, "stop_loss": 1.09},
     {"action": "SELL", "volume": 0.2, "stop_loss": 1.12, "take_profit": 1.08},
     {"action": "BUY_LIMIT", "volume": 0.1, "price": 1.05, "stop_loss": 1.04},
+    {"action": "BUY", "volume": 0.1, "stop_loss": 1.09, "trailing_stop_points": 50},
+    {"action": "MODIFY", "target_signal_id": "s0", "break_even_points": 50},
     {"action": "CLOSE"},
     {"action": "CLOSE", "volume": 0.07},
     {"action": "CLOSE", "target_signal_id": "s0"},

@@ -592,6 +592,20 @@ def test_a_signals_close_of_unknown_outcome_is_not_doubled(tmp_path: Path, late:
 
 
 @simulated
+async def test_a_change_of_a_stop_of_unknown_outcome_holds_up_no_close(tmp_path: Path) -> None:
+    """Whatever becomes of it, it closes nothing."""
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit, magic=ours())
+        kit.terminal.script(Lost(MT5TimeoutError("late", sent=True)))
+        await kit.send("MODIFY", signal_id="m1", position=ticket, stop_loss=1.05)
+        await eventually(lambda: kit.desk.unresolved, 5)
+        stop(kit)
+        await asyncio.sleep(0.3)
+        assert [request.deed for request in kit.terminal.sent] == [Deed.SLTP, Deed.DEAL]
+        assert (await done(kit))["survivors"] == []
+
+
+@simulated
 async def test_a_defect_in_the_watch_does_not_end_it(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         await lost_and_stopped(kit)

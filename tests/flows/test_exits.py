@@ -410,6 +410,63 @@ async def test_on_netting_a_close_by_signal_leaves_what_other_signals_opened(tmp
 # --- CLOSE_BY, MODIFY, CANCEL
 
 
+@pytest.mark.parametrize(
+    ("change", "by_then", "expected"),
+    [
+        ({"take_profit": 1.13}, {"stop_loss": 1.099}, (1.099, 1.13)),
+        ({"take_profit": 1.13}, {"stop_loss": 1.09}, (1.09, 1.13)),
+        ({"stop_loss": 1.097}, {"take_profit": 1.14}, (1.097, 1.14)),
+        # Judged to tighten, it must not loosen what a managed stop or a person brought nearer meanwhile.
+        ({"stop_loss": 1.097}, {"stop_loss": 1.099}, (1.099, 1.12)),
+        ({"stop_loss": 1.097, "take_profit": 1.13}, {"stop_loss": 1.099}, (1.099, 1.13)),
+        # One that loosens does so: its risk was judged.
+        ({"stop_loss": 1.094}, {"stop_loss": 1.099}, (1.094, 1.12)),
+    ],
+)
+@pytest.mark.parametrize("unknown", [False, True])
+@simulated
+async def test_a_modify_is_held_against_what_stands_when_it_is_sent(
+    tmp_path: Path, change: dict[str, Any], by_then: dict[str, Any], expected: tuple[float, float], unknown: bool
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a", take_profit=1.12)
+
+        async def somebody(name: str) -> None:
+            if name == "order_send":
+                held = kit.terminal.positions[position.ticket]
+                kit.terminal.positions[position.ticket] = msgspec.structs.replace(held, **by_then)
+
+        kit.terminal.step = somebody
+        if unknown:
+            kit.terminal.script(Silent(-10005, executed=True))
+        await kit.send("MODIFY", signal_id="m1", position=position.ticket, **change)
+        assert (await kit.result("m1"))["status"] == "modified"
+        kit.terminal.step = None
+        held = kit.terminal.positions[position.ticket]
+        assert (held.stop_loss, held.take_profit) == expected
+        await kit.idle()
+
+
+@simulated
+async def test_an_unknown_modify_is_noted_when_the_journal_can_be_written_again(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (position,) = await opened(kit, "a")
+        failed: list[str] = []
+
+        async def full_once(name: str) -> None:
+            if name == "commit IntentMoved" and not failed:
+                failed.append(name)
+                raise JournalError("the disk is full")
+
+        kit.terminal.script(Silent(-10005, executed=True))
+        kit.journal.step = full_once
+        await kit.send("MODIFY", signal_id="m1", position=position.ticket, stop_loss=1.097)
+        assert (await kit.result("m1"))["status"] == "modified"
+        await kit.idle()
+        assert failed
+        assert [i.state for i in await kit.journal.intents("m1")] == ["modified"]
+
+
 @simulated
 async def test_a_modify_that_raises_risk_keeps_to_the_rate(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:

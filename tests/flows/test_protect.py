@@ -69,6 +69,26 @@ async def test_a_looser_stop_is_tightened_and_a_nearer_one_left(
 
 
 @simulated
+async def test_what_is_set_after_a_fill_brings_no_nearer_stop_back(tmp_path: Path) -> None:
+    """Only the target is missing, and somebody moves the stop in the same moment."""
+    async with FlowKit.open(tmp_path) as kit:
+        drops_stops(kit, stop=1.095)
+
+        async def somebody(name: str) -> None:
+            for ticket, held in kit.terminal.positions.items():
+                if name == "order_send":
+                    kit.terminal.positions[ticket] = msgspec.structs.replace(held, stop_loss=1.099)
+
+        kit.terminal.step = somebody
+        await kit.send(**BUY, signal_id="s1")
+        await kit.result("s1")
+        await kit.idle()
+        kit.terminal.step = None
+        (position,) = kit.terminal.positions.values()
+        assert (position.stop_loss, position.take_profit) == (1.099, 1.12)
+
+
+@simulated
 async def test_shorts_and_fills_without_stop(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"require_stop_loss": False}) as kit:
         drops_stops(kit, stop=1.2)
@@ -326,6 +346,7 @@ async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(
         terminal.execute = sets_no_stops  # type: ignore[method-assign]  # a broker with this fault
         terminal.script(*[Executed()] * 4, answer)
         await kit.send("BUY", signal_id="s1", volume=0.3, stop_loss=1.095)
+        await eventually(lambda: len(terminal.sent) == 5, 20.0)
         await eventually(lambda: [p.volume for p in terminal.positions.values()] == [left], 20.0)
         await asyncio.sleep(0.1)
         await kit.crash()
@@ -341,6 +362,8 @@ async def test_on_netting_what_an_earlier_life_closed_is_not_closed_again(
         await eventually(lambda: [p.volume for p in terminal.positions.values()] == [1.0], 20.0)
         await asyncio.sleep(10)
         assert [p.volume for p in terminal.positions.values()] == [1.0]
+        await kit.idle()
+        assert await guarded(kit) == []
 
 
 @pytest.mark.parametrize("moved", [0.0, 1.08])

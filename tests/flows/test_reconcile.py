@@ -9,7 +9,7 @@ from support.fake_terminal import FakeTerminal, Hangs, Silent
 from support.flow_kit import FlowKit, KitJournal
 from support.simulated import simulated
 
-from mt5_bridge.core.errors import MT5DataError
+from mt5_bridge.core.errors import JournalError, MT5DataError
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action, Deed, OrderRequest
 from mt5_bridge.flows.job import payload_of
@@ -197,6 +197,30 @@ async def test_orders_nobody_waits_for_are_noted(tmp_path: Path) -> None:
         states = {m: i.state for m, i in (await kit.journal.intents_by_magic([21, 22, 23, 24])).items()}
         assert states == {21: "filled", 22: "abandoned", 23: "abandoned", 24: "rejected"}
         assert [r["status"] for r in await kit.results()] == ["abandoned"]
+
+
+@simulated
+async def test_an_order_nobody_waits_for_is_noted_when_the_journal_can_be_written_again(tmp_path: Path) -> None:
+    """Left open it would hold up what comes after it in this life, such as the next move of a managed stop."""
+    async with FlowKit.open(tmp_path) as kit:
+        await intent(kit, "stop-1", 21, action="EMERGENCY")
+        await kit.crash()
+    tries: list[str] = []
+
+    async def full_twice(name: str) -> None:
+        if name == "commit IntentMoved":
+            tries.append(name)
+            if len(tries) in (1, 3):
+                raise JournalError("the disk is full")
+
+    async with FlowKit.open(tmp_path, terminal=kit.terminal, step=full_twice) as kit:
+
+        async def noted() -> bool:
+            return (await kit.journal.intents("stop-1"))[0].state == "abandoned"
+
+        await eventually(noted, 60.0)
+        kit.journal.step = None
+        assert len(tries) == 4
 
 
 @simulated

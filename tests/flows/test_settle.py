@@ -10,7 +10,7 @@ from support.simulated import simulated
 
 from mt5_bridge.core.errors import MT5DataError
 from mt5_bridge.core.intent import IntentState
-from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderState, OrderType
+from mt5_bridge.core.model import DealEntry, Deed, OrderRequest, OrderState, OrderType, Side
 from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.settle import Case, Picture, Settler, judge
 
@@ -132,6 +132,39 @@ def test_stops_are_found_on_the_position() -> None:
     assert verdict(case, positions=[a_position(1), held]) == (IntentState.MODIFIED, True)
     assert verdict(case, positions=[msgspec.structs.replace(held, stop_loss=1.08)]) is None
     assert verdict(case) == (IntentState.REJECTED, True)
+
+
+@pytest.mark.parametrize(("side", "nearer", "looser"), [(Side.BUY, 1.095, 1.085), (Side.SELL, 1.085, 1.095)])
+def test_a_stop_that_may_only_come_nearer_is_set_wherever_it_stands_nearer(
+    side: Side, nearer: float, looser: float
+) -> None:
+    type_ = OrderType.of(side)
+    case = a_case(
+        deed=Deed.SLTP,
+        type=type_,
+        position=50,
+        stop_loss=1.09,
+        take_profit=1.2,
+        nearer_only=True,
+        keeps_target=True,
+    )
+    turned = a_position(50, side.opposite, stop_loss=1.09, take_profit=1.2)
+    assert verdict(case, positions=[turned]) == (IntentState.REJECTED, True), "another position by now"
+    for stands in (1.09, 1.0900000000000003, nearer):
+        held = a_position(50, side, stop_loss=stands, take_profit=1.3)
+        assert verdict(case, positions=[held]) == (IntentState.MODIFIED, True)
+    for stands in (looser, 0.0):
+        assert verdict(case, positions=[a_position(50, side, stop_loss=stands, take_profit=1.2)]) is None
+
+
+def test_only_what_was_to_change_is_looked_for() -> None:
+    held = a_position(50, stop_loss=1.09, take_profit=1.3)
+    target = a_case(deed=Deed.SLTP, position=50, stop_loss=1.08, take_profit=1.3, keeps_stop=True)
+    assert verdict(target, positions=[held]) == (IntentState.MODIFIED, True)
+    assert verdict(target, positions=[msgspec.structs.replace(held, take_profit=1.2)]) is None
+    stop = a_case(deed=Deed.SLTP, position=50, stop_loss=1.09, take_profit=1.2, keeps_target=True)
+    assert verdict(stop, positions=[held]) == (IntentState.MODIFIED, True)
+    assert verdict(stop, positions=[msgspec.structs.replace(held, stop_loss=1.08)]) is None
 
 
 def test_a_modified_order_is_found_in_the_list() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mt5_bridge.core.errors import InstanceError, JournalError
@@ -220,9 +221,13 @@ async def test_prune_forgets_what_cannot_matter(journal: Journal) -> None:
     await journal.commit(CommandAnswered(request_id="r", command="c", answer=b"", at_msc=1))
     for state in ("halted", "active"):
         await journal.commit(HaltChanged(state=state, reason="", by="", at_msc=1, origin=""))
+    for leg, action in enumerate(("MODIFY", "CANCEL", "trailing_stop", "break_even"), 5):
+        opened = msgspec.structs.replace(intent(leg, "traded", leg=leg), action=action)
+        await journal.commit(opened, IntentMoved(magic=leg, state="modified", at_msc=1, position=5, order=5))
+    await journal.commit(msgspec.structs.replace(intent(9, "traded", leg=9), action="trailing_stop"))
     assert await journal.prune(5_000) > 0
     assert set(await journal.seen(["old", "traded", "waits", "young"])) == {"waits", "young"}
-    assert await journal.our_magics_among([1, 2, 3, 4]) == {2, 3, 4}, "what was given up may still turn up"
+    assert await journal.our_magics_among(range(1, 10)) == {2, 3, 4, 9}, "what was given up may still turn up"
     assert [each.state for each in await journal.halts()] == ["active"]
     assert await journal.answer("r") is None
     assert await journal.audit() == []

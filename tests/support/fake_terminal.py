@@ -257,11 +257,15 @@ class FakeTerminal:
         self._answers.extend(answers)
 
     def tick(self, symbol: str, bid: float, ask: float, *, after_ms: int = 1) -> None:
-        """Move the time on and let a tick come."""
+        """Move the time on and let a tick come; positions of the symbol are valued at it."""
         self.now_msc += after_ms
         raw = self.now_msc + OFFSET_MS
         self.symbols.setdefault(symbol, symbol_info(symbol))
-        self.quotes[symbol] = Quote(symbol, bid, ask, 0.0, 0.0, self.now_msc)
+        quote = self.quotes[symbol] = Quote(symbol, bid, ask, 0.0, 0.0, self.now_msc)
+        for ticket, held in self.positions.items():
+            if held.symbol == symbol:
+                price = quote.price_to_close(held.side)
+                self.positions[ticket] = msgspec.structs.replace(held, price_current=price)
         record = _RECORD.pack(raw // 1000, bid, ask, 0.0, 0, raw, 6, 0.0)
         self.ticks[symbol] = self.ticks.get(symbol, b"") + record
 
@@ -685,6 +689,10 @@ class FakeTerminal:
         if held is None:
             return TradeResult(retcode=10036)
         wish = (request.stop_loss, request.take_profit)
+        if request.as_it_stands:
+            if held.side is not request.type.side:
+                return TradeResult(retcode=10036)
+            wish = request.stops(held.stop_loss, held.take_profit)
         if wish == (held.stop_loss, held.take_profit):
             return TradeResult(retcode=10025)
         self.positions[request.position] = msgspec.structs.replace(held, stop_loss=wish[0], take_profit=wish[1])

@@ -54,6 +54,7 @@ from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.trader import Trader
+from mt5_bridge.flows.trailing import Trailing
 from mt5_bridge.flows.watch import DAY_MEMO, Watch, WatchConfig
 from mt5_bridge.journal.changes import Change
 from mt5_bridge.journal.journal import Journal
@@ -536,6 +537,16 @@ class FlowKit:
         self.corrections = Corrections(
             journal, self.book, self.desk, self.trader, self.exits, self.guard, self.intake, clock
         )
+        self.trailing = Trailing(
+            self.desk,
+            self.judge,
+            self.book,
+            self.guard,
+            terminal,
+            journal,
+            clock,
+            magic_base=settings.magic,
+        )
         self.watch = Watch(
             terminal,
             journal,
@@ -613,6 +624,7 @@ class FlowKit:
         await self.watch.restore()
         await self.control.restore()
         await self.emergency.take_up()
+        await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()
 
     def _terminal_state(self, state: TerminalState, detail: str) -> None:
@@ -631,6 +643,7 @@ class FlowKit:
         flows: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "reconcile": self.reconciler.run,
             "corrections": self.corrections.run,
+            "trailing": self.trailing.run,
             "ticks": self.ticks.run,
             "cursors": self.ticks.run_cursors,
             "account-poll": self.account.run_polling,

@@ -17,6 +17,7 @@ class FakeModule(ModuleType):
     _ticks: dict[str, list[tuple[int, float, float]]]
     _calls: dict[str, int]
     symbol_info_tick: Callable[[str], Any]
+    positions_get: Callable[..., Any]
 
 
 def fresh_fake(**settings: str) -> FakeModule:

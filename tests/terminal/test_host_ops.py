@@ -1,11 +1,12 @@
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from support.fresh_fake import fresh_fake
 
-from mt5_bridge.core.model import Deed, OrderRequest
+from mt5_bridge.core.model import Deed, OrderRequest, OrderType
 from mt5_bridge.terminal.frames import HostError
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.raw import ConnectArgs, RawFacts, RawPoll, RawSnapshot
@@ -134,6 +135,73 @@ def test_a_small_deed_needs_no_symbol() -> None:
     module = fresh_fake()
     ask(Host(module), "send", None, None, OrderRequest(deed=Deed.REMOVE, order=5), 0)
     assert module._sent == [{"action": 8, "order": 5}]
+
+
+@pytest.mark.parametrize(
+    ("type_", "stands", "wanted", "sent"),
+    [
+        (0, 1.09, 1.0950, True),
+        (0, 0.0, 1.0950, True),
+        (0, 1.0950, 1.0950, False),
+        (0, 1.0960, 1.0950, False),
+        (1, 1.12, 1.11, True),
+        (1, 1.10, 1.11, False),
+    ],
+)
+def test_a_stop_that_may_only_come_nearer_is_held_against_the_one_that_stands(
+    type_: int, stands: float, wanted: float, sent: bool
+) -> None:
+    """And the target of that moment goes with it: a person may have moved either meanwhile."""
+    module = fresh_fake()
+    module.positions_get = lambda ticket: (SimpleNamespace(ticket=ticket, type=type_, sl=stands, tp=1.3),)
+    request = OrderRequest(
+        deed=Deed.SLTP,
+        symbol="EURUSD",
+        type=OrderType(type_),
+        position=5,
+        stop_loss=wanted,
+        take_profit=1.2,
+        nearer_only=True,
+        keeps_target=True,
+    )
+    answer = ask(Host(module), "send", None, None, request, 0)
+    assert answer[0] == (10009 if sent else 10025)
+    assert [(order["sl"], order["tp"]) for order in module._sent] == ([(wanted, 1.3)] if sent else [])
+    module._sent.clear()
+    turned = msgspec.structs.replace(request, type=OrderType(1 - type_))
+    assert ask(Host(module), "send", None, None, turned, 0)[0] == 10036, "worked out for the other side"
+    assert module._sent == []
+
+
+@pytest.mark.parametrize(
+    ("keeps", "sent"),
+    [
+        ({"keeps_stop": True}, (1.0955, 1.2)),
+        ({"keeps_target": True}, (1.0950, 1.3)),
+        ({"keeps_stop": True, "keeps_target": True}, None),
+        ({"nearer_only": True}, (1.0955, 1.2)),
+        ({}, (1.0950, 1.2)),
+    ],
+)
+def test_what_a_request_does_not_name_stays_as_it_is_by_then(
+    keeps: dict[str, Any], sent: tuple[float, float] | None
+) -> None:
+    module = fresh_fake()
+    module.positions_get = lambda ticket: (SimpleNamespace(ticket=ticket, type=0, sl=1.0955, tp=1.3),)
+    request = OrderRequest(deed=Deed.SLTP, symbol="EURUSD", position=5, stop_loss=1.0950, take_profit=1.2, **keeps)
+    assert ask(Host(module), "send", None, None, request, 0)[0] == (10025 if sent is None else 10009)
+    assert [(order["sl"], order["tp"]) for order in module._sent] == ([] if sent is None else [sent])
+
+
+def test_a_stop_of_a_position_that_is_gone_or_cannot_be_read() -> None:
+    request = OrderRequest(deed=Deed.SLTP, symbol="EURUSD", position=5, stop_loss=1.1, nearer_only=True)
+    module = fresh_fake()
+    module.positions_get = lambda ticket: ()
+    assert ask(Host(module), "send", None, None, request, 0)[0] == 10036
+    assert module._sent == [], "nothing is sent blindly"
+    module = fresh_fake(FAULT_positions_get="-10001")
+    failure = refused(Host(module), "send", None, None, request, 0).failure
+    assert (failure.code, failure.sent, module._sent) == (-10001, False, [])
 
 
 def test_a_refused_filling_is_forgotten() -> None:

@@ -5,7 +5,7 @@ SELL never: on a netting account an opposite order can reverse.
 """
 
 from mt5_bridge.core.messages import TradingSignal
-from mt5_bridge.core.model import Action, Order, Position, Side
+from mt5_bridge.core.model import Action, Order, Position
 
 _EXITS = frozenset({Action.CLOSE, Action.CLOSE_BY, Action.CANCEL})
 
@@ -25,7 +25,5 @@ def _stop_not_loosened(signal: TradingSignal, target: Position | Order) -> bool:
     new, old = signal.stop_loss, target.stop_loss
     if new is None or new == old:
         return True
-    if new <= 0:
-        return False
     side = target.side if isinstance(target, Position) else target.type.side
-    return old <= 0 or (new > old if side is Side.BUY else new < old)
+    return side.nearer(new, old)

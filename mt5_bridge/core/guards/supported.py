@@ -1,20 +1,20 @@
 """What a signal may ask for and the bridge does not do. Source: the contract's fields.
 
-A stop that is believed to trail and does not is worse than a signal refused.
+A pending order's managed stop comes with the order itself: one that is believed to be managed and is not would be worse
+than a signal refused.
 """
 
 from mt5_bridge.core.decision import Context, Denial
 from mt5_bridge.core.messages import Reason
-from mt5_bridge.core.model import Action
-
-_FIELDS = ("trailing_stop_points", "break_even_points")
+from mt5_bridge.core.model import Action, Order
+from mt5_bridge.core.trailing import plan_of
 
 
 def supported(ctx: Context) -> Denial | None:
-    """What the bridge does not do, such as moving a stop along, must not be asked of it."""
-    if not (ctx.signal.action.opens or ctx.signal.action is Action.MODIFY):
+    """What the bridge does not do, such as giving a pending order a managed stop later, must not be asked of it."""
+    if ctx.signal.action is not Action.MODIFY or not isinstance(ctx.target, Order) or plan_of(ctx.signal) is None:
         return None
-    asked = [name for name in _FIELDS if getattr(ctx.signal, name)]
-    if not asked:
-        return None
-    return Denial(code=Reason.UNSUPPORTED, detail=f"this version of the bridge does not do {' and '.join(asked)}")
+    return Denial(
+        code=Reason.UNSUPPORTED,
+        detail="trailing_stop_points and break_even_points of a pending order come with it: cancel it, place it anew",
+    )

@@ -8,6 +8,7 @@ The terminal judges the rest of an exit (stops, freeze level); an exit meets no 
 from mt5_bridge.core.decision import Context, Denial
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Action, Order, Position
+from mt5_bridge.core.trailing import plan_of
 
 
 def target(ctx: Context) -> Denial | None:
@@ -40,7 +41,7 @@ def _opposite(ctx: Context, found: Position | Order) -> Denial | None:
 
 def _changes_something(ctx: Context) -> Denial | None:
     signal = ctx.signal
-    if signal.stop_loss is not None or signal.take_profit is not None:
+    if signal.stop_loss is not None or signal.take_profit is not None or plan_of(signal) is not None:
         return None
     if isinstance(ctx.target, Order) and (signal.price or signal.stop_limit_price or signal.expiration is not None):
         return None

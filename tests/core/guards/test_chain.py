@@ -132,11 +132,21 @@ FULL = {
 
 
 @pytest.mark.parametrize("field", ["trailing_stop_points", "break_even_points"])
-def test_what_is_not_done_is_not_ignored(field: str) -> None:
-    assert code(evaluate(a_context(signal={field: 50}))) is Reason.UNSUPPORTED
-    moved = a_context(Action.MODIFY, signal={"position": 1, "stop_loss": 1.0950, field: 50}, target=a_position())
-    assert code(evaluate(moved)) is Reason.UNSUPPORTED
-    closed = a_context(Action.CLOSE, signal={field: 50}, target=a_position())
+def test_managed_stops_come_with_an_opening_or_a_positions_modify(field: str) -> None:
+    assert isinstance(evaluate(a_context(signal={field: 50})), Approval)
+    for change in ({"stop_loss": 1.0950}, {}):
+        asked = {"position": 1, field: 50, **change}
+        assert isinstance(evaluate(a_context(Action.MODIFY, signal=asked, target=a_position())), Approval)
+    assert code(evaluate(a_context(Action.MODIFY, signal={"position": 1}, target=a_position()))) is Reason.INVALID
+
+
+@pytest.mark.parametrize("points", [0, 50])
+@pytest.mark.parametrize("field", ["trailing_stop_points", "break_even_points"])
+def test_what_is_not_done_is_not_ignored(field: str, points: int) -> None:
+    """A pending's managed stop comes with it, or not at all."""
+    asked = {"order": 11, "stop_loss": 1.0860, field: points}
+    assert code(evaluate(a_context(Action.MODIFY, signal=asked, target=an_order()))) is Reason.UNSUPPORTED
+    closed = a_context(Action.CLOSE, signal={field: points}, target=a_position())
     assert isinstance(evaluate(closed), Approval)
 
 

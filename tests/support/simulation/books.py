@@ -27,6 +27,15 @@ def symbol_of(ticket: int) -> str:
     return str(own_ledger().positions[ticket].symbol)
 
 
+def stop_of(ticket: int) -> float | None:
+    """How near the stop of a position is, higher being nearer; None without a position or a stop."""
+    ledger = own_ledger()
+    position = None if ledger is None else ledger.positions.get(ticket)
+    if position is None or not position.sl:
+        return None
+    return float(position.sl if position.type == 0 else -position.sl)
+
+
 def tickets() -> tuple[list[int], list[int]]:
     """Of the positions and the pending orders there are."""
     ledger = own_ledger()

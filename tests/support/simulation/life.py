@@ -22,7 +22,7 @@ from support.simulation.world import World
 from mt5_bridge.app import bridge as root
 from mt5_bridge.app import rooms
 from mt5_bridge.app.bridge import Bridge
-from mt5_bridge.flows import account, ticks, watch
+from mt5_bridge.flows import account, ticks, trailing, watch
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.journal import journal, latchfile, schema
@@ -228,6 +228,7 @@ _SLOWER = (
     (watch, "_DAY_S", 20.0),
     (account, "REFRESH_S", 1.0),
     (ticks, "CURSOR_S", 3.0),
+    (trailing, "LOOK_S", 0.5),
     (patience, "_PATIENT_MS", 4000),
     (patience, "_TELLING_MS", 1000),
     (secret, "_ROUNDS", 1),

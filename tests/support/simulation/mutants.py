@@ -110,8 +110,8 @@ def late_fills_not_watched_for() -> Places:
     """A stop that finds the account flat is done, whatever is still on its way."""
     real = Emergency._round
 
-    async def once(self: Emergency, work: Any) -> Any:
-        left = await real(self, work)
+    async def once(self: Emergency, *args: Any, **named: Any) -> Any:
+        left = await real(self, *args, **named)
         self._desk.flying.clear()
         return left
 

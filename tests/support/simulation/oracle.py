@@ -19,6 +19,7 @@ from support.simulation.traffic import Traffic
 from support.simulation.verdict import Accounts
 from support.simulation.world import World
 
+from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.simulator.core.records import Change, Deal
 
@@ -54,6 +55,7 @@ class Oracle(Witness):
         self._opened_by: dict[str, set[int]] = defaultdict(set)
         self._closed_by: dict[str, float] = defaultdict(float)
         self._trades: set[int] = set()
+        self._left_halted: set[int] = set()
         self._accounted: dict[int, int] = {}
 
     def breach(self, promise: str, what: str) -> None:
@@ -65,6 +67,8 @@ class Oracle(Witness):
     def order_leaves(self, host: SimHost, request: OrderRequest) -> None:
         self.sends += 1
         self._check_magic(request)
+        if self.halts.state is not HaltState.ACTIVE:
+            self._left_halted.add(request.magic)
         if not _raises_risk(request):
             return
         self.halts.opening_leaves(request.comment)
@@ -101,6 +105,15 @@ class Oracle(Witness):
         self._outcome[request.magic] = None if unknown else retcode or 0
         if _raises_risk(request) and retcode not in MAY_BE_SENT_AGAIN:
             self._spent[request.comment] = None if unknown else retcode
+
+    def stop_touched(self, request: OrderRequest, before: float, after: float | None) -> None:
+        """A managed stop only ever comes nearer, and so does every stop that is moved while trading is halted."""
+        if request.deed is not Deed.SLTP or (after is not None and after >= before - _ROUNDING):
+            return
+        if request.nearer_only:
+            self.breach("stops", f"the managed stop of {request.position} goes from {before} back to {after}")
+        if request.magic in self._left_halted:
+            self.breach("P3", f"the stop of {request.position} goes from {before} back to {after} while halted")
 
     # --- the books
 

@@ -148,6 +148,10 @@ class Maker:
             asked["stop_loss"] = price_near(symbol, level - side * spread(random, 0.0008, 0.01))
         if random.random() < 0.3:
             asked["take_profit"] = price_near(symbol, level + side * spread(random, 0.0008, 0.01))
+        if random.random() < 0.25:
+            asked["trailing_stop_points"] = random.choice((20, 100, 400))
+        if random.random() < 0.15:
+            asked["break_even_points"] = random.choice((10, 60))
         if random.random() < 0.85:
             asked["volume"] = random.choice((0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 30.0))
         return asked

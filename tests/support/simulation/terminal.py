@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from support.simulation.books import stop_of
 from support.simulation.weather import Fate, Weather
 from support.simulation.world import World, spread
 
@@ -29,14 +30,11 @@ class Witness:
     def order_leaves(self, host: "SimHost", request: OrderRequest) -> None:
         """The bridge has handed an order to the host: nothing can call it back."""
 
-    def order_executed(self, request: dict[str, Any], answer: Any, error: int) -> None:
-        """`order_send` has been called and answered, whether the answer arrives or not."""
-
     def order_answered(self, request: OrderRequest, retcode: int | None, error: int | None) -> None:
         """The bridge has the answer to an order; `retcode` None with an error, both None: it never came."""
 
-    def host_read(self, host: "SimHost", op: str) -> None:
-        """The bridge has the result of a reading operation."""
+    def stop_touched(self, request: OrderRequest, before: float, after: float | None) -> None:
+        """An order for a position with a stop has been executed; how near that stop was, and is (see `stop_of`)."""
 
 
 class SimModule:
@@ -80,7 +78,6 @@ class SimModule:
         answer = paper.order_send(request)
         error = paper.last_error()[0]
         self._world.note("order_send", sorted(request.items()), None if answer is None else answer[:6], error)
-        self._witness.order_executed(request, answer, error)
         return answer
 
 
@@ -153,7 +150,11 @@ class SimHost:
             self._end("it crashed")
             return
         self._done = True
+        order = order_in(request) if request.op == "send" else None
+        before = None if order is None else stop_of(order.position)
         reply = self._server.reply(payload)
+        if order is not None and before is not None:
+            self.hosts.witness.stop_touched(order, before, stop_of(order.position))
         world = self.hosts.world
         world.note("host", self.number, request.op, "late" if self.ended is not None else len(reply))
         failure = msgspec.msgpack.decode(reply)[1]
@@ -181,7 +182,6 @@ class SimHost:
     def _notice(self, op: str) -> None:
         self.connected |= op == "connect"
         self.read_whole |= op == "snapshot"
-        self.hosts.witness.host_read(self, op)
 
     def kill(self, reason: str) -> None:
         """See `HostProcess.kill`."""
