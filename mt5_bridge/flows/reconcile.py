@@ -208,12 +208,14 @@ class Reconciler:
             self._book.reserve(_exposure_of(stored, job.signal))
             self._desk.spawn(self._trader.finish_unknown(job, intent_of(stored), stored.opened_msc))
 
+    def _unknown(self, stored: StoredIntent) -> changes.IntentMoved:
+        return changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
+
     async def _note_unknown(self, stored: StoredIntent) -> None:
         if stored.state != IntentState.SENDING.value:
             return
-        unknown = changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
         try:
-            await self._journal.commit(unknown)
+            await self._journal.commit(self._unknown(stored))
         except JournalError as error:
             # `sending` says as much to who starts next. A disk that is full must not keep the bridge from starting: a
             # stop may have to be gone on with.
@@ -224,7 +226,8 @@ class Reconciler:
     async def _close_case(self, stored: StoredIntent) -> None:
         """An intent nobody waits for any more (an emergency close, a stop set after a fill): look, and note it."""
         intent = intent_of(stored)
-        await self._note_unknown(stored)
+        if stored.state == IntentState.SENDING.value:
+            await self._desk.record(stored.key, self._unknown(stored))
         found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
         await self._desk.record(stored.key, self._desk.moved(intent.magic, sent, self._clock.now_ms()))
