@@ -16,8 +16,9 @@ from mt5_bridge.core import throttle, wire
 from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.intent import Verdict
 from mt5_bridge.core.messages import Reason
-from mt5_bridge.core.model import Cursor
-from mt5_bridge.flows import judge, orders, outbox, trader
+from mt5_bridge.core.model import Cursor, OrderRequest, Side
+from mt5_bridge.core.trailing import Move
+from mt5_bridge.flows import judge, orders, outbox, trader, trailing
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.emergency import Emergency
@@ -263,6 +264,27 @@ def connects_without_a_pause() -> Places:
     return [(Pace, name, lambda self, *args: 0.01) for name in names]
 
 
+# --- managed stops
+
+
+def managed_stops_go_both_ways() -> Places:
+    """A trailing stop keeps its distance from the price, wherever that goes."""
+    real = trailing.next_stop
+
+    def either_way(position: Any, price: float, symbol: Any, plan: Any) -> Move | None:
+        move = real(position, price, symbol, plan)
+        if move is not None or not plan.trailing_points:
+            return move
+        away = plan.trailing_points * symbol.point
+        stop = round(price - away if position.side is Side.BUY else price + away, symbol.digits)
+        return None if stop == position.stop_loss else Move(stop, Reason.TRAILING_STOP)
+
+    return [
+        (trailing, "next_stop", either_way),
+        (OrderRequest, "stops", lambda self, stop, target: (self.stop_loss, target)),
+    ]
+
+
 # --- P12
 
 
@@ -272,6 +294,16 @@ def ids_of_its_own() -> Places:
 
 
 # --- found by the simulation
+
+
+def on_netting_a_deal_is_enough() -> Places:
+    """An opening stops counting when history tells of it, whether its position is listed or not."""
+    real = Book._shown
+
+    def shown(self: Book, magic: int) -> bool:
+        return real(self, magic) or (self.netting and bool(self._ledger.opened(magic)))
+
+    return [(Book, "_shown", shown)]
 
 
 def decided_before_the_terminal_went() -> Places:
