@@ -28,12 +28,12 @@ def symbol_of(ticket: int) -> str:
 
 
 def stop_of(ticket: int) -> float | None:
-    """How near the stop of a position is, higher being nearer; None without a position or a stop."""
+    """How near the stop of a position is, higher being nearer, least of all where there is none; None: no position."""
     ledger = own_ledger()
     position = None if ledger is None else ledger.positions.get(ticket)
-    if position is None or not position.sl:
+    if position is None:
         return None
-    return float(position.sl if position.type == 0 else -position.sl)
+    return float(position.sl if position.type == 0 else -position.sl) if position.sl else float("-inf")
 
 
 def tickets() -> tuple[list[int], list[int]]:

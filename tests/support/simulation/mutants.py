@@ -17,7 +17,7 @@ from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.intent import Verdict
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Cursor, OrderRequest, Side
-from mt5_bridge.core.trailing import Move
+from mt5_bridge.core.trailing import Move, next_stop
 from mt5_bridge.flows import judge, orders, outbox, trader, trailing
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.control import ControlFlow
@@ -269,7 +269,7 @@ def connects_without_a_pause() -> Places:
 
 def managed_stops_go_both_ways() -> Places:
     """A trailing stop keeps its distance from the price, wherever that goes."""
-    real = trailing.next_stop
+    real = next_stop
 
     def either_way(position: Any, price: float, symbol: Any, plan: Any) -> Move | None:
         move = real(position, price, symbol, plan)

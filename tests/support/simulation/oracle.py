@@ -106,9 +106,9 @@ class Oracle(Witness):
         if _raises_risk(request) and retcode not in MAY_BE_SENT_AGAIN:
             self._spent[request.comment] = None if unknown else retcode
 
-    def stop_touched(self, request: OrderRequest, before: float, after: float | None) -> None:
+    def stop_touched(self, request: OrderRequest, before: float, after: float) -> None:
         """A managed stop only ever comes nearer, and so does every stop that is moved while trading is halted."""
-        if request.deed is not Deed.SLTP or (after is not None and after >= before - _ROUNDING):
+        if request.deed is not Deed.SLTP or after >= before - _ROUNDING:
             return
         if request.nearer_only:
             self.breach("stops", f"the managed stop of {request.position} goes from {before} back to {after}")

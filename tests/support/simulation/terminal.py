@@ -33,8 +33,8 @@ class Witness:
     def order_answered(self, request: OrderRequest, retcode: int | None, error: int | None) -> None:
         """The bridge has the answer to an order; `retcode` None with an error, both None: it never came."""
 
-    def stop_touched(self, request: OrderRequest, before: float, after: float | None) -> None:
-        """An order for a position with a stop has been executed; how near that stop was, and is (see `stop_of`)."""
+    def stop_touched(self, request: OrderRequest, before: float, after: float) -> None:
+        """An order for a position has been executed; how near its stop was, and is (see `stop_of`)."""
 
 
 class SimModule:
@@ -153,8 +153,9 @@ class SimHost:
         order = order_in(request) if request.op == "send" else None
         before = None if order is None else stop_of(order.position)
         reply = self._server.reply(payload)
-        if order is not None and before is not None:
-            self.hosts.witness.stop_touched(order, before, stop_of(order.position))
+        after = None if order is None else stop_of(order.position)
+        if order is not None and before is not None and after is not None:
+            self.hosts.witness.stop_touched(order, before, after)
         world = self.hosts.world
         world.note("host", self.number, request.op, "late" if self.ended is not None else len(reply))
         failure = msgspec.msgpack.decode(reply)[1]

@@ -159,7 +159,7 @@ class Traffic:
         request_id = f"c{self._make.count}"
         if self.backend.command(name, request_id=request_id, **data):
             sent = self.commands[command_comment(request_id)] = Sent(name, request_id, data)
-            if self.random.random() < 0.2:
+            if self.random.random() < (0.5 if "volume" in data else 0.2):
                 self.world.after(spread(self.random, 0.001, 2.0), self._order_again, sent)
 
     def _order_again(self, sent: Sent) -> None:
