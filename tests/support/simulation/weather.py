@@ -151,52 +151,6 @@ _SEND_KINDS = (
     "executed_then_timeout", "late_fill", "late_fill", "partial_fill", "partial_fill", "bare_done", "comment_rewritten",
     "history_lag", "positions_lag", "orders_lag", "autotrading_off", "terminal_restart",
 )  # fmt: skip
-_RETCODES), "execute": False}
-        if rule["retcode"] in (10011, 10012, 10031):
-            rule["execute"] = random.random() < 0.5
-    elif kind in ("none", "executed_then_none"):
-        rule["code"] = random.choice((-1, -10001, -10002, -10005))
-    elif kind == "late_fill":
-        rule |= {"seconds": spread(random, 0.2, 6.0), "retcode": random.choice(_SAY_NOTHING)}
-    elif kind == "partial_fill":
-        rule["share"] = random.choice((0.3, 0.5, 0.8))
-    elif kind in ("history_lag", "positions_lag", "orders_lag"):
-        rule["seconds"] = spread(random, 0.1, 3.0)
-    elif kind == "autotrading_off":
-        rule["seconds"] = spread(random, 1.0, 30.0)
-    elif kind == "terminal_restart":
-        rule |= {"seconds": spread(random, 1.0, 30.0), "when": random.choice(("before", "after"))}
-    return rule
-
-
-def _of_list(random: Random) -> dict[str, Any]:
-    if random.random() < 0.1:
-        return {"kind": "terminal_restart", "seconds": spread(random, 1.0, 30.0), "when": "before"}
-    return {"kind": "none", "code": random.choice((-1, -1, -1, -10001, -10005))}
-
-
-def _of_quote(random: Random) -> dict[str, Any]:
-    return random.choice(
-        ({"kind": "zero_tick"}, {"kind": "none", "code": -1}, {"kind": "frozen_quotes", "seconds": 5.0})
-    )
-
-
-def _of_account(random: Random) -> dict[str, Any]:
-    return {"kind": "none", "code": random.choice((-1, -10005))} if random.random() < 0.9 else {"kind": "account_swap"}
-
-
-def _plain(random: Random) -> dict[str, Any]:
-    return {"kind": "none", "code": -1}
-
-
-_LISTS = ("positions_get", "orders_get")
-_SAY_NOTHING = (10008, 10011, 10012, 10031)
-_DEAF = 0.9
-_SEND_KINDS = (
-    "requote", "partial_fill", "retcode", "retcode", "retcode", "none", "executed_then_none", "executed_then_none",
-    "executed_then_timeout", "late_fill", "late_fill", "partial_fill", "bare_done", "comment_rewritten", "history_lag",
-    "positions_lag", "orders_lag", "autotrading_off", "terminal_restart",
-)  # fmt: skip
 _RETCODES = (10004, 10006, 10011, 10012, 10018, 10020, 10021, 10024, 10031, 10036, 10017)
 _FAULTS: dict[str, Callable[[Random], dict[str, Any]]] = {
     "order_send": _of_send,
