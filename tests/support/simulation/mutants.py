@@ -1,6 +1,6 @@
 """Faults to put into the bridge by hand: the simulation must notice each of them.
 
-Each mutant says what to put in the place of what. The last ones are faults that the simulation itself has found.
+Each mutant says what to put in the place of what. The last one is a fault that the simulation itself has found.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 from mt5_bridge.control.pacing import Pace
 from mt5_bridge.core import throttle, wire
-from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.intent import Verdict
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Cursor, OrderRequest, Side
@@ -22,9 +21,7 @@ from mt5_bridge.flows import judge, orders, outbox, trader, trailing
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.emergency import Emergency
-from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
-from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.sorting import Sorted, Sorter
@@ -296,27 +293,6 @@ def ids_of_its_own() -> Places:
 # --- found by the simulation
 
 
-def on_netting_a_deal_is_enough() -> Places:
-    """An opening stops counting when history tells of it, whether its position is listed or not."""
-    real = Book._shown
-
-    def shown(self: Book, magic: int) -> bool:
-        return real(self, magic) or (self.netting and bool(self._ledger.opened(magic)))
-
-    return [(Book, "_shown", shown)]
-
-
-def decided_before_the_terminal_went() -> Places:
-    """An order that was decided is sent, though the terminal went and came back in between."""
-    real = Judge.last_word
-
-    def last_word(self: Judge, job: Job, target: Any = None) -> Denial | None:
-        denial = real(self, job, target)
-        return None if denial is not None and denial.code is Reason.NOT_READY else denial
-
-    return [(Judge, "last_word", last_word)]
-
-
 def repeated_stop_beats_no_resume() -> Places:
     """A stop said again is answered `halted`, and the resume on its way goes on."""
     real = HaltLatch.tighten
@@ -325,14 +301,3 @@ def repeated_stop_beats_no_resume() -> Places:
         return None if new is self.halt else real(self, new, *beside)
 
     return [(HaltLatch, "tighten", tighten), (ControlFlow, "_said_stop", property(lambda self: self._emergency.stops))]
-
-
-def outcome_not_written_is_forgotten() -> Places:
-    """What the disk could not take of an exit's outcome is not tried again."""
-    real = Exits._record
-
-    async def record(self: Exits, part: Any) -> list[changes.Change]:
-        await real(self, part)
-        return []
-
-    return [(Exits, "_record", record)]
