@@ -19,6 +19,7 @@ from support.simulation.traffic import Traffic
 from support.simulation.verdict import Accounts
 from support.simulation.world import World
 
+from mt5_bridge.app.bridge import Bridge
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.simulator.core.records import Change, Deal
@@ -225,6 +226,11 @@ class Oracle(Witness):
                 self.breach(
                     "offsets", f"{partition}/{offset} is behind the offset, and {signal.key} is not in the inbox"
                 )
+
+    def life_begins(self, bridge: Bridge) -> None:
+        """Its rooms are open."""
+        self.halts.life_begins(bridge)
+        self.tape.life_begins()
 
     def restarted(self) -> None:
         """What was written last may be gone: everything is looked at again."""

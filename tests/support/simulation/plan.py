@@ -110,7 +110,7 @@ class Run:
     def _await_opening(self, life: Life) -> None:
         """The judges must see it before it can trade."""
         if life.bridge.opened:
-            self.oracle.halts.life_begins(life.bridge)
+            self.oracle.life_begins(life.bridge)
         elif life.disk.alive:
             self.world.after(0.002, self._await_opening, life)
 
