@@ -13,7 +13,7 @@ from support.flow_kit import BARS, FlowKit, clock_of_loop
 from support.simulated import leap, run_simulated, simulated
 
 from mt5_bridge.core.bars import KEPT, Ledger, opening
-from mt5_bridge.core.errors import BrokerError, MT5DataError, MT5TimeoutError
+from mt5_bridge.core.errors import BrokerError, JournalError, MT5DataError, MT5TimeoutError
 from mt5_bridge.core.times import DAY, HOUR, MINUTE, from_iso
 from mt5_bridge.flows import bars as flow
 from mt5_bridge.journal.changes import Memo
@@ -348,7 +348,7 @@ async def test_one_symbols_trouble_is_not_the_others(tmp_path: Path) -> None:
                 raise RecordRefused("in the future", "timestamp")
             await publish(topic, key, *rest)
 
-        kit.producer.publish = picky  # type: ignore[method-assign]  # this broker refuses one symbol
+        kit.producer.publish = picky  # type: ignore[method-assign,assignment]  # this broker refuses one symbol
         await until(5)
         # Its history could not be read until now: it begins now.
         assert [n for n, _, _ in told(kit)] == [0, 1]
@@ -403,6 +403,23 @@ async def test_a_note_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
         await kit.journal.commit(Memo(name=MEMO, value=b"\xc1"))
         go(kit)
         await until(2)
+        assert told(kit) == [(0, 1.1, False)]
+
+
+@simulated
+async def test_a_series_waits_for_a_journal_that_cannot_be_read(tmp_path: Path) -> None:
+    async with opened(tmp_path, terminal=a_terminal(0, 1)) as kit:
+
+        async def unreadable(name: str) -> None:
+            if name.startswith("read") and "memo" in name:
+                raise JournalError("the disk does not answer")
+
+        kit.journal.step = unreadable
+        go(kit)
+        await asyncio.sleep(5)
+        assert kit.bars.status()["troubles"] == {"EURUSD M1": "the disk does not answer"}
+        kit.journal.step = None
+        await until(1)
         assert told(kit) == [(0, 1.1, False)]
 
 
@@ -553,7 +570,7 @@ async def live(folder: Path, terminal: FakeTerminal, crash: Crash) -> tuple[bool
             await publish(topic, *rest)
             await crash("published" if topic == BARS else "")
 
-        kit.producer.publish = watched  # type: ignore[method-assign]  # to die around it
+        kit.producer.publish = watched  # type: ignore[method-assign,assignment]  # to die around it
         go(kit)
         ends = {asyncio.create_task(until(3)), asyncio.create_task(crash.reached.wait())}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
