@@ -220,14 +220,15 @@ class BarFlow:
             return False
         quote = self._book.quotes.get(series.symbol)
         if series.settled and now < series.again_msc and quote is not None and quote.time_msc == series.quote_msc:
-            series.due_msc = min(self._end_of_bar(series), series.again_msc)
+            series.due_msc = min(self._end_of_bar(series, self._now()), series.again_msc)
             return False
         return True
 
-    def _end_of_bar(self, series: Series) -> int:
-        """When to look for the end of the bar of now, UTC ms of the PC's clock."""
-        raw = self._terminal.clock.to_broker(self._now())
-        return self._clock.now_ms() + core.ending(raw, series.timeframe) - raw + LAG_MS
+    def _end_of_bar(self, series: Series, now: int) -> int:
+        """When to look for the end of the bar of `now` (UTC ms as the broker has it), UTC ms of the PC's clock."""
+        raw = self._terminal.clock.to_broker(now)
+        left = core.ending(raw, series.timeframe) - raw
+        return self._clock.now_ms() - (self._now() - now) + left + LAG_MS
 
     def _now(self) -> int:
         """UTC ms as the broker has it: it is the broker's clock that ends bars, and the PC's may be off."""
@@ -346,7 +347,8 @@ class BarFlow:
         series.reached_msc = 0
         series.settled = not waiting and not opened
         series.again_msc = pc + LOOK_AGAIN_MS
-        series.due_msc = min(self._end_of_bar(series), series.again_msc, *([pc + GRACE_MS] if waiting else []))
+        # From when it was asked on: the call may have lasted beyond the bar's end.
+        series.due_msc = min(self._end_of_bar(series, now), series.again_msc, *([pc + GRACE_MS] if waiting else []))
 
     # --- telling
 

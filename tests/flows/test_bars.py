@@ -120,6 +120,18 @@ async def test_a_bar_that_no_other_follows_waits_for_its_last_tick(tmp_path: Pat
 
 
 @simulated
+async def test_a_bar_that_ends_while_the_terminal_is_asked_is_told_right_after(tmp_path: Path) -> None:
+    async with opened(tmp_path, terminal=a_terminal(0)) as kit:
+        hold = kit.terminal.holds["get_rates"] = asyncio.Event()
+        go(kit)
+        await until(1, 3_000)
+        kit.terminal.holds.clear()
+        hold.set()
+        await asyncio.sleep(3)
+        assert told(kit) == [(0, 1.1, False)]
+
+
+@simulated
 async def test_half_a_bar_of_a_terminal_without_its_server_is_not_told(tmp_path: Path) -> None:
     async with opened(tmp_path, terminal=a_terminal(0)) as kit:
         kit.terminal.terminal = msgspec.structs.replace(kit.terminal.terminal, connected=False)
