@@ -50,7 +50,7 @@ ON_SOCKET = (*EVENTS, "hello", "account_info", "positions", "heartbeat", "tick_d
 _OUT, _IN = "from_bridge", "to_bridge"
 _MOST = 10**15
 _TICKET = (1 << 63) - 1
-_REQUEST_ID: Schema = {"type": ["string", "integer", "null"], "description": "Repeated in the answer."}
+_SIGNATURE = "Over the WebSocket, with SIGNAL_HMAC_KEY: hex HMAC-SHA256 of the bytes of `data`."
 _WORDS: dict[type, dict[str, Iterable[str]]] = {
     OrderResult: {"reason": Reason},
     PositionMessage: {"side": Side},
@@ -88,7 +88,7 @@ def definitions() -> dict[str, Schema]:
     for type, spec in COMMANDS.items():
         found[f"{_IN}.{type}"] = _command(type, spec)
     found[f"{_IN}.{MT5_COMMAND}"] = _mt5_command()
-    found[f"{_IN}.{TRADING_SIGNAL}"] = _signal_message()
+    found[f"{_IN}.{TRADING_SIGNAL}"] = _received(TRADING_SIGNAL, _ref("TradingSignal"), ["type", "data"])
     return found
 
 
@@ -279,9 +279,17 @@ def _needs(**fields: Schema) -> Schema:
     return {"required": [*fields], "properties": fields}
 
 
-def _received(type: str, data: Schema, required: list[str], **more: Schema) -> Schema:
-    fields = {"type": {"const": type}, "timestamp": {"description": "Not read."}, "data": data}
-    return {"type": "object", "properties": fields | {"request_id": _REQUEST_ID} | more, "required": required}
+def _received(type: str, data: Schema, required: list[str]) -> Schema:
+    text: Schema = {"type": ["string", "null"]}
+    fields = {
+        "type": {"const": type},
+        "timestamp": {"description": "Not read."},
+        "data": data,
+        "request_id": {"type": ["string", "integer", "null"], "description": "Repeated in the answer."},
+        "event_id": text | {"description": "Not read."},
+        "signature": text | {"description": _SIGNATURE if type == TRADING_SIGNAL else "Not read."},
+    }
+    return {"type": "object", "properties": fields, "required": required}
 
 
 def _command(type: str, spec: Spec) -> Schema:
@@ -290,8 +298,7 @@ def _command(type: str, spec: Spec) -> Schema:
 
 def _params(spec: Spec) -> Schema:
     schema, parts = _of(spec.params)
-    needed = parts[spec.params.__name__].get("required") or "__post_init__" in vars(spec.params)
-    return schema if needed else {"anyOf": [schema, {"type": "null"}]}
+    return schema if parts[spec.params.__name__]["required"] else {"anyOf": [schema, {"type": "null"}]}
 
 
 def _mt5_command() -> Schema:
@@ -310,12 +317,6 @@ def _mt5_command() -> Schema:
         "oneOf": kinds,
     }
     return _received(MT5_COMMAND, data, ["type", "data"])
-
-
-def _signal_message() -> Schema:
-    words = "Over the WebSocket, with SIGNAL_HMAC_KEY: hex HMAC-SHA256 of the bytes of `data`."
-    signature = {"type": ["string", "null"], "description": words}
-    return _received(TRADING_SIGNAL, _ref("TradingSignal"), ["type", "data"], signature=signature)
 
 
 # --- both
