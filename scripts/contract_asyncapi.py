@@ -15,8 +15,8 @@ _TEXT: Part = {"type": "string"}
 _DESCRIPTION = (
     "A daemon on a trader's PC that joins a MetaTrader 5 terminal to a backend. Times are UTC, prices in quote "
     "currency, volumes in lots, money in the account's. Delivery is at least once: `(symbol, time_msc, seq)` "
-    "identifies a tick, `event_id` an event. Fields without value are sent as null; unknown fields that come in are ignored. "
-    "docs/contract.md tells what the schemas cannot."
+    "identifies a tick, `event_id` an event. Fields without value are sent as null; unknown fields that come in are "
+    "ignored. docs/contract.md tells what the schemas cannot."
 )
 
 

@@ -150,12 +150,14 @@ def test_the_schema_of_a_signal_and_the_decoder_agree() -> None:
 
 
 TICKET = {"ticket": 7}
+ANYTHING: tuple[Any, ...] = (None, {}, [], 7, {"symbol": "EURUSD", "ticket": 7})
+TIMES: tuple[Any, ...] = ("2026-01-05", 1_700_000_000, None, [])
 PARAMS: list[tuple[str, Any]] = [
-    *[(name, data) for name in COMMANDS for data in (None, {}, [], 7, {"symbol": "EURUSD", "ticket": 7})],
+    *[(name, data) for name in COMMANDS for data in ANYTHING],
     *[("close_position", {"ticket": ticket}) for ticket in (0, 1, -1, 1.5, "7", True, None, 2**63 - 1, 2**63)],
     *[("close_position", {**TICKET, "volume": volume}) for volume in (0, 0.01, -1, 1e9, 1e10, "1", None)],
     *[("modify_position", {**TICKET, "stop_loss": price}) for price in (0, 1.1, -1, 1e15, 2e15, None)],
-    *[("modify_order", {**TICKET, "expiration": time}) for time in ("2026-01-05", 1_700_000_000, None, [])],
+    *[("modify_order", {**TICKET, "expiration": time}) for time in TIMES],
     *[("close_all", {"symbol": name}) for name in ("", "EURUSD", "x" * 64, "x" * 65, 7, None)],
     *[("close_all", {"scope": scope}) for scope in ("all", "mine", "some", "", None)],
     *[("resume_trading", {"reason": reason, "by": "me"}) for reason in ("", "ok", "x" * 500, "x" * 501, None)],

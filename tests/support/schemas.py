@@ -18,7 +18,7 @@ def fault(name: str, message: Any, *, strict: bool = False) -> str | None:
     try:
         _validator(name, strict)(message)
     except fastjsonschema.JsonSchemaException as error:
-        return f"{error.message}: {str(message)[:500]}"
+        return f"{error}: {str(message)[:500]}"
     return None
 
 
