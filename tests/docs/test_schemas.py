@@ -5,7 +5,6 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -199,6 +198,13 @@ def test_answers() -> None:
 
 
 def test_the_page_for_backends_names_the_schemas() -> None:
-    page = (Path(ROOT) / "docs/backend.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/backend.md").read_text(encoding="utf-8")
     assert "(asyncapi.yaml)" in page
     assert "(schemas.json)" in page
+
+
+def test_the_page_in_html_shows_every_schema_and_every_link_on_it_leads_somewhere() -> None:
+    page = (ROOT / "docs/reference.html").read_text(encoding="utf-8")
+    shown = re.findall(r'id="([^"]+)"', page)
+    assert set(shown) == {name for name in DEFINITIONS if not name.endswith("_bridge")}
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(shown)

@@ -7,14 +7,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
 from support.backend import Backend
 from support.daemon import ROOT, Daemon, environment
+from support.eventually import poll_until
 from support.world import TOKEN
 
 from mt5_bridge.demo.broker import EmbeddedBroker
 
 WRITTEN = "127.0.0.1:19092"
 """The broker's address on the page."""
+TOPICS = {"tick_data", "mt5_events", "trading_signals"}
+"""kcat does not wait for a topic that is not there yet."""
 
 
 @asynccontextmanager
@@ -27,10 +31,15 @@ async def bridge(folder: Path) -> AsyncIterator[str]:
             daemon.start()
             try:
                 await backend.frame("positions", timeout=20.0)
+                await asyncio.to_thread(poll_until, lambda: _topics(broker.bootstrap) >= TOPICS, 20.0)
                 yield broker.bootstrap
                 await daemon.stop()
             finally:
                 daemon.close()
+
+
+def _topics(bootstrap: str) -> set[str]:
+    return set(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5.0).topics)
 
 
 def example(language: str, bootstrap: str) -> str:
