@@ -11,7 +11,8 @@ Part = dict[str, Any]
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 body { color: #1b1f24; background: #fff; } code { font: 13px/1.4 ui-monospace, monospace; }
-table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; } h3 { margin: 1.6rem 0 .3rem; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
+h3 { margin: 1.6rem 0 .3rem; } h3 code { font-size: 1.1rem; }
 th, td { border-bottom: 1px solid #8884; padding: .25rem .6rem .25rem 0; text-align: left; vertical-align: top; }
 td:first-child { white-space: nowrap; } a { color: #0b61c4; text-decoration: none; }
 @media (prefers-color-scheme: dark) { body { color: #d7dce2; background: #14171b; } a { color: #6db3ff; } }"""

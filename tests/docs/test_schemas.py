@@ -148,6 +148,29 @@ def test_the_schema_of_a_signal_and_the_decoder_agree() -> None:
     assert refused > 500
 
 
+EDGES: list[tuple[str, Any]] = [
+    *[("symbol", "x" * length) for length in (0, 1, 64, 65)],
+    *[(name, "x" * n) for name in ("signal_id", "strategy", "target_signal_id") for n in (0, 1, 200, 201)],
+    *[("comment", "x" * length) for length in (0, 500, 501)],
+    *[(name, value) for name in ("price", "stop_limit_price", "stop_loss", "take_profit", "risk_percent", "volume")
+      for value in (0, -1e-9, 1e-9, 1e15, 1.1e15)],
+    *[(name, value) for name in ("ttl_ms", "deviation_points", "position", "order", "trailing_stop_points",
+      "break_even_points") for value in (0, -1, 2**63 - 1, 2**63)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), EDGES, ids=lambda value: str(value)[:20])
+def test_the_limits_of_a_signal_are_the_decoders(name: str, value: Any) -> None:
+    data = {"symbol": "EURUSD", "action": "BUY", name: value}
+    told = None
+    try:
+        wire.decode_signal(msgspec.json.encode(data))
+    except WireError as error:
+        told = str(error)
+    found = fault("to_bridge.trading_signal", {"type": "trading_signal", "data": data})
+    assert (told is None) == (found is None), (told, found)
+
+
 TICKET = {"ticket": 7}
 ANYTHING: tuple[Any, ...] = (None, {}, [], 7, {"symbol": "EURUSD", "ticket": 7})
 TIMES: tuple[Any, ...] = ("2026-01-05", 1_700_000_000, None, [])
