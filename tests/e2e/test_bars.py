@@ -9,6 +9,7 @@ import msgspec
 from support.backend import Backend
 from support.daemon import STANDARD, Daemon
 from support.eventually import eventually
+from support.schemas import fault
 from support.topics import Frame
 from support.world import TOKEN, MakeWorld, World
 
@@ -59,7 +60,7 @@ async def test_none_is_missing_and_none_comes_twice(new_world: MakeWorld) -> Non
         assert every_minute(last, on_topic(world))
         (record, *_) = world.topics.bars
         assert (record.key, record.headers["schema"]) == (SYMBOL.encode(), b"bar_data/1")
-        assert record.frame["type"] == "bar_data"
+        assert fault("from_bridge.bar_data", record.frame, strict=True) is None
         assert record.timestamp_ms == from_iso(record.data["time"]) + MINUTE
         held = await world.ask("get_rates", symbol=SYMBOL, timeframe="M1", count=MINUTES + 3)
         shown: dict[str, Any] = {bar["time"]: {**bar, "corrected": False} for bar in held}
