@@ -377,4 +377,5 @@ def _done(futures: Mapping[Any, Any]) -> None:
 
 
 def _random_id() -> str:
-    return base64.urlsafe_b64encode(os.urandom(16)).rstrip(b"=").decode()
+    # A zero first: an id that begins with a dash would read as an option.
+    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).rstrip(b"=").decode()
