@@ -1,0 +1,381 @@
+"""Real brokers of Apache Kafka for tests: nodes that start, stop, die, freeze, lose their data, one or a cluster.
+
+They run the jars of `tests/kafka/kit/install.py`. Each node listens on 127.0.0.1 with
+
+| address | who comes in |
+| --- | --- |
+| `bootstrap` | everyone, unencrypted; a super user where there are access rules |
+| `sasl_bootstrap` | TLS; user and password by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 (`USERS`) |
+| `ssl_bootstrap` | TLS with a certificate that `authority` signed; the principal is `User:CN=…` |
+
+    with KafkaBroker(tmp_path) as broker:            # about 4 s, 250 MB
+        RedpandaConfig(bootstrap=broker.bootstrap)
+"""
+
+import base64
+import os
+import random
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType  # what its face does not export
+from confluent_kafka.admin._resource import ResourcePatternType as Pattern
+from confluent_kafka.admin._resource import ResourceType as Resource
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+from kafka.kit import install
+from support.certificates import Authority, Certificate
+from support.eventually import poll_until
+
+USERS = {"bridge": "bridge-secret", "stranger": "stranger-secret"}
+START_S = 90.0
+_STOP_S = 30.0
+_ADMIN_S = 30.0
+_LISTENERS = ("PLAINTEXT", "CONTROLLER", "SASL_SSL", "MUTUAL")
+_OPTIONS = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true")
+
+
+class KafkaBroker:
+    """One node, all of its files in a folder; data outlives `stop` and `kill`, ports outlive everything.
+
+    Args:
+        folder: for its files; `data` in there holds the log.
+        acl: whether access is by rules (`allow`): who has none of them may do nothing.
+        properties: settings of the broker, over those made here.
+        authority: whose certificates it shows and trusts; None makes one in the folder.
+        certificate: what it shows; None: one of the authority's for 127.0.0.1 and localhost.
+        data: where the log goes instead of `folder/data`, say a small file system.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        acl: bool = False,
+        properties: Mapping[str, str] | None = None,
+        authority: Authority | None = None,
+        certificate: Certificate | None = None,
+        data: Path | None = None,
+    ) -> None:
+        self.folder, self.node, self.acl = folder, 1, acl
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = data or folder / "data"
+        self.properties = dict(properties or {})
+        self.authority = authority or Authority(folder / "authority")
+        self.certificate = certificate or self.authority.issue("broker", "IP:127.0.0.1", "DNS:localhost")
+        self.ports = dict(zip(_LISTENERS, quiet_ports(len(_LISTENERS)), strict=True))
+        self.peers: Sequence[KafkaBroker] = (self,)
+        self.cluster_id = _random_id()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports['PLAINTEXT']}"
+
+    @property
+    def port(self) -> int:
+        return self.ports["PLAINTEXT"]
+
+    @property
+    def sasl_bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports['SASL_SSL']}"
+
+    @property
+    def ssl_bootstrap(self) -> str:
+        return f"127.0.0.1:{self.ports['MUTUAL']}"
+
+    @property
+    def ca(self) -> str:
+        """The authority's certificate, as settings take it."""
+        return str(self.authority.certificate)
+
+    @property
+    def log(self) -> str:
+        """All that the broker said, over all its lives."""
+        return (self.folder / "broker.log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def process(self) -> psutil.Process:
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def start(self) -> None:
+        """Starts it and waits until it answers. Its settings are written anew, so they may have changed."""
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Starts it and waits for nothing."""
+        assert self._process is None
+        assert install.main() == 0, "no Apache Kafka here: see tests/kafka/kit/install.py"
+        settings = self.folder / "server.properties"
+        settings.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        if not (self.data / "meta.properties").exists():
+            self._format(settings)
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_java(), "kafka.Kafka", str(settings)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def wait_ready(self) -> None:
+        """Waits until it leads or follows in a cluster that has all its living nodes."""
+        living = sum(peer.runs for peer in self.peers)
+
+        def ready() -> bool:
+            assert self.runs, f"the broker ended:\n{self.log[-3000:]}"
+            try:
+                return len(self.admin().list_topics(timeout=2).brokers) >= living
+            except KafkaException:
+                return False
+
+        assert poll_until(ready, START_S), f"no broker after {START_S:g} s:\n{self.log[-3000:]}"
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self) -> None:
+        """In order; a frozen one is thawed first."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As `kill -9`: connections break, ports are closed."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """As a machine that hangs: connections stay, nothing is answered."""
+        self.process.suspend()
+
+    def resume(self) -> None:
+        self.process.resume()
+
+    def wipe(self) -> None:
+        """Loses all data; only while it does not run."""
+        assert not self.runs
+        if self.data.is_dir():
+            for path in self.data.iterdir():  # the folder itself may be a file system's root
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def admin(self) -> AdminClient:
+        """librdkafka's administration client, as a super user."""
+        return AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+
+    def create_topic(self, name: str, partitions: int = 1, copies: int = 1, **settings: str) -> None:
+        """Makes a topic; settings with `_` for `.`, say `max_message_bytes="1000"`."""
+        config = {key.replace("_", "."): value for key, value in settings.items()}
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=copies, config=config)
+        admin = self.admin()  # kept: what it was asked dies with it
+        _done(admin.create_topics([topic], operation_timeout=_ADMIN_S))
+
+    def delete_topic(self, name: str) -> None:
+        """Deletes it, and waits until nobody is told of it any more."""
+        admin = self.admin()
+        _done(admin.delete_topics([name], operation_timeout=_ADMIN_S))
+        assert poll_until(lambda: name not in admin.list_topics(timeout=_ADMIN_S).topics, _ADMIN_S)
+
+    def add_partitions(self, name: str, total: int) -> None:
+        admin = self.admin()
+        _done(admin.create_partitions([NewPartitions(name, total)]))
+
+    def allow(self, principal: str, topic: str, *operations: str) -> None:
+        """Grants rights (`READ`, `WRITE`, `CREATE`, `DESCRIBE`, …) on a topic, `*` for all of them.
+
+        Args:
+            principal: `User:bridge` for a password's user, `User:CN=bridge` for a certificate's.
+        """
+        self._grant(Resource.TOPIC, topic, principal, operations)
+
+    def allow_group(self, principal: str, group: str, *operations: str) -> None:
+        """The same on a consumer group."""
+        self._grant(Resource.GROUP, group, principal, operations)
+
+    def throttle(self, *, produce: int | None = None, consume: int | None = None) -> None:
+        """Bounds what each client may send and read, in bytes/s; None lifts the bound."""
+        _set_quotas(self.port, {"producer_byte_rate": produce, "consumer_byte_rate": consume})
+
+    def client_certificate(self, name: str = "bridge", *, expired: bool = False) -> Certificate:
+        """One that `ssl_bootstrap` lets in."""
+        return self.authority.issue(name, expired=expired)
+
+    def _grant(self, kind: Resource, name: str, principal: str, operations: Sequence[str]) -> None:
+        allow = AclPermissionType.ALLOW
+        rules = [
+            AclBinding(kind, name, Pattern.LITERAL, principal, "*", AclOperation[operation], allow)
+            for operation in operations
+        ]
+        admin = self.admin()
+        _done(admin.create_acls(rules))
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _settings(self) -> dict[str, str]:
+        addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in self.ports.items()}
+        told = [address for name, address in addresses.items() if name != "CONTROLLER"]
+        copies = str(len(self.peers))
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node),
+            "controller.quorum.voters": ",".join(f"{p.node}@127.0.0.1:{p.ports['CONTROLLER']}" for p in self.peers),
+            "controller.listener.names": "CONTROLLER",
+            "listeners": ",".join(addresses.values()),
+            "advertised.listeners": ",".join(told),
+            "listener.security.protocol.map": ("PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,MUTUAL:SSL"),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.certificate.bundle),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": self.ca,
+            "listener.name.mutual.ssl.client.auth": "required",
+            "log.dirs": str(self.data),
+            "auto.create.topics.enable": "false",
+            "num.partitions": "1",
+            "offsets.topic.replication.factor": copies,
+            "offsets.topic.num.partitions": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "broker.session.timeout.ms": "3000",  # how long the name of a killed node is held against its next life
+            "broker.heartbeat.interval.ms": "500",
+            "log.cleaner.enable": "false",
+            "num.network.threads": "2",
+            "num.io.threads": "2",
+            "controlled.shutdown.enable": "true" if len(self.peers) > 1 else "false",
+            **_sasl_settings(),
+        }
+        if self.acl:
+            settings |= {
+                "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                "super.users": "User:ANONYMOUS",
+            }
+        return settings | self.properties
+
+    def _format(self, settings: Path) -> None:
+        users = [
+            argument
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for name, password in USERS.items()
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        ]
+        _run("kafka.tools.StorageTool", "format", "-c", str(settings), "-t", self.cluster_id, *users)
+
+    def __enter__(self) -> "KafkaBroker":
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@contextmanager
+def cluster(folder: Path, nodes: int = 3, **settings: Any) -> Iterator[list[KafkaBroker]]:
+    """Nodes that know one another, all of them started.
+
+    Args:
+        folder: each node gets its own in there.
+        nodes: how many.
+        settings: arguments of `KafkaBroker`, the same for each.
+    """
+    authority = Authority(folder / "authority")
+    found = [KafkaBroker(folder / f"node-{number}", authority=authority, **settings) for number in range(1, nodes + 1)]
+    for number, node in enumerate(found, 1):
+        node.node, node.peers, node.cluster_id = number, found, found[0].cluster_id
+    try:
+        for node in found:
+            node.launch()
+        for node in found:
+            node.wait_ready()
+        yield found
+    finally:
+        for node in found:
+            node.kill()
+
+
+def bootstrap_of(nodes: Sequence[KafkaBroker]) -> str:
+    """What a client of the whole cluster is told."""
+    return ",".join(node.bootstrap for node in nodes)
+
+
+def quiet_ports(count: int) -> list[int]:
+    """Free ports on 127.0.0.1 below those that outgoing connections get.
+
+    A client that keeps trying a port of that range while nobody listens may one day be given it as its own, and then
+    talks to itself.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(12000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found += [port] if port not in found else []
+    return found
+
+
+def _java() -> list[str]:
+    return ["java", *_OPTIONS, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{install.JARS}/*"]
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run([*_java(), *command], capture_output=True, text=True, timeout=START_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _sasl_settings() -> dict[str, str]:
+    security = "org.apache.kafka.common.security"
+    users = " ".join(f'user_{name}="{password}"' for name, password in USERS.items())
+    scram = f"{security}.scram.ScramLoginModule required;"
+    return {
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "listener.name.sasl_ssl.plain.sasl.jaas.config": f"{security}.plain.PlainLoginModule required {users};",
+        "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+    }
+
+
+def _set_quotas(port: int, rates: Mapping[str, int | None]) -> None:
+    """Kafka's AlterClientQuotas (key 49, version 0) for clients without a bound of their own: librdkafka has it not."""
+    changes = [_text(name) + struct.pack(">d?", rate or 0, rate is None) for name, rate in rates.items()]
+    entity = struct.pack(">i", 1) + _text("client-id") + struct.pack(">h", -1)
+    body = struct.pack(">i", 1) + entity + struct.pack(">i", len(changes)) + b"".join(changes) + b"\0"
+    request = struct.pack(">hhi", 49, 0, 1) + _text("kit") + body
+    with socket.create_connection(("127.0.0.1", port), _ADMIN_S) as connection, connection.makefile("rb") as answers:
+        connection.sendall(struct.pack(">i", len(request)) + request)
+        answer = answers.read(struct.unpack(">i", answers.read(4))[0])
+    [error] = struct.unpack(">h", answer[12:14])  # after the request's number, a pause, how many entities
+    assert error == 0, f"error {error} of AlterClientQuotas"
+
+
+def _text(value: str) -> bytes:
+    return struct.pack(">h", len(value)) + value.encode()
+
+
+def _done(futures: Mapping[Any, Any]) -> None:
+    for future in futures.values():
+        future.result(_ADMIN_S)
+
+
+def _random_id() -> str:
+    # A zero first: an id that begins with a dash would read as an option.
+    return base64.urlsafe_b64encode(b"\0" + os.urandom(15)).rstrip(b"=").decode()
