@@ -44,8 +44,10 @@ def together(found: Sequence[tuple[str, Cause]]) -> Cause:
     places: dict[Cause, list[str]] = {}
     for where, cause in found:
         places.setdefault(cause, []).append(where)
-    lines = [str(cause.at(", ".join(where))) for cause, where in places.items()]
-    return Cause(" | ".join(lines), lasting=all(cause.lasting for cause in places))
+    lines = [cause.at(", ".join(where)) for cause, where in places.items()]
+    if len(lines) == 1:
+        return lines[0]
+    return Cause(" | ".join(map(str, lines)), lasting=all(cause.lasting for cause in places))
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -58,7 +58,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_record_bytes: int = 1_000_000
     max_pending_bytes: int = 16_000_000
     backoff: BackoffPolicy = BackoffPolicy(first=0.2, cap=1.0, floor=0.1, min_uptime=5.0)
-    patience: BackoffPolicy = BackoffPolicy(first=5.0, cap=15.0, floor=5.0)
+    patience: BackoffPolicy = BackoffPolicy(first=2.0, cap=15.0, floor=1.0)
 
     def __repr__(self) -> str:
         return f"RedpandaConfig({self.bootstrap}, {self.security_protocol}, user {self.username})"  # no password

@@ -174,6 +174,12 @@ class SignalConsumer:
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
                 again = await self._round(reader, pending)
+                if (
+                    self._placed and not self.ready.is_set()
+                ):  # only now: who may see a topic may not read it yet
+                    self.stats.sessions += 1
+                    self.ready.set()
+                    self._set_state(LinkState.CONNECTED, self._config.bootstrap)
                 if again:
                     refreshed = -_REFRESH_SECONDS
         finally:
@@ -196,11 +202,7 @@ class SignalConsumer:
         if not known:
             self.ready.clear()
             self._set_state(LinkState.CONNECTING, f"there is no topic {self._topic}", trouble=True)
-        elif not self.ready.is_set():
-            self.stats.sessions += 1
-            self.ready.set()
-            self._set_state(LinkState.CONNECTED, self._config.bootstrap)
-        else:
+        elif self.ready.is_set():
             self._log.tell(LinkState.CONNECTED, self._config.bootstrap)
 
     async def _place(self, partition: int, bounds: Bounds, stored: int | None) -> None:

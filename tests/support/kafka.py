@@ -27,8 +27,21 @@ from typing import Any
 
 import psutil
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType  # what its face does not export
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+from confluent_kafka.admin._acl import (  # what its face does not export
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+)
 from confluent_kafka.admin._resource import ResourcePatternType as Pattern
 from confluent_kafka.admin._resource import ResourceType as Resource
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -198,6 +211,35 @@ class KafkaBroker:
         """The same on a consumer group."""
         self._grant(Resource.GROUP, group, principal, operations)
 
+    def allow_cluster(self, principal: str, *operations: str) -> None:
+        """The same on the cluster, say `IDEMPOTENT_WRITE`."""
+        self._grant(Resource.BROKER, "kafka-cluster", principal, operations)
+
+    def revoke(self, principal: str) -> None:
+        """Takes all rights of a principal away."""
+        anything = AclBindingFilter(
+            Resource.ANY, None, Pattern.ANY, principal, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        admin = self.admin()
+        _done(admin.delete_acls([anything]))
+
+    def set_password(self, user: str, password: str) -> None:
+        """Changes what the SCRAM mechanisms ask for; PLAIN's is in the broker's settings."""
+        admin = self.admin()
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):  # one at a time
+            credential = ScramCredentialInfo(mechanism, 4096)
+            _done(admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, credential, password.encode())]))
+
+    def show(self, certificate: Certificate) -> None:
+        """Shows another certificate to whoever connects from now on, without a restart."""
+        names = [f"listener.name.{name}.ssl.keystore.location" for name in ("sasl_ssl", "mutual")]
+        entries = [
+            ConfigEntry(name, str(certificate.bundle), incremental_operation=AlterConfigOpType.SET) for name in names
+        ]
+        self.certificate = certificate
+        admin = self.admin()
+        _done(admin.incremental_alter_configs([ConfigResource(Resource.BROKER, str(self.node), entries)]))
+
     def throttle(self, *, produce: int | None = None, consume: int | None = None) -> None:
         """Bounds what each client may send and read, in bytes/s; None lifts the bound."""
         _set_quotas(self.port, {"producer_byte_rate": produce, "consumer_byte_rate": consume})
@@ -243,6 +285,8 @@ class KafkaBroker:
             "ssl.keystore.location": str(self.certificate.bundle),
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.ca,
+            "ssl.allow.dn.changes": "true",  # for `show`
+            "ssl.allow.san.changes": "true",
             "listener.name.mutual.ssl.client.auth": "required",
             "log.dirs": str(self.data),
             "auto.create.topics.enable": "false",
