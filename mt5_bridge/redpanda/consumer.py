@@ -174,9 +174,7 @@ class SignalConsumer:
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
                 again = await self._round(reader, pending)
-                if (
-                    self._placed and not self.ready.is_set()
-                ):  # only now: who may see a topic may not read it yet
+                if self._placed and not self.ready.is_set():  # only now: who may see a topic may not read it yet
                     self.stats.sessions += 1
                     self.ready.set()
                     self._set_state(LinkState.CONNECTED, self._config.bootstrap)

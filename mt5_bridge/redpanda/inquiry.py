@@ -178,18 +178,18 @@ async def _speaks_tls(host: str, port: int) -> bool:
     anyone = ssl.create_default_context()
     anyone.check_hostname = False
     anyone.verify_mode = ssl.CERT_NONE
-    error = await _alert(host, port, anyone)
+    error = await _alert(host, port, anyone, patience=0.0)
     return error is None or "ALERT" in str(getattr(error, "reason", ""))
 
 
-async def _alert(host: str, port: int, tls: ssl.SSLContext) -> BaseException | None:
+async def _alert(host: str, port: int, tls: ssl.SSLContext, patience: float = _ALERT_S) -> BaseException | None:
     """A handshake, and then only listening: what we wrote would drown the broker's last word."""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(STEP_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=tls)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ALERT_S):
+            async with asyncio.timeout(patience):
                 await reader.read(1)
     except (OSError, ValueError) as error:
         return error

@@ -147,17 +147,31 @@ async def test_a_wrong_password(broker: KafkaBroker, lines: list[str]) -> None:
     assert "secret" not in line
 
 
-async def test_an_expired_certificate_of_the_broker(broker: KafkaBroker, lines: list[str]) -> None:
+@pytest.fixture
+def shown_meanwhile(broker: KafkaBroker) -> Iterator[Callable[..., Callable[[], None]]]:
+    """Has the broker show a certificate; what it gives has it show its own again."""
     good = broker.certificate
-    broker.show(broker.authority.issue("expired", "IP:127.0.0.1", expired=True))
-    line = await told_once(with_password(broker), lines, lambda: broker.show(good))
+
+    def show(name: str, *hosts: str, expired: bool = False) -> Callable[[], None]:
+        broker.show(broker.authority.issue(name, *hosts, expired=expired))
+        return lambda: broker.show(good)
+
+    yield show
+    if broker.certificate is not good:
+        broker.show(good)
+
+
+async def test_an_expired_certificate_of_the_broker(
+    broker: KafkaBroker, shown_meanwhile: Callable[..., Callable[[], None]], lines: list[str]
+) -> None:
+    line = await told_once(with_password(broker), lines, shown_meanwhile("expired", "IP:127.0.0.1", expired=True))
     assert "the broker's certificate has expired; renew it on the broker" in line
 
 
-async def test_a_certificate_for_another_host(broker: KafkaBroker, lines: list[str]) -> None:
-    good = broker.certificate
-    broker.show(broker.authority.issue("elsewhere", "DNS:broker.example"))
-    line = await told_once(with_password(broker), lines, lambda: broker.show(good))
+async def test_a_certificate_for_another_host(
+    broker: KafkaBroker, shown_meanwhile: Callable[..., Callable[[], None]], lines: list[str]
+) -> None:
+    line = await told_once(with_password(broker), lines, shown_meanwhile("elsewhere", "DNS:broker.example"))
     assert "for another host" in line
     assert "not valid for '127.0.0.1'" in line
 

@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -228,7 +229,9 @@ class KafkaBroker:
         admin = self.admin()
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):  # one at a time
             credential = ScramCredentialInfo(mechanism, 4096)
-            _done(admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, credential, password.encode())]))
+            _done(
+                admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, credential, password.encode())])
+            )
 
     def show(self, certificate: Certificate) -> None:
         """Shows another certificate to whoever connects from now on, without a restart."""
@@ -238,7 +241,14 @@ class KafkaBroker:
         ]
         self.certificate = certificate
         admin = self.admin()
-        _done(admin.incremental_alter_configs([ConfigResource(Resource.BROKER, str(self.node), entries)]))
+        node = ConfigResource(Resource.BROKER, str(self.node), incremental_configs=entries)
+        _done(admin.incremental_alter_configs([node]))
+        assert poll_until(lambda: all(map(self._shows, ("SASL_SSL", "MUTUAL"))), _ADMIN_S)
+
+    def _shows(self, listener: str) -> bool:
+        """Whether its certificate is what a listener shows: a change is answered before it is made."""
+        shown = ssl.get_server_certificate(("127.0.0.1", self.ports[listener]), timeout=_ADMIN_S)
+        return shown.split() == self.certificate.certificate.read_text().split()
 
     def throttle(self, *, produce: int | None = None, consume: int | None = None) -> None:
         """Bounds what each client may send and read, in bytes/s; None lifts the bound."""
