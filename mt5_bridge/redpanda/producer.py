@@ -30,7 +30,7 @@ from mt5_bridge.redpanda.lanes import Lane, Share, arrive, fail
 from mt5_bridge.redpanda.linklog import LinkLog
 from mt5_bridge.redpanda.pauses import Pauses
 from mt5_bridge.redpanda.security import Access
-from mt5_bridge.redpanda.session import ProducerSession
+from mt5_bridge.redpanda.session import ProducerSession, SessionEndedError
 
 _TRIES = 5
 _WATCH_SECONDS = 0.5
@@ -82,7 +82,8 @@ class Producer:
         self._random = random
         self._connected = asyncio.Event()
         self._session: ProducerSession | None = None
-        self._ended: asyncio.Future[str] | None = None
+        self._ended: asyncio.Future[str | None] | None = None
+        """Done when the session must be made anew: why, None where that is told already."""
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._open: set[asyncio.Future[None]] = set()
         self._weighed: tuple[Headers, int] = ((), weight(None, (), None))
@@ -164,13 +165,7 @@ class Producer:
     ) -> None:
         await self._current()
         await self._gates.open(topic)
-        session = await self._current()
-        try:
-            partition = await session.partition(topic, key, self._config.ack_timeout)
-        except RecordRefused as error:
-            self._shut(topic, error)
-            self.stats.failed += 1
-            raise
+        partition = await self._partition(topic, key)
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
             while self._is_full(size):
                 self._freed.clear()
@@ -178,6 +173,18 @@ class Producer:
             await self._current()
             future = self._enter(topic, partition, size, add)
         await future
+
+    async def _partition(self, topic: str, key: bytes | None) -> int:
+        while True:
+            session = await self._current()
+            try:
+                return await session.partition(topic, key, self._config.ack_timeout)
+            except SessionEndedError:
+                continue
+            except RecordRefused as error:
+                self._shut(topic, error)
+                self.stats.failed += 1
+                raise
 
     def _is_full(self, size: int) -> bool:
         return bool(self.stats.pending_bytes) and self.stats.pending_bytes + size > self._config.max_pending_bytes
@@ -303,15 +310,16 @@ class Producer:
         self._set_state(LinkState.DISCONNECTED, death or "the broker does not answer", trouble=True)
         return False
 
-    async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str]") -> str | None:
+    async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str | None]") -> str | None:
         """Returns how the broker died, or None when only the session must be made anew."""
         asked = time.monotonic()
         while True:
             done, _ = await asyncio.wait([ended], timeout=_WATCH_SECONDS)
             if done:
-                if self._rebuilt.due(ended.result(), time.monotonic()):
-                    logger.bind(event="producer_rebuilt", reason=ended.result()).warning(
-                        "The producer is built anew: {reason}", reason=ended.result()
+                reason = ended.result()
+                if reason is not None and self._rebuilt.due(reason, time.monotonic()):
+                    logger.bind(event="producer_rebuilt", reason=reason).warning(
+                        "The producer is built anew: {reason}", reason=reason
                     )
                 return None
             if broken := session.broken():
@@ -396,7 +404,8 @@ class Producer:
                     fail([share], given_up(error, _TRIES))
             lane.put_back(shares)
         if session is self._session and self._ended is not None and not self._ended.done():
-            self._ended.set_result(describe(error))
+            told = refused is not None and refused.retriable  # by the topic's gate
+            self._ended.set_result(None if told else describe(error))
 
     def _shut(self, topic: str, why: RecordRefused) -> None:
         self.stats.held += 1

@@ -28,7 +28,7 @@ class Listener:
     def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
         self.heard: list[Record] = []
         self.resets: list[tuple[int, int, str]] = []
-        config = RedpandaConfig(bootstrap=bootstrap, backoff=QUICK, request_timeout=2.0)
+        config = RedpandaConfig(bootstrap=bootstrap, backoff=QUICK, patience=QUICK, request_timeout=2.0)
         self.consumer = SignalConsumer(
             config,
             topic,
@@ -334,7 +334,7 @@ async def test_a_topic_we_may_not_read_is_told_and_heard_when_we_may(mock_broker
     mock_broker.create_topic("s", 1)
     mock_broker.topic_error("s", NOT_AUTHORIZED)
     async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
-        await eventually(lambda: "may not" in listener.consumer.detail)
+        await eventually(lambda: "READ on topic s is not granted; grant" in listener.consumer.detail)
         assert not listener.consumer.ready.is_set()
         mock_broker.topic_error("s", 0)
         await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
