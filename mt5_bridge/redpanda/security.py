@@ -119,9 +119,10 @@ def _show_certificate(context: ssl.SSLContext, cert_file: str, key_file: str | N
                 f"REDPANDA_SSL_KEY_FILE: the key in {key_file or cert_file!r} is not that of {cert_file!r}; "
                 "give the pair that belongs together"
             ) from error
+        files = repr(cert_file) if key_file is None else f"{key_file!r} or the certificate {cert_file!r}"
         raise SettingsError(
-            f"{name}: {key_file or cert_file!r} or the certificate {cert_file!r} cannot be read "
-            f"({getattr(error, 'reason', None) or error.strerror}); give PEM files with the client certificate and key"
+            f"{name}: {files} cannot be read ({getattr(error, 'reason', None) or error.strerror}); "
+            "give PEM files with the client certificate and its key"
         ) from error
 
 

@@ -1,0 +1,143 @@
+"""Looking closer at an address: what listens there, and what it wants. Real brokers: tests/kafka."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import errors as kafka
+from support.broker import free_port
+from support.certificates import Authority
+
+from mt5_bridge.redpanda import RedpandaConfig, inquiry
+from mt5_bridge.redpanda.causes import Cause
+from mt5_bridge.redpanda.inquiry import diagnose, inquire
+from mt5_bridge.redpanda.security import client_options
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def ask(config: RedpandaConfig) -> str:
+    return str(await inquire(config, client_options(config)))
+
+
+@asynccontextmanager
+async def listening(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except OSError:
+            return  # who asks may go at any moment
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def test_a_broker_that_is_well(bootstrap: str) -> None:
+    assert await ask(RedpandaConfig(bootstrap=bootstrap)) == "None"
+
+
+async def test_nobody_and_nonsense() -> None:
+    closed = f"127.0.0.1:{free_port()}"
+    told = await ask(RedpandaConfig(bootstrap=f"{closed},nonsense"))
+    assert told.startswith(f"{closed}: nobody listens there; start the broker")
+    assert " | nonsense: not host:port; mend REDPANDA_BOOTSTRAP_SERVERS" in told
+    assert await ask(RedpandaConfig(bootstrap=",")) == "no address given; set REDPANDA_BOOTSTRAP_SERVERS"
+
+
+async def test_one_address_of_two_is_enough(bootstrap: str) -> None:
+    assert await ask(RedpandaConfig(bootstrap=f"127.0.0.1:{free_port()},{bootstrap}")) == "None"
+
+
+async def test_tls_to_a_port_without(bootstrap: str) -> None:
+    told = await ask(RedpandaConfig(bootstrap=bootstrap, security_protocol="SSL"))
+    assert "does not speak TLS, and REDPANDA_SECURITY_PROTOCOL=SSL does" in told
+
+
+async def test_plain_text_to_a_tls_port(tmp_path: Path) -> None:
+    async with listening(say_nothing, server_tls(tmp_path)) as address:
+        told = await ask(RedpandaConfig(bootstrap=address))
+    assert "speaks TLS, and REDPANDA_SECURITY_PROTOCOL=PLAINTEXT does not; set it to SSL" in told
+
+
+async def test_a_tls_port_that_is_no_broker(tmp_path: Path) -> None:
+    tls = server_tls(tmp_path)
+    async with listening(hang_up, tls) as address:
+        config = RedpandaConfig(bootstrap=address, security_protocol="SSL", ca_file=str(tmp_path / "a/ca.pem"))
+        told = await ask(config)
+    assert "closed without a word; is it a Kafka port" in told
+    assert "REDPANDA_SSL_CERT_FILE" in told
+
+
+async def test_a_port_that_hangs_up_or_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with listening(hang_up) as address:
+        assert "closed without a word" in await ask(RedpandaConfig(bootstrap=address))
+    monkeypatch.setattr(inquiry, "STEP_S", 0.2)
+    async with listening(say_nothing) as address:
+        assert "no answer; look at the network" in await ask(RedpandaConfig(bootstrap=address))
+
+
+async def test_an_address_that_only_the_broker_tells(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker behind another address advertises its own, and that one cannot be reached from here."""
+    host, _, port = bootstrap.rpartition(":")
+    inside = f"127.0.0.1:{free_port()}"
+
+    async def see(self: inquiry._Visit, to: str, number: int) -> set[tuple[str, int]] | Cause:
+        if (to, number) == (host, int(port)):
+            return {("127.0.0.1", int(inside.rpartition(":")[2]))}
+        return await original(self, to, number)
+
+    original = inquiry._Visit.see
+    monkeypatch.setattr(inquiry._Visit, "see", see)
+    told = await ask(RedpandaConfig(bootstrap=bootstrap))
+    assert told.startswith(f"the broker says that it is to be reached at {inside}, and there: nobody listens there")
+    assert "advertised.listeners" in told
+
+
+async def test_what_the_error_says_itself_is_not_asked_for_again() -> None:
+    config = RedpandaConfig(bootstrap=f"127.0.0.1:{free_port()}")
+    options = client_options(config)
+    denied = await diagnose(kafka.ClusterAuthorizationFailedError(), config, options, 5.0)
+    assert "IDEMPOTENT_WRITE" in str(denied)
+    assert denied.lasting
+    refused = await diagnose(kafka.KafkaConnectionError(), config, options, 5.0)
+    assert "nobody listens" in str(refused)
+    assert not refused.lasting
+    assert "KafkaConnectionError" in str(await diagnose(kafka.KafkaConnectionError(), config, options, 0.0))
+
+
+async def test_what_passed_meanwhile_is_told_as_it_was(bootstrap: str) -> None:
+    config = RedpandaConfig(bootstrap=bootstrap)
+    cause = await diagnose(TimeoutError(), config, client_options(config), 5.0)
+    assert (str(cause), cause.lasting) == ("the broker does not answer", False)
+
+
+def test_our_own_certificate_is_looked_at(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    assert inquiry._is_over(str(authority.issue("gone", expired=True).certificate))
+    assert not inquiry._is_over(str(authority.issue("young").certificate))
+    assert not inquiry._is_over(str(tmp_path / "none.pem"))
+    assert not inquiry._is_over(None)
+
+
+def server_tls(folder: Path) -> ssl.SSLContext:
+    authority = Authority(folder / "a")
+    shown = authority.issue("broker", "IP:127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(shown.certificate, shown.key)
+    return context
