@@ -67,6 +67,7 @@ DEVIATION_POINTS = 20
 """Allowed slippage of market orders whose signal names none."""
 CLOCK_MEMO = "clock"
 _TOPIC_RETRY_S = 2.0
+_TOPICS_LOOKED_AT_S = 5.0
 _FLUSH_S = 1.0
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
@@ -457,7 +458,7 @@ class Bridge:
         if self.producer is not None:
             flows += [
                 ("cursors", self.ticks.run_cursors()),
-                ("topics", self._make_topics()),
+                ("topics", self._keep_topics()),
                 ("signals", self._consume()),
                 ("outbox-redpanda", self.outbox.run_redpanda(self.producer)),
                 ("states", self.outbox.run_latest(self.producer)),
@@ -490,11 +491,20 @@ class Bridge:
                 logger.bind(event="account_unknown").warning("The account cannot be read yet: {e}", e=error)
                 await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def _keep_topics(self) -> None:
+        """Makes what the broker lacks, at the start and when one is gone later: deleted, or the whole broker wiped."""
+        if not self.settings.redpanda_create_topics:
+            return
+        await self._make_topics()
+        while True:
+            await asyncio.sleep(_TOPICS_LOOKED_AT_S)
+            if self._troubles():
+                await self._make_topics()
+
     async def _make_topics(self) -> None:
         from mt5_bridge.redpanda.topics import ensure_topics
 
-        if self.producer is None or not self.settings.redpanda_create_topics:
-            return
+        assert self.producer is not None
         told = ""
         while True:
             await self.producer.wait_connected()  # why there is no connection is the producer's to tell

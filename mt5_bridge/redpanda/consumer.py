@@ -188,7 +188,7 @@ class SignalConsumer:
 
     async def _place_new(self, reader: Reader) -> None:
         """Finds the partitions, and where to begin those not read yet."""
-        async with asyncio.timeout(self._config.request_timeout):
+        async with asyncio.timeout(self._config.request_timeout + reader.throttled_for()):
             known = await reader.partitions()
             for gone in self._placed.keys() - known:
                 del self._placed[gone]
@@ -244,7 +244,7 @@ class SignalConsumer:
 
     async def _fetch(self, reader: Reader, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
         began = time.monotonic()
-        async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
+        async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2 + reader.throttled_for()):
             fetched = await reader.fetch(node, positions, wait_ms)
         took_ms = (time.monotonic() - began) * 1000
         self._patience.fetched(wait_ms, took_ms, records=any(each.records for each in fetched))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch, split
 
 
 @dataclass(slots=True, eq=False)
@@ -36,16 +36,17 @@ class Parcel:
 
 @dataclass(slots=True)
 class Share:
-    """The part of a parcel that is in one batch."""
+    """The part of a parcel that is in one batch; `count` is how many records it has."""
 
     parcel: Parcel
     start: int
     end: int
+    count: int = field(init=False)
 
-    @property
-    def count(self) -> int:
-        """How many records it has."""
-        return sum(each.count for each in self.parcel.framed[self.start : self.end]) or self.end - self.start
+    def __post_init__(self) -> None:
+        # Now: a batch that is split later moves those behind it.
+        framed = self.parcel.framed[self.start : self.end]
+        self.count = sum(each.count for each in framed) or self.end - self.start
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +87,7 @@ class Lane:
             if shares and (parcel.alone or parcel.framed):
                 break
             if parcel.framed:
-                return self._take_framed(parcel)
+                return self._take_framed(parcel, limit)
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
@@ -99,7 +100,10 @@ class Lane:
         batch.close()
         return batch, shares
 
-    def _take_framed(self, parcel: Parcel) -> tuple[FramedBatch, list[Share]]:
+    def _take_framed(self, parcel: Parcel, limit: int) -> tuple[FramedBatch, list[Share]]:
+        while (next_one := parcel.framed[parcel.taken]).count > 1 and FramedBatch(next_one).size() > limit:
+            at = parcel.taken
+            parcel.framed = [*parcel.framed[:at], *split(next_one), *parcel.framed[at + 1 :]]
         share = Share(parcel, parcel.taken, parcel.taken + 1)
         parcel.taken += 1
         if parcel.taken == len(parcel):

@@ -93,6 +93,8 @@ class Producer:
         """Clear while a session is replaced although its broker lives."""
         self._settled_down.set()
         self._gates = Gates(random)
+        self._limits: dict[str, int] = {}
+        """Bytes of a batch, for topics that refused a larger one."""
         self._lasting = False
         """Whether what ended the last connection waits for a person."""
         self._log = LinkLog("Producer", "producer_state", told=told)
@@ -357,23 +359,23 @@ class Producer:
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:
             while True:
-                batch, shares = lane.take(self._config.max_batch_bytes)
+                batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes))
                 if not shares:
                     return
                 try:
-                    settled = partial(self._settled, session, lane, shares)
+                    settled = partial(self._settled, session, lane, shares, batch.size())
                     await session.send(batch, lane.topic, lane.partition, settled)
                 except asyncio.CancelledError:
                     lane.put_back(shares)
                     raise
                 except (KafkaError, AssertionError) as error:  # aiokafka asserts that the partition still exists
-                    self._undelivered(session, lane, shares, error)
+                    self._undelivered(session, lane, shares, batch.size(), error)
                     return
         finally:
             lane.task = None
 
     def _settled(
-        self, session: ProducerSession, lane: Lane, shares: list[Share], future: "asyncio.Future[Any]"
+        self, session: ProducerSession, lane: Lane, shares: list[Share], size: int, future: "asyncio.Future[Any]"
     ) -> None:
         error = BrokerError("given up") if future.cancelled() else future.exception()
         if error is None:
@@ -382,9 +384,11 @@ class Producer:
             arrive(shares)
             self._gates.taken(lane.topic)
         else:
-            self._undelivered(session, lane, shares, error)
+            self._undelivered(session, lane, shares, size, error)
 
-    def _undelivered(self, session: ProducerSession, lane: Lane, shares: list[Share], error: BaseException) -> None:
+    def _undelivered(
+        self, session: ProducerSession, lane: Lane, shares: list[Share], size: int, error: BaseException
+    ) -> None:
         """A batch failed for good: its sequence numbers are lost, so the session is, too."""
         refused = refusal(error)
         if refused is not None and refused.retriable:
@@ -393,6 +397,9 @@ class Producer:
             for other in self._lanes.values():
                 if other.topic == lane.topic:
                     other.fail(refused)
+        elif refused is not None and refused.reason == "too_large" and sum(share.count for share in shares) > 1:
+            self._shrink(lane.topic, size)
+            lane.put_back(shares)
         elif refused is not None and len(shares) == 1:
             self.stats.refused += shares[0].count
             fail(shares, refused)
@@ -406,6 +413,14 @@ class Producer:
         if session is self._session and self._ended is not None and not self._ended.done():
             told = refused is not None and refused.retriable  # by the topic's gate
             self._ended.set_result(None if told else describe(error))
+
+    def _shrink(self, topic: str, size: int) -> None:
+        """The topic takes no batch of that size, maybe one of half of it: a limit of its own, which nobody tells us."""
+        before = self._limits.get(topic, self._config.max_batch_bytes)
+        self._limits[topic] = min(before, max(size // 2, 1))
+        logger.bind(event="batch_too_large", topic=topic, size=size).info(
+            "Topic {topic} takes no batch of {size} bytes: smaller ones from now on", topic=topic, size=size
+        )
 
     def _shut(self, topic: str, why: RecordRefused) -> None:
         self.stats.held += 1

@@ -27,6 +27,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from mt5_bridge.redpanda.repeat import Repeated
+from mt5_bridge.redpanda.throttle import Throttle
 
 _LATEST, _EARLIEST = -1, -2
 _MAX_BYTES = 1 << 20
@@ -83,8 +84,13 @@ class Reader:
         self.topic = topic
         self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
         self._client.set_topics([topic])
+        self._throttle = Throttle(self._client, "Signals")
         self._coordinator: int | None = None
         self._fetches: dict[int, _Fetch] = {}
+
+    def throttled_for(self) -> float:
+        """Seconds that a quota makes the next request wait."""
+        return self._throttle.left()
 
     async def connect(self) -> None:
         """Connects to the cluster."""

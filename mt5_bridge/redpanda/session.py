@@ -13,6 +13,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.batch import FramedBatch, RecordBatch
 from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal
+from mt5_bridge.redpanda.throttle import Throttle
 
 _BURIAL_SECONDS = 2.0
 _ASK_SECONDS = 1.0
@@ -42,6 +43,7 @@ class ProducerSession:
             metadata_max_age_ms=30_000,
             connections_max_idle_ms=None,
         )
+        self._throttle = Throttle(self._producer.client, "Producer")
         self._partitioner = DefaultPartitioner()
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
@@ -122,15 +124,19 @@ class ProducerSession:
         future.add_done_callback(done)
 
     def silent_for(self) -> float:
-        """Seconds since the broker last acknowledged anything, while something is due; else 0."""
+        """Seconds since the broker last acknowledged anything, while something is due; else 0.
+
+        What a quota makes it wait does not count.
+        """
         if not self._due:
             return 0.0
-        return time.monotonic() - max(self._last_news, next(iter(self._due.values())))
+        listening = max(self._last_news, next(iter(self._due.values())), self._throttle.until())
+        return max(0.0, time.monotonic() - listening)
 
     async def alive(self, timeout: float) -> bool:
         """Asks the broker for its metadata, which an idle connection needs to be known as dead."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout + self._throttle.left()):
                 return bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
             return False

@@ -184,7 +184,7 @@ async def test_topics_that_are_not_there_are_said(tmp_path: Path, mock_broker: M
 
 async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bridge = made(tmp_path, REDPANDA_CREATE_TOPICS="false", **NO_BROKER)
-    await bridge._make_topics()
+    await bridge._keep_topics()
     monkeypatch.setattr(module, "_TOPIC_RETRY_S", 0.01)
     tried: list[int] = []
 
@@ -196,6 +196,25 @@ async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypat
     monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
     await made(tmp_path, **NO_BROKER)._make_topics()
     assert len(tried) == 4
+
+
+async def test_topics_that_are_gone_are_made_again(
+    tmp_path: Path, mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TOPICS_LOOKED_AT_S", 0.05)
+    made_at: list[int] = []
+
+    async def ensure(*args: Any) -> None:
+        made_at.append(1)
+        mock_broker.topic_error("trading_signals", 0)
+
+    monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
+    async with running(made(tmp_path, REDPANDA_BOOTSTRAP_SERVERS=mock_broker.bootstrap)) as bridge:
+        await eventually(lambda: bridge.status()["status"] == "ok", 20, "a start in which all is well")
+        before = len(made_at)
+        mock_broker.topic_error("trading_signals", UNKNOWN_TOPIC)
+        await eventually(lambda: len(made_at) > before, 20, "the topic made again")
+        await eventually(lambda: bridge.status()["status"] == "ok", 20, "an end of it")
 
 
 # --- what an earlier life left

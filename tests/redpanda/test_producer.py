@@ -349,6 +349,28 @@ async def test_a_refused_record_fails_alone(mock_broker: MockBroker, new_topic: 
         await producer.stop(1.0)
 
 
+async def test_a_batch_too_large_for_the_topic_is_split(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    """Records and framed ticks alike: all arrive, once and in order, in batches that the topic takes."""
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic, start = new_topic(), 1_700_000_000_000
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, 1.1, 1.2, 0.0, 0, start + n, 6, 0.0) for n in range(1_000))
+    batches = list(TickFramer(Label("EURUSD", 0.01, list(HEADERS)), first_seq=0, now_msc=start).frame(data, 0))
+    try:
+        await producer.wait_connected()
+        mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
+        await producer.publish_framed(topic, b"EURUSD", batches)
+        assert producer.stats.batches >= 4
+        mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * 6)  # more often than a batch may fail otherwise
+        await producer.publish(topic, b"EURUSD", [(start + 1_000 + n, b"%d" % n) for n in range(1_000)], HEADERS)
+        found = await read_all(mock_broker.bootstrap, topic, 2_000)
+        assert [row[3] for row in found] == [start + n for n in range(2_000)]
+        assert (producer.stats.refused, producer.stats.failed) == (0, 0)
+    finally:
+        await producer.stop(1.0)
+
+
 async def test_those_who_travelled_with_a_refused_record_arrive(
     mock_broker: MockBroker, new_topic: Callable[[], str]
 ) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -49,6 +49,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from kafka.kit import install
 from support.certificates import Authority, Certificate
 from support.eventually import poll_until
+from support.topics import Record
 
 USERS = {"bridge": "bridge-secret", "stranger": "stranger-secret"}
 START_S = 90.0
@@ -196,6 +197,27 @@ class KafkaBroker:
         _done(admin.delete_topics([name], operation_timeout=_ADMIN_S))
         assert poll_until(lambda: name not in admin.list_topics(timeout=_ADMIN_S).topics, _ADMIN_S)
 
+    def topics(self) -> list[str]:
+        """Names of all."""
+        return list(self.admin().list_topics(timeout=_ADMIN_S).topics)
+
+    def records(self, topic: str) -> list[Record]:
+        """All that is on a topic now, partition by partition."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "kit", "log_level": 0})
+        try:
+            numbers = consumer.list_topics(topic, timeout=_ADMIN_S).topics[topic].partitions
+            found: list[Record] = []
+            for number in sorted(numbers):
+                at, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ADMIN_S)
+                consumer.assign([TopicPartition(topic, number, at)])
+                while at < end:
+                    rows = [Record(row) for row in consumer.consume(1000, 1.0) if row.error() is None]
+                    found += rows
+                    at = max((row.offset + 1 for row in rows), default=at)
+            return found
+        finally:
+            consumer.close()
+
     def add_partitions(self, name: str, total: int) -> None:
         admin = self.admin()
         _done(admin.create_partitions([NewPartitions(name, total)]))
@@ -250,9 +272,13 @@ class KafkaBroker:
         shown = ssl.get_server_certificate(("127.0.0.1", self.ports[listener]), timeout=_ADMIN_S)
         return shown.split() == self.certificate.certificate.read_text().split()
 
-    def throttle(self, *, produce: int | None = None, consume: int | None = None) -> None:
-        """Bounds what each client may send and read, in bytes/s; None lifts the bound."""
-        _set_quotas(self.port, {"producer_byte_rate": produce, "consumer_byte_rate": consume})
+    def throttle(self, *, produce: int | None = None, consume: int | None = None, client: str | None = None) -> None:
+        """Bounds what a client may send and read, in bytes/s; None lifts the bound.
+
+        Args:
+            client: its client.id; None: each that has no bound of its own.
+        """
+        _set_quotas(self.port, client, {"producer_byte_rate": produce, "consumer_byte_rate": consume})
 
     def client_certificate(self, name: str = "bridge", *, expired: bool = False) -> Certificate:
         """One that `ssl_bootstrap` lets in."""
@@ -408,10 +434,10 @@ def _sasl_settings() -> dict[str, str]:
     }
 
 
-def _set_quotas(port: int, rates: Mapping[str, int | None]) -> None:
-    """Kafka's AlterClientQuotas (key 49, version 0) for clients without a bound of their own: librdkafka has it not."""
+def _set_quotas(port: int, client: str | None, rates: Mapping[str, int | None]) -> None:
+    """Kafka's AlterClientQuotas (key 49, version 0): librdkafka has it not."""
     changes = [_text(name) + struct.pack(">d?", rate or 0, rate is None) for name, rate in rates.items()]
-    entity = struct.pack(">i", 1) + _text("client-id") + struct.pack(">h", -1)
+    entity = struct.pack(">i", 1) + _text("client-id") + (struct.pack(">h", -1) if client is None else _text(client))
     body = struct.pack(">i", 1) + entity + struct.pack(">i", len(changes)) + b"".join(changes) + b"\0"
     request = struct.pack(">hhi", 49, 0, 1) + _text("kit") + body
     with socket.create_connection(("127.0.0.1", port), _ADMIN_S) as connection, connection.makefile("rb") as answers:

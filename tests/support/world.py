@@ -110,6 +110,7 @@ async def world(
     command: Sequence[str] = HYBRID,
     token: str | None = TOKEN,
     make_topics: bool = True,
+    topics_tag: str | None = None,
     **env: str,
 ) -> AsyncIterator[World]:
     """A world whose daemon is not started yet; everything ends with the block.
@@ -120,10 +121,13 @@ async def world(
         command: the program, as arguments of Python.
         token: what the backend wants; None: anything.
         make_topics: whether the topics exist before the bridge comes.
+        topics_tag: names the topics; None: a new one.
         env: more of its settings.
     """
     async with AsyncExitStack() as stack:
-        topics = await stack.enter_async_context(Topics(bootstrap, make=make_topics, bars="BARS" in env))
+        topics = await stack.enter_async_context(
+            Topics(bootstrap, make=make_topics, bars="BARS" in env, tag=topics_tag)
+        )
         backend = await stack.enter_async_context(Backend(token))
         daemon = Daemon(folder, {**topics.env, "BACKEND_WS_URL": backend.url, **env}, command)
         stack.callback(daemon.close)
