@@ -7,6 +7,7 @@ only `type` and `data` are required and unknown fields are ignored.
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -219,6 +220,15 @@ def signature_of(value: bytes, key: str) -> str:
 def signature_matches(value: bytes, key: str, signature: str | None) -> bool:
     """Constant-time comparison; a missing signature does not match."""
     return signature is not None and hmac.compare_digest(signature_of(value, key).encode(), signature.strip().encode())
+
+
+def signed_with(value: bytes, keys: Sequence[str], signature: str | None) -> int | None:
+    """The index of the key that made the signature, None for none of them.
+
+    Every key is tried, whichever matches: the time tells nothing.
+    """
+    matches = [signature_matches(value, key, signature) for key in keys]
+    return matches.index(True) if any(matches) else None
 
 
 def derived_signal_id(topic: str, partition: int, offset: int, timestamp_ms: int | None, value: bytes) -> str:

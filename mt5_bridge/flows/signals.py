@@ -44,7 +44,7 @@ class Intake:
         limits: the settings now.
         early: a denial that needs no terminal (halted, stale, trading disabled), None where one is needed.
         login: our account's login, None while unknown.
-        hmac_key: SIGNAL_HMAC_KEY; None: signatures are not asked for.
+        hmac_keys: SIGNAL_HMAC_KEY and the one before it; none: signatures are not asked for.
         reply: sends a frame over the WebSocket, for results repeated to a repeated signal.
         magic_of: the magic that the first leg of the signal with a key has, unless somebody has it already.
     """
@@ -59,7 +59,7 @@ class Intake:
         limits: Callable[[], Limits],
         early: Callable[[Job], Denial | None],
         login: Callable[[], str | None],
-        hmac_key: str | None,
+        hmac_keys: Sequence[str],
         reply: Callable[[bytes], object],
         magic_of: Callable[[str], int],
     ) -> None:
@@ -81,7 +81,7 @@ class Intake:
         self._suspect_until: dict[int, int] = {}
         self._resets: dict[tuple[str, int], int] = {}
         self._sorter = Sorter(
-            outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_key=hmac_key
+            outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
         )
 
     def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:

@@ -77,12 +77,17 @@ class Reader:
     """Reads one topic over connections of its own.
 
     Every method raises `aiokafka.errors.KafkaError` or `TimeoutError` when the broker does not do its part.
+
+    Args:
+        options: those of `security.client_options`.
+        all_topics: the broker is asked for all it has; a topic that is missing is then never made by the asking.
     """
 
-    def __init__(self, options: dict[str, Any], topic: str) -> None:
+    def __init__(self, options: dict[str, Any], topic: str, *, all_topics: bool = False) -> None:
         self.topic = topic
         self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
-        self._client.set_topics([topic])
+        if not all_topics:
+            self._client.set_topics([topic])
         self._coordinator: int | None = None
         self._fetches: dict[int, _Fetch] = {}
 
