@@ -9,6 +9,7 @@ drops duplicates by `event_id`.
 import asyncio
 import base64
 import hashlib
+import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Outbox:
         self, type: str, data: Any, *, event_id: str | None = None, request_id: wire.RequestId = None
     ) -> changes.Announced:
         """An event ready to be committed with the change it tells of."""
-        event_id = event_id or uuid.uuid4().hex
+        event_id = event_id or secrets.token_hex(16)
         now = self._clock.now_ms()
         return changes.Announced(
             event_id=event_id,

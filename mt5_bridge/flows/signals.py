@@ -7,7 +7,8 @@ index is never poisoned: what is forged, foreign or undecodable does not enter i
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from loguru import logger
 
@@ -28,11 +29,15 @@ from mt5_bridge.journal.rows import StoredSignal
 __all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unreadable"]
 
 CHUNK = 100
-"""Signals sorted and entered in one go: a few ms, so that a flood does not hold up a stop."""
+"""Signals sorted or entered in one go: a few ms, so that a flood does not hold up a stop."""
+
+COMMIT = 500
+"""Records of a flood that share a look-up and a commit."""
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
 
+T = TypeVar("T")
 Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
@@ -100,15 +105,17 @@ class Intake:
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
-        for start in range(0, len(batch), CHUNK):
-            await self._take(batch[start : start + CHUNK], received)
+        for some in _pieces(batch, COMMIT):
+            await self._take(some, received)
 
     async def _take(self, batch: Sequence[Record], received: int) -> None:
         self.stats.records += len(batch)
         while True:
             work = Sorted()
-            for record in batch:
-                self._sorter.record(record, work, received)
+            for some in _pieces(batch, CHUNK):
+                for record in some:
+                    self._sorter.record(record, work, received)
+                await asyncio.sleep(0)
             work.beside += self._positions_after(batch)
             try:
                 await self._enter(work)
@@ -221,8 +228,14 @@ class Intake:
         batch = list(work.beside)
         async with self._door:
             fresh = await self._fresh(work.entries, repeat=repeat)
-            for entry in fresh:
-                batch += self._entered(entry)
+            entered: list[tuple[changes.SignalReceived, changes.Announced | None]] = []
+            for some in _pieces(fresh, CHUNK):
+                if entered:
+                    await asyncio.sleep(0)
+                entered += [self._entered(entry) for entry in some]
+            # Neighbours of a kind are written together.
+            batch += [received for received, _ in entered]
+            batch += [announced for _, announced in entered if announced is not None]
             keys = {entry.job.key for entry in fresh}
             self._entering |= keys
         if not batch:
@@ -289,8 +302,30 @@ class Intake:
         finally:
             del self._owed[key]
 
-    def _entered(self, entry: Entry) -> list[changes.Change]:
+    def _entered(self, entry: Entry) -> tuple[changes.SignalReceived, changes.Announced | None]:
+        """Its inbox row, and what there is to announce when it is settled with that.
+
+        Hopeless ones are: a backlog of a day, or a flood after a stop, costs one commit a batch and never asks the
+        terminal.
+        """
         job, record = entry.job, entry.record
+        entry.denial = None if job.person else self._early(job)
+        settled = announced = None
+        if entry.denial is not None:
+            self.stats.early += 1
+            denied = result(
+                job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
+            )
+            announced = self._outbox.event("order_result", denied, request_id=job.request_id)
+            job.outcome.set_result(denied)
+            settled = changes.SignalSettled(
+                key=job.key,
+                status=denied.status.value,
+                reason=denied.reason or "",
+                event_id=announced.event_id,
+                result=announced.payload,
+                at_msc=announced.at_msc,
+            )
         received = changes.SignalReceived(
             key=job.key,
             signal_id=job.signal.signal_id or "",
@@ -303,30 +338,14 @@ class Intake:
             topic=record.topic if record else "",
             partition=record.partition if record else -1,
             offset=record.offset if record else -1,
+            settled=settled,
         )
-        # Hopeless ones are settled with their entry: a backlog of a day, or a flood after a stop, costs one commit a
-        # batch and never asks the terminal.
-        entry.denial = None if job.person else self._early(job)
-        if entry.denial is None:
-            return [received]
-        self.stats.early += 1
-        denied = result(
-            job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
-        )
-        announced = self._outbox.event("order_result", denied, request_id=job.request_id)
-        job.outcome.set_result(denied)
-        return [
-            received,
-            changes.SignalSettled(
-                key=job.key,
-                status=denied.status.value,
-                reason=denied.reason or "",
-                event_id=announced.event_id,
-                result=announced.payload,
-                at_msc=announced.at_msc,
-            ),
-            announced,
-        ]
+        return received, announced
+
+
+def _pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
 
 
 def _used_anew(job: Job, first: StoredSignal) -> bool:
