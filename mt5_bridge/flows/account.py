@@ -118,7 +118,7 @@ class AccountFlow:
     async def _learn_symbols(self) -> None:
         """The rules of what is held: limits by class need them, and a stop to close the largest risk first."""
         held = {p.symbol for p in self._book.positions.values()} | {o.symbol for o in self._book.orders.values()}
-        for name in held - self._book.symbols.keys() - self._unknown:
+        for name in sorted(held - self._book.symbols.keys() - self._unknown):
             if await self._book.symbol(name) is None:
                 self._unknown.add(name)
 

@@ -386,7 +386,10 @@ class Book:
         if magic in self._listed:
             return True
         opened = self._ledger.opened(magic)
-        return bool(opened) if self.netting else self._ledger.closed(opened)
+        if self._ledger.closed(opened):
+            return True
+        # On netting the position has the magic of who opened it first; the lists may lag behind the history, too.
+        return self.netting and any((p.identifier or p.ticket) in opened for p in self.listed_positions)
 
     async def _read_deals(self, priority: Priority) -> tuple[Deal, ...]:
         """Read the day's deals into the ledger, the next day's when it begins meanwhile; returns what is new."""

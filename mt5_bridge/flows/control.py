@@ -25,6 +25,7 @@ MAX_SIGNALS = 2048
 MAX_AT_ONCE = 16
 QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
 """What asks nothing of the terminal does not wait behind what does."""
+RESUME = "resume_trading"
 ERRORS_PER_S = 1.0
 _MESSAGE_MOST = 500
 
@@ -44,6 +45,8 @@ class Refusal(Exception):
 
 
 Handler = Callable[[Command], Awaitable[Any]]
+Latched = tuple[Halt, int]
+"""The halt, and how often somebody has said to stop."""
 
 
 @dataclass
@@ -85,7 +88,7 @@ class ControlFlow:
         self._handlers = handlers
         self._on_defect = on_defect
         self._channel: Answering | None = None
-        self._frames: asyncio.Queue[wire.Envelope] = asyncio.Queue(MAX_WAITING)
+        self._frames: asyncio.Queue[tuple[wire.Envelope, Latched]] = asyncio.Queue(MAX_WAITING)
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +114,7 @@ class ControlFlow:
         if envelope.type == SIGNAL:
             self._queue_signal(envelope)
         elif envelope.type in QUICK and len(self._tasks) < MAX_WAITING:
-            self._spawn(self._command(envelope))
+            self._spawn(self._command(envelope, self._latched()))
         elif table.is_command(envelope.type):
             self._queue_command(envelope)
         elif table.is_answer(envelope.type):
@@ -125,9 +128,9 @@ class ControlFlow:
     async def run_commands(self) -> None:
         """Do what is queued: begun in order, a few at once, so that a slow read holds up nothing."""
         while True:
-            envelope = await self._frames.get()
+            envelope, latched = await self._frames.get()
             await self._places.acquire()
-            self._spawn(self._command(envelope), release=True)
+            self._spawn(self._command(envelope, latched), release=True)
 
     async def run_signals(self) -> None:
         """Enter signals in the order they came."""
@@ -161,6 +164,8 @@ class ControlFlow:
         key = None if frame.request_id is None else str(frame.request_id)
         if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
             self.stats.repeated += 1
+            # It says halted: a resume that is on its way must not make that untrue.
+            self._latch.tighten(self._latch.halt)
             self._answer(self._stop_answers[key], frame.request_id, urgent=True)
             return
         options = StopOptions(
@@ -200,7 +205,7 @@ class ControlFlow:
 
     def _queue_command(self, envelope: wire.Envelope) -> None:
         try:
-            self._frames.put_nowait(envelope)
+            self._frames.put_nowait((envelope, self._latched()))
         except asyncio.QueueFull:
             self.stats.overloaded += 1
             failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
@@ -222,7 +227,11 @@ class ControlFlow:
             self.stats.overloaded += 1
             self._send(self._intake.overloaded(signal, f"{MAX_SIGNALS} signals wait already: send less"))
 
-    async def _command(self, envelope: wire.Envelope) -> None:
+    def _latched(self) -> Latched:
+        """What is latched when a frame comes: a resume lifts that, and nothing that comes after it."""
+        return self._latch.halt, self._said_stop
+
+    async def _command(self, envelope: wire.Envelope, latched: Latched) -> None:
         self.stats.commands += 1
         try:
             command = table.decode_command(envelope)
@@ -230,12 +239,12 @@ class ControlFlow:
             self._answer(table.failed(envelope.type, error.reason, str(error)), envelope.request_id)
             return
         if command.acts and command.request_id is not None:
-            answer = await self._once(command, str(command.request_id))
+            answer = await self._once(command, str(command.request_id), latched)
         else:
-            answer = await self._do(command)
+            answer = await self._do(command, latched)
         self._answer(answer, command.request_id)
 
-    async def _once(self, command: Command, key: str) -> dict[str, Any]:
+    async def _once(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
         """A repeated `request_id` gets the first answer again and does nothing twice, across restarts too."""
         if key in self._acting:
             self.stats.repeated += 1
@@ -243,7 +252,7 @@ class ControlFlow:
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._acting[key] = answered
         try:
-            answer = await self._first_answer(command, key)
+            answer = await self._first_answer(command, key, latched)
         except BaseException:
             answered.cancel()
             raise
@@ -252,7 +261,7 @@ class ControlFlow:
         answered.set_result(answer)
         return answer
 
-    async def _first_answer(self, command: Command, key: str) -> dict[str, Any]:
+    async def _first_answer(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
         try:
             stored = await self._journal.answer(key)
         except JournalError as error:
@@ -261,7 +270,7 @@ class ControlFlow:
             self.stats.repeated += 1
             first: dict[str, Any] = table.decode_answer(stored.answer)
             return first
-        answer = await self._do(command)
+        answer = await self._do(command, latched)
         await self._remember(key, command.name, answer)
         return answer
 
@@ -276,11 +285,24 @@ class ControlFlow:
                 "ERROR the answer to {command} cannot be remembered: {error}", command=command, error=error
             )
 
-    async def _do(self, command: Command) -> dict[str, Any]:
+    async def _do(self, command: Command, latched: Latched) -> dict[str, Any]:
+        if command.name == RESUME and self._stopped_since(latched):
+            return table.failed(RESUME, "halted", "a stop came after this word: trading stays halted")
         try:
             return table.succeeded(command.name, await self._handlers[command.name](command))
         except Refusal as refusal:
             return table.failed(command.name, refusal.code, str(refusal))
+
+    @property
+    def _said_stop(self) -> int:
+        """Grows with every word to stop, also with one that repeats an earlier one."""
+        return self._emergency.stops + self.stats.stops
+
+    def _stopped_since(self, latched: Latched) -> bool:
+        """Whether somebody has stopped, or something was latched, since a frame came."""
+        halt, stops = latched
+        now = self._latch.halt
+        return self._said_stop != stops or (now is not halt and now.state is not HaltState.ACTIVE)
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
         frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)

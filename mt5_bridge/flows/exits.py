@@ -316,16 +316,15 @@ class Exits:
             for part in parts:
                 self._known(part)
             raise
+        more: list[changes.Change] = [] if written else [*opened]
         for part in parts:
             part.sent = await self._send(job, part)
             self._known(part)
-            if written and part is not parts[-1] and part.state is not IntentState.UNKNOWN:
-                await self._record(part)
+            if not written or (part is parts[-1] and part.state is not IntentState.UNKNOWN):
+                more.append(self._moved(part))
+            elif part.state is not IntentState.UNKNOWN:
+                more += await self._record(part)
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
-        if written:
-            more: list[changes.Change] = [self._moved(p) for p in parts[-1:] if p.state is not IntentState.UNKNOWN]
-        else:
-            more = [*opened, *(self._moved(part) for part in parts)]
         # The lane goes on: what comes next on the symbol need not wait until this result is durable.
         self._desk.spawn(self._tell(job, parts, self.result(job, parts), more, unknown=unknown))
         self._desk.spawn(self._refresh())
@@ -441,14 +440,18 @@ class Exits:
             return msgspec.structs.replace(request, volume=held.volume)
         return None
 
-    async def _record(self, part: Part) -> None:
+    async def _record(self, part: Part) -> list[changes.Change]:
+        """Journal the outcome of a leg; returns what is still to be written with the result, when it cannot be now."""
+        moved = self._moved(part)
         try:
-            await self._desk.commit(self._moved(part))
+            await self._desk.commit(moved)
         except JournalError as error:
-            # Still `sending` in the journal: looked up again at the next start, never sent again.
+            # Until then still `sending` in the journal: after a crash it is looked up again, never sent again.
             logger.bind(event="intent_not_journalled", magic=part.intent.magic).error(
                 "ERROR the outcome of an exit cannot be journalled: {error}", error=error
             )
+            return [moved]
+        return []
 
     def _moved(self, part: Part) -> changes.IntentMoved:
         assert part.sent is not None

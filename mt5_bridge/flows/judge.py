@@ -8,7 +8,7 @@ from mt5_bridge.core import halt as machine
 from mt5_bridge.core import throttle
 from mt5_bridge.core.decision import Approval, Context, Denial, Limits, Readiness, Requester
 from mt5_bridge.core.errors import MT5AuthError, MT5DataError, MT5Error, MT5ValidationError
-from mt5_bridge.core.guards import check_halt, early, evaluate
+from mt5_bridge.core.guards import check_halt, early, evaluate, reduces_risk
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Order, Position, SymbolInfo
@@ -174,7 +174,7 @@ class Judge:
         return self._count(evaluate(context))
 
     def last_word(self, job: Job, target: Position | Order | None = None) -> Denial | None:
-        """The check next to the send: age and halt, on what is true right now. No setting skips it."""
+        """The check next to the send: age, reconciliation, halt, on what is true right now. No setting skips it."""
         limits, now = self._limits(), self._clock.now_ms()
         deadline = job.deadline_msc(limits.signal_max_age_ms)
         if now > deadline:
@@ -185,7 +185,11 @@ class Judge:
                 limit=float(limit),
                 value=float(age),
             )
-        return check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
+        halted = check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
+        if halted is None and not self._book.reconciled.is_set() and not reduces_risk(job.signal, target):
+            # The terminal went, and may be back already: what the decision stood on need not be so any more.
+            return Denial(code=Reason.NOT_READY, detail=self._book.readiness.why_not or "not ready")
+        return halted
 
     def foremost(self, job: Job, denial: Denial) -> Denial:
         """A stop's own doing, such as a killed host, is not why a signal is denied: the stop is."""

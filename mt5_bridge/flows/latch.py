@@ -6,8 +6,9 @@ the order in which they were latched, and never by the loop itself: a disk that 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 from loguru import logger
 
 from mt5_bridge.core import halt as machine
@@ -54,6 +55,7 @@ class HaltLatch:
         self._halt = halt
         self._tasks: set[asyncio.Task[None]] = set()
         self._order = asyncio.Lock()
+        self._loosening = 0
         self._listeners: list[Callable[[Halt], None]] = []
         self._disk = DaemonExecutor("latch-file")
         self._to_file: set[asyncio.Future[None]] = set()
@@ -74,7 +76,10 @@ class HaltLatch:
         `beside` becomes durable in the same moment; when that cannot be now, its writing is the caller's affair.
         """
         if new is self._halt:
-            return None
+            if not self._loosening:
+                return None
+            # Said again while its end is being written: it holds, and is written behind that.
+            new = msgspec.structs.replace(new)
         self._set(new)
         return self.write_down(*beside)
 
@@ -110,6 +115,13 @@ class HaltLatch:
         Raises:
             JournalError: the latch holds, because its end could not be written.
         """
+        self._loosening += 1
+        try:
+            return await self._loosen(new, beside)
+        finally:
+            self._loosening -= 1
+
+    async def _loosen(self, new: Halt, beside: Sequence[changes.Change]) -> bool:
         was = self._halt
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_LOOSEN_WAIT_S)

@@ -192,12 +192,7 @@ class Reconciler:
 
     async def _take_up(self, job: Job, key: str, open_intents: list[StoredIntent]) -> None:
         for stored in open_intents:
-            if stored.state == IntentState.SENDING.value:
-                await self._journal.commit(
-                    changes.IntentMoved(
-                        magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms()
-                    )
-                )
+            await self._note_unknown(stored)
         job.symbol = open_intents[0].symbol
         if not job.signal.action.opens:
             parts = [part_of(stored) for stored in await self._journal.intents(key)]
@@ -213,14 +208,26 @@ class Reconciler:
             self._book.reserve(_exposure_of(stored, job.signal))
             self._desk.spawn(self._trader.finish_unknown(job, intent_of(stored), stored.opened_msc))
 
+    def _unknown(self, stored: StoredIntent) -> changes.IntentMoved:
+        return changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms())
+
+    async def _note_unknown(self, stored: StoredIntent) -> None:
+        if stored.state != IntentState.SENDING.value:
+            return
+        try:
+            await self._journal.commit(self._unknown(stored))
+        except JournalError as error:
+            # `sending` says as much to who starts next. A disk that is full must not keep the bridge from starting: a
+            # stop may have to be gone on with.
+            logger.bind(event="intent_not_journalled", magic=stored.magic).error(
+                "ERROR the journal cannot be written at the start: {error}", error=error
+            )
+
     async def _close_case(self, stored: StoredIntent) -> None:
         """An intent nobody waits for any more (an emergency close, a stop set after a fill): look, and note it."""
         intent = intent_of(stored)
         if stored.state == IntentState.SENDING.value:
-            await self._desk.record(
-                stored.key,
-                changes.IntentMoved(magic=stored.magic, state=IntentState.UNKNOWN.value, at_msc=self._clock.now_ms()),
-            )
+            await self._desk.record(stored.key, self._unknown(stored))
         found = await self._desk.resolve(self._desk.case(intent, stored.opened_msc))
         sent = Sent(state=found.state, request=intent.request, found=found, detail=found.detail)
         await self._desk.record(stored.key, self._desk.moved(intent.magic, sent, self._clock.now_ms()))

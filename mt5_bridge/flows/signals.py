@@ -78,7 +78,8 @@ class Intake:
         self._early = early
         self._reply = reply
         self._magic_of = magic_of
-        self._entering: set[str] = set()
+        self._entering: dict[str, asyncio.Future[None]] = {}
+        """Key → the commit that enters it."""
         self._owed: dict[str, int] = {}
         """Key → how many times its result is still to be sent to who repeated the signal."""
         self._door = asyncio.Lock()
@@ -227,21 +228,20 @@ class Intake:
         """Returns how many of the entries are new."""
         batch = list(work.beside)
         async with self._door:
-            fresh = await self._fresh(work.entries, repeat=repeat)
-            entered: list[tuple[changes.SignalReceived, changes.Announced | None]] = []
-            for some in _pieces(fresh, CHUNK):
-                if entered:
-                    await asyncio.sleep(0)
-                entered += [self._entered(entry) for entry in some]
-            # Neighbours of a kind are written together.
-            batch += [received for received, _ in entered]
-            batch += [announced for _, announced in entered if announced is not None]
+            # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
+            entering = dict(self._entering)
+            fresh = await self._fresh(work.entries, set(entering), repeat=repeat)
+            # The offset behind a record must not become durable before the signal, whoever brought that first.
+            for key in (entry.job.key for entry in work.entries if entry.record is not None):
+                if key in entering:
+                    await asyncio.shield(entering[key])
+            batch += await self._rows(fresh)
+            if not batch:
+                return 0
             keys = {entry.job.key for entry in fresh}
-            self._entering |= keys
-        if not batch:
-            return 0
-        admitted = asyncio.ensure_future(self._outbox.commit(*batch))
-        admitted.add_done_callback(lambda done: self._entered_now(done, keys))
+            admitted = asyncio.ensure_future(self._outbox.commit(*batch))
+            self._entering |= dict.fromkeys(keys, admitted)
+            admitted.add_done_callback(lambda done: self._entered_now(done, keys))
         for entry in fresh:
             entry.job.admitted = admitted
             if entry.denial is None:
@@ -251,16 +251,29 @@ class Intake:
             await asyncio.shield(admitted)
         return len(fresh)
 
+    async def _rows(self, fresh: Sequence[Entry]) -> list[changes.Change]:
+        """What enters the journal with them: neighbours of a kind, which are written together."""
+        received: list[changes.Change] = []
+        announced: list[changes.Change] = []
+        for some in _pieces(fresh, CHUNK):
+            if received:
+                await asyncio.sleep(0)
+            for entry in some:
+                row, event = self._entered(entry)
+                received.append(row)
+                if event is not None:
+                    announced.append(event)
+        return received + announced
+
     def _entered_now(self, done: "asyncio.Future[None]", keys: set[str]) -> None:
-        self._entering -= keys
+        for key in keys:
+            del self._entering[key]
         if not done.cancelled():
             done.exception()  # seen by everyone who awaits it; nobody may do so after a shutdown
 
-    async def _fresh(self, entries: list[Entry], *, repeat: bool) -> list[Entry]:
+    async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool) -> list[Entry]:
         if not entries:
             return []
-        # Before the look-up: what is being entered now may be durable, and out of this set, when it has been made.
-        taken = set(self._entering)
         magics = [self._magic_of(entry.job.key) for entry in entries]
         seen, used = await self._journal.known([entry.job.key for entry in entries], magics)
         fresh: list[Entry] = []

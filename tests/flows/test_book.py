@@ -225,6 +225,23 @@ async def test_on_netting_the_deal_shows_it() -> None:
 
 
 @simulated
+async def test_on_netting_a_deal_counts_until_its_position_is_listed() -> None:
+    """The lists may lag behind the history, too."""
+    book, terminal = a_book()
+    terminal.netting()
+    await book.refresh()
+    book.reserve(an_exposure(7))
+    terminal.list_lag_ms = 2000
+    opens(terminal, 7)
+    book.settle(7)
+    await book.refresh()
+    assert (len(book.positions), len(book.in_flight())) == (0, 1)
+    await asyncio.sleep(3)
+    await book.refresh()
+    assert (len(book.positions), len(book.in_flight())) == (1, 0)
+
+
+@simulated
 async def test_a_position_that_shows_early_counts_once() -> None:
     book, terminal = a_book()
     await book.refresh()

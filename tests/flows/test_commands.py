@@ -346,6 +346,55 @@ async def test_a_stop_during_a_resume_is_said_to_have_won(tmp_path: Path) -> Non
             await kit.commands.resume("x", "ann", force=False, origin=Origin.REMOTE)
 
 
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_resume_lifts_nothing_that_was_latched_after_it_came(tmp_path: Path, repeated: bool) -> None:
+    """The journal is slow to say whether the resume is a repetition; meanwhile somebody stops."""
+
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            kit.halt()
+            await asyncio.sleep(0.1)
+
+            async def stop_now(name: str) -> None:
+                if name.startswith("read"):
+                    kit.journal.step = None
+                    if not repeated:
+                        assert await kit.commands.resume("x", "bob", force=False, origin=Origin.LOCAL)
+                    await kit.command("emergency_stop", request_id="s1")
+
+            kit.journal.step = stop_now
+            answer = await ask(kit, "resume_trading", request_id="r1", reason="x", by="ann", force=True)
+            assert answer["error"]["code"] == "halted"
+            assert kit.latch.halt.state is HaltState.HALTED
+
+    run()
+
+
+@pytest.mark.parametrize("when", ["read", "commit HaltChanged", "committed HaltChanged"])
+def test_a_stop_said_again_while_its_resume_is_under_way_wins(tmp_path: Path, when: str) -> None:
+    """It is answered `halted`, with the first answer: then it must stay halted."""
+
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            await ask(kit, "emergency_stop", request_id="s1")
+            await asyncio.sleep(10)
+
+            async def stop_again(name: str) -> None:
+                if name.startswith(when):
+                    kit.journal.step = None
+                    await kit.command("emergency_stop", request_id="s1")
+
+            kit.journal.step = stop_again
+            answer = await ask(kit, "resume_trading", request_id="r1", reason="x", by="ann", force=True)
+            assert kit.journal.step is None
+            assert answer["error"]["code"] == "halted"
+            assert kit.latch.halt.state is HaltState.HALTED
+
+    run()
+
+
 @simulated
 async def test_a_resume_repeated_after_a_crash_does_not_lift_a_later_stop(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:

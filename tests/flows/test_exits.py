@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.eventually import eventually
-from support.fake_terminal import Executed, Hangs, Late, Lost, Refused, Silent
+from support.fake_terminal import Answer, Executed, Hangs, Late, Lost, Refused, Silent
 from support.flow_kit import FlowKit
 from support.simulated import simulated
 
@@ -729,6 +729,31 @@ async def test_an_outcome_that_cannot_be_written_is_written_later(tmp_path: Path
         await asyncio.sleep(2)
         kit.journal.mend()
         assert (await kit.result("c1"))["status"] == "closed"
+
+
+@pytest.mark.parametrize("answer", [Executed(), Silent(-10005, executed=True)])
+def test_no_leg_stays_open_in_the_journal_because_the_disk_was_full(tmp_path: Path, answer: Answer) -> None:
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            await opened(kit, "a", "b")
+            kit.terminal.script(answer)
+
+            async def fill_the_disk(name: str) -> None:
+                if name == "commit IntentMoved":
+                    kit.journal.step = None
+                    kit.journal.break_down()
+
+            kit.journal.step = fill_the_disk
+            await kit.send("CLOSE", signal_id="c1")
+            await eventually(lambda: kit.journal.broken, 20)
+            await asyncio.sleep(1)
+            kit.journal.mend()
+            assert (await kit.result("c1"))["status"] == "closed"
+            await kit.idle()
+            assert not await kit.journal.open_intents()
+
+    run()
 
 
 @simulated

@@ -166,6 +166,34 @@ def test_a_stop_during_a_resume_wins(tmp_path: Path, when: str) -> None:
     run()
 
 
+@pytest.mark.parametrize("when", ["commit HaltChanged+Announced", "committed HaltChanged+Announced"])
+def test_a_stop_repeated_while_its_resume_is_being_written_wins(tmp_path: Path, when: str) -> None:
+    """It finds trading halted already, and says so: then it must stay halted."""
+
+    @simulated
+    async def run() -> None:
+        async with FlowKit.open(tmp_path) as kit:
+            kit.halt()
+            await asyncio.sleep(0.1)
+
+            async def stop_again(name: str) -> None:
+                if name == when:
+                    kit.journal.step = None
+                    again, _ = kit.emergency.stop(reason="again", by="b", origin=Origin.REMOTE, options=None)
+                    assert again.state is HaltState.HALTED
+
+            kit.journal.step = stop_again
+            assert not await kit.latch.loosen(active(kit))
+            assert kit.latch.halt.state is HaltState.HALTED
+            await asyncio.sleep(0.1)
+            stored, record = await kit.journal.halt(), kit.file.read()
+            assert stored is not None
+            assert record is not None
+            assert stored.state == record.state == "halted"
+
+    run()
+
+
 @simulated
 async def test_a_stop_before_a_resume_got_its_turn_wins(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:

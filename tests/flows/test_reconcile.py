@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal, Hangs, Silent
-from support.flow_kit import FlowKit
+from support.flow_kit import FlowKit, KitJournal
 from support.simulated import simulated
 
 from mt5_bridge.core.errors import JournalError, MT5DataError
@@ -127,6 +127,23 @@ async def test_an_order_lost_with_the_process_is_looked_up_and_blocks_its_symbol
 
 
 @simulated
+async def test_a_full_disk_keeps_nothing_from_being_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.script(Hangs(True))
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: kit.terminal.sent)
+        await intent(kit, "stop-1", 22, action="EMERGENCY")
+        await kit.crash()
+    monkeypatch.setattr(KitJournal, "broken", "database or disk is full")
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        await asyncio.sleep(20)
+        kit.journal.mend()
+        assert (await kit.result("s1"))["status"] == "filled"
+        await kit.idle()
+        assert not await kit.journal.open_intents()
+
+
+@simulated
 async def test_not_found_counts_only_a_window_after_the_terminal_came_back(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.script(Silent(-10005))
@@ -162,6 +179,7 @@ async def test_legs_with_an_outcome_end_in_the_result_that_was_not_written(tmp_p
 
 @simulated
 async def test_orders_nobody_waits_for_are_noted(tmp_path: Path) -> None:
+    """As soon as they can be: the disk is full when their outcome is known."""
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, magic=21))
         await intent(kit, "stop-1", 21, action="EMERGENCY")
@@ -172,6 +190,9 @@ async def test_orders_nobody_waits_for_are_noted(tmp_path: Path) -> None:
         await intent(kit, "s1", 24, leg=1, action="MODIFY", deed=Deed.SLTP, position=1000, stop_loss=1.0)
         await kit.crash()
     async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        kit.journal.break_down()
+        await asyncio.sleep(20)
+        kit.journal.mend()
         await kit.idle()
         states = {m: i.state for m, i in (await kit.journal.intents_by_magic([21, 22, 23, 24])).items()}
         assert states == {21: "filled", 22: "abandoned", 23: "abandoned", 24: "rejected"}

@@ -401,6 +401,31 @@ async def test_both_channels_at_once_make_one_order(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_a_record_is_not_passed_over_for_a_frame_that_did_not_get_in(tmp_path: Path) -> None:
+    """The disk fails the frame's commit, and would take the offset behind the record of the same signal."""
+    async with FlowKit.open(tmp_path) as kit:
+        fails = asyncio.Event()
+
+        async def fail_the_frame(name: str) -> None:
+            if name.startswith("commit SignalReceived"):
+                kit.journal.step = None
+                await fails.wait()
+                raise JournalError("disk full")
+
+        kit.journal.step = fail_the_frame
+        by_frame = asyncio.create_task(kit.send_frame(signal_id="s", **BUY))
+        await eventually(lambda: kit.journal.step is None)
+        by_record = asyncio.create_task(kit.send(signal_id="s", **BUY))
+        await asyncio.sleep(0.1)
+        assert not by_record.done()
+        fails.set()
+        await asyncio.gather(by_frame, by_record)
+        assert (await kit.result("s"))["status"] == "filled"
+        await kit.idle()
+        assert len(kit.terminal.sent) == 1
+
+
+@simulated
 async def test_a_signal_without_id_is_known_by_its_record(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         record = await kit.send(**BUY)

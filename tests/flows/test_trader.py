@@ -354,6 +354,23 @@ async def test_a_latch_during_the_commit_of_the_intent_stops_the_order(tmp_path:
 
 
 @simulated
+async def test_an_order_decided_before_the_terminal_went_is_not_sent_when_it_is_back(tmp_path: Path) -> None:
+    """It came back while the intent was being written; nobody has looked yet at what it holds now."""
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def comes_back(name: str) -> None:
+            if name == "committed IntentOpened":
+                kit.terminal.become(TerminalState.DISCONNECTED)
+                kit.terminal.become(TerminalState.CONNECTED)
+
+        kit.journal.step = comes_back
+        await kit.send(**BUY, signal_id="s1")
+        result = await kit.result("s1")
+        assert (result["status"], result["reason"]) == ("denied", "not_ready")
+        assert not kit.terminal.sent
+
+
+@simulated
 async def test_trading_disabled_is_answered_while_the_terminal_is_away(tmp_path: Path) -> None:
     terminal = FakeTerminal(connected=False)
     async with FlowKit.open(tmp_path, terminal=terminal, ready=False, limits={"trading_enabled": False}) as kit:

@@ -149,10 +149,9 @@ class StaleHistory(_Lag):
     def show(self, call: Call, result: Any) -> Any:
         if not self._holds(call):
             return result
-        kind = call.name.removeprefix("history_")
-        if kind in ("deals_get", "orders_get"):
+        if call.name in ("history_deals_get", "history_orders_get"):
             return tuple(record for record in result if self._known(record))
-        if kind in ("deals_total", "orders_total"):
+        if call.name in ("history_deals_total", "history_orders_total"):
             records = getattr(call.functions, call.name.replace("_total", "_get"))(*call.args)
             return sum(map(self._known, records))
         return result

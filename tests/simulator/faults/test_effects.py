@@ -76,6 +76,14 @@ def test_the_history_lags_behind(market: MarketControl) -> None:
     assert mt5.history_deals_total(*ALWAYS) == mt5.history_orders_total(*ALWAYS) == 3
 
 
+def test_while_the_history_lags_the_lists_do_not(market: MarketControl) -> None:
+    before = mt5.order_send(PENDING).order
+    mt5.inject(kind="history_lag", times=1)
+    since = mt5.order_send(PENDING).order
+    assert [order.ticket for order in mt5.orders_get()] == [before, since]
+    assert mt5.orders_total() == 2
+
+
 @pytest.mark.parametrize("elsewhere", ["impostor", "login"])
 def test_what_lags_is_one_accounts(market: MarketControl, elsewhere: str) -> None:
     send(magic=1)
