@@ -310,7 +310,7 @@ def test_what_a_pipe_cannot_hold_is_written_out(monkeypatch: pytest.MonkeyPatch)
     talk.say("ü €")
     talk.say("\u4e2d")
     pipe.flush()
-    assert pipe.buffer.getvalue() == "ü €\n\\u4e2d\n".encode("cp1252")  # type: ignore[attr-defined]
+    assert pipe.buffer.getvalue() == "ü €\n\\u4e2d\n".encode("cp1252")
 
 
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,8 +76,8 @@ async def test_gaps_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reader, "leader", lambda self, partition: 1)
     reader = Reader({"bootstrap_servers": ["h:1"]}, "t", all_topics=True)
     look = letters._Look(reader)
-    assert [each.record.offset for each in await look.last(0, 0, 100, 2, None)] == [50, 51]
-    assert [each.record.offset for each in await look.last(0, 0, 100, 9, None)] == [2, 50, 51]
+    assert [each.record.offset for each in await look.last(0, 0, 100, 2, 9)] == [50, 51]
+    assert [each.record.offset for each in await look.last(0, 0, 100, 9, 9)] == [2, 50, 51]
     assert [each.record.offset for each in await look.read(0, 51, 52, None)] == [51]
     monkeypatch.setattr(Reader, "leader", lambda self, partition: None)
     with pytest.raises(BrokerError, match="no leader"):
@@ -92,7 +92,7 @@ async def test_an_end_that_is_never_reached_is_no_endless_look(monkeypatch: pyte
     monkeypatch.setattr(Reader, "fetch", fetch)
     monkeypatch.setattr(Reader, "leader", lambda self, partition: 1)
     reader = Reader({"bootstrap_servers": ["h:1"]}, "t", all_topics=True)
-    assert await letters._Look(reader).last(0, 0, 100, 5, None) == []
+    assert await letters._Look(reader).last(0, 0, 100, 5, 9) == []
     await reader.close()
 
 
