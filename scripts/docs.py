@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that follow from the code: field tables of the messages, commands, settings.
+"""Write the parts of docs/ that follow from the code: field tables, settings, JSON Schemas, AsyncAPI.
 
     python scripts/docs.py            # rewrite them
     python scripts/docs.py --check    # exit code 1 when they differ from the code
@@ -17,6 +17,11 @@ import msgspec
 from msgspec import inspect as types
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import contract_asyncapi
+import contract_html
+import contract_schemas
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS
 from mt5_bridge.core import messages
@@ -152,7 +157,14 @@ def settings() -> str:
 def main(arguments: list[str]) -> int:
     """Rewrite the pages, or say which differ."""
     page = DOCS / "contract.md"
-    texts = {page: contract(page.read_text(encoding="utf-8")), DOCS / "settings.md": settings()}
+    asyncapi = contract_asyncapi.document()
+    texts = {
+        page: contract(page.read_text(encoding="utf-8")),
+        DOCS / "settings.md": settings(),
+        DOCS / "schemas.json": contract_schemas.text(),
+        DOCS / "asyncapi.yaml": asyncapi,
+        DOCS / "reference.html": contract_html.page(asyncapi),
+    }
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:
         for path in stale:

@@ -141,7 +141,9 @@ class Emergency:
         One that is under way already is not begun anew: what it has sent is on its way. It gets what this one wants
         beyond it, and tries at once what it was waiting with.
         """
-        self._watched |= set(self._desk.flying) | self._desk.unresolved
+        # Also what is known to be open or placed and no list shows yet: three reads of nothing may come before it.
+        unseen = {exposure.magic for exposure in self._book.in_flight()}
+        self._watched |= set(self._desk.flying) | self._desk.unresolved | unseen
         goal, halt = options.joined(self._goal), self._latch.halt
         if goal != self._goal:
             self._goal = goal

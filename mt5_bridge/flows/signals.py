@@ -33,6 +33,7 @@ CHUNK = 100
 
 COMMIT = 500
 """Records of a flood that share a look-up and a commit."""
+MOST_NOT_ENTERED = 1000
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
@@ -80,6 +81,8 @@ class Intake:
         self._magic_of = magic_of
         self._entering: dict[str, asyncio.Future[None]] = {}
         """Key → the commit that enters it."""
+        self._not_entered: dict[str, Job] = {}
+        """Commands of this life that the disk kept out of the inbox, and that may have been done all the same."""
         self._owed: dict[str, int] = {}
         """Key → how many times its result is still to be sent to who repeated the signal."""
         self._door = asyncio.Lock()
@@ -182,12 +185,16 @@ class Intake:
             name: what makes the command one and the same when it is asked again; None: it never is.
 
         Raises:
-            JournalError: the journal cannot be read, or the same command is being entered already.
+            JournalError: the journal cannot be read, or the same command is being entered or was done already.
         """
         now = self._clock.now_ms()
         key = _command_key(name or uuid.uuid4().hex)
         if name is not None and key in await self._journal.seen([key]):
             key = f"{key}-{now}"  # a `request_id` used anew after its day is over
+        elif name is not None and key in self._not_entered:
+            return self._not_entered[key]
+        elif name is not None and await self._journal.intents(key):
+            raise JournalError("it was done already, while the journal could not be written: look at the account")
         job = Job(key, signal, now, now, COMMAND, request_id, person=True)
         if not await self._enter(Sorted(entries=[Entry(job)]), wait=False):
             raise JournalError("the same command is being entered already")
@@ -238,10 +245,10 @@ class Intake:
             batch += await self._rows(fresh)
             if not batch:
                 return 0
-            keys = {entry.job.key for entry in fresh}
+            jobs = {entry.job.key: entry.job for entry in fresh}
             admitted = asyncio.ensure_future(self._outbox.commit(*batch))
-            self._entering |= dict.fromkeys(keys, admitted)
-            admitted.add_done_callback(lambda done: self._entered_now(done, keys))
+            self._entering |= dict.fromkeys(jobs, admitted)
+            admitted.add_done_callback(lambda done: self._entered_now(done, jobs))
         for entry in fresh:
             entry.job.admitted = admitted
             if entry.denial is None:
@@ -265,11 +272,14 @@ class Intake:
                     announced.append(event)
         return received + announced
 
-    def _entered_now(self, done: "asyncio.Future[None]", keys: set[str]) -> None:
-        for key in keys:
+    def _entered_now(self, done: "asyncio.Future[None]", jobs: dict[str, Job]) -> None:
+        for key in jobs:
             del self._entering[key]
-        if not done.cancelled():
-            done.exception()  # seen by everyone who awaits it; nobody may do so after a shutdown
+        # Seen by everyone who awaits it; nobody may do so after a shutdown.
+        if not done.cancelled() and done.exception() is not None:
+            self._not_entered |= {key: job for key, job in jobs.items() if job.person}
+            for key in tuple(self._not_entered)[:-MOST_NOT_ENTERED]:
+                del self._not_entered[key]
 
     async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool) -> list[Entry]:
         if not entries:

@@ -181,6 +181,7 @@ def by_name(deed: Deed) -> str:
     return deed.__name__
 
 
+@pytest.mark.timeout(300)
 async def test_killed_at_the_moments_that_matter_most(new_world: MakeWorld) -> None:
     settings = {"RESUME_REMOTE": "true"}
     async with crashing(new_world, **settings) as crashes:

@@ -28,10 +28,12 @@ async def ask(kit: FlowKit, name: str, *, request_id: str | None = None, **param
     request_id = request_id or f"r{len(kit.channel.frames)}-{name}"
     before = len(kit.channel.of("command_result"))
     kit.control.on_frame(json.dumps({"type": name, "data": params, "request_id": request_id}).encode())
-    await eventually(lambda: len(kit.channel.of("command_result")) > before, 8, name)
-    answer = kit.channel.of("command_result")[-1]
-    assert answer["request_id"] == request_id
-    data: dict[str, Any] = answer["data"]
+
+    def answers() -> list[dict[str, Any]]:
+        return [told for told in kit.channel.of("command_result")[before:] if told["request_id"] == request_id]
+
+    await eventually(answers, 8, name)
+    data: dict[str, Any] = answers()[0]["data"]
     return data
 
 
@@ -344,6 +346,25 @@ async def test_a_stop_during_a_resume_is_said_to_have_won(tmp_path: Path) -> Non
         kit.journal.step = stop_now
         with pytest.raises(Refusal, match="stays halted"):
             await kit.commands.resume("x", "ann", force=False, origin=Origin.REMOTE)
+
+
+@simulated
+async def test_a_close_done_on_a_full_disk_is_not_done_again_and_leaves_nothing_undecided(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = held(kit, volume=0.3)
+        await kit.book.refresh()
+        kit.journal.break_down()
+        first = await ask(kit, "close_position", request_id="c1", ticket=ticket, volume=0.1)
+        assert first["success"]
+        assert await ask(kit, "close_position", request_id="c1", ticket=ticket, volume=0.1) == first
+        kit.journal.mend()
+        await kit.idle()
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        again = await ask(kit, "close_position", request_id="c1", ticket=ticket, volume=0.1)
+        assert again["error"]["code"] == "journal_unavailable"
+        assert kit.terminal.positions[ticket].volume == 0.2
+        assert not await kit.journal.waiting()
 
 
 @pytest.mark.parametrize("repeated", [True, False])

@@ -520,6 +520,20 @@ async def test_late_fills_are_watched_for_sixty_seconds_and_only_journalled_ones
         assert list(kit.terminal.positions) == [manual]
 
 
+@pytest.mark.parametrize("order", [{"action": "BUY"}, {"action": "BUY_LIMIT", "price": 1.095}])
+@simulated
+async def test_what_was_answered_and_is_not_listed_yet_is_watched_for(tmp_path: Path, order: dict[str, Any]) -> None:
+    """The lists lag behind the answer: all reads of the stop show nothing."""
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.list_lag_ms = 4000
+        await kit.send(signal_id="s1", volume=0.1, stop_loss=1.09, **order)
+        await kit.result("s1")
+        stop(kit)
+        assert (await done(kit))["survivors"] == []
+        assert kit.terminal.positions or kit.terminal.orders
+        await eventually(lambda: not kit.terminal.positions and not kit.terminal.orders, 10)
+
+
 @simulated
 async def test_a_late_fill_that_cannot_be_closed_stays_a_survivor_until_it_can(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:

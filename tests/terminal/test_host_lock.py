@@ -66,9 +66,9 @@ def lock(file: Path) -> Iterator[HostLock]:
 
 
 def test_one_that_goes_on_is_waited_for(holder: Holder, lock: HostLock) -> None:
-    first = holder(0.3, 20)
-    lock.take(10.0)
-    assert first.wait(5) == 0, "it ended by itself, long after its patience"
+    first = holder(2.0, 60)
+    lock.take(30.0)
+    assert first.wait(30) == 0, "it ended by itself, long after its patience"
 
 
 def test_one_that_hangs_is_killed(holder: Holder, lock: HostLock) -> None:

@@ -1,0 +1,202 @@
+"""Shapes of the contract that the bridge puts together where it sends them, field by field.
+
+What has a type in `mt5_bridge.core.messages` or `mt5_bridge.control.params` is not repeated here. Tests hold these
+against what a running bridge sends: a field too many or too few fails them.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from mt5_bridge.core.halt import HaltState
+from mt5_bridge.core.health import Health
+from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
+from mt5_bridge.core.model import SymbolInfo
+
+
+class Tick(msgspec.Struct):
+    """One tick."""
+
+    symbol: str
+    bid: float
+    ask: float
+    last: float
+    volume: float
+    spread: int
+    time: str
+    time_msc: int
+    flags: int
+    seq: int
+
+
+class Latch(msgspec.Struct):
+    """The halt as it stands; `at` is null while it never changed."""
+
+    state: HaltState
+    reason: str
+    by: str
+    at: str | None
+
+
+class Hello(msgspec.Struct):
+    """The first frame of every connection: who the bridge is and what it understands."""
+
+    bridge_id: str
+    version: str
+    mode: Literal["hybrid", "standard"]
+    account: int | None
+    symbols: list[str]
+    halt: Latch
+    capabilities: list[str]
+
+
+class Heartbeat(msgspec.Struct):
+    """How the bridge is; `detail` says in words what is behind a status other than `ok`."""
+
+    status: Health
+    detail: str | None
+    halt: HaltState
+    channels: dict[str, str]
+    tick_age_ms: float | None
+    clock_skew_ms: int | None
+    rss_mb: float
+    loop_stall_ms: float
+    uptime_s: float
+
+
+class StatusReport(Heartbeat):
+    """The answer to `get_status`. `counters` are for people: their names are not promised."""
+
+    bridge_id: str
+    version: str
+    mode: Literal["hybrid", "standard"]
+    account: str | None
+    halt_detail: Latch
+    symbols: list[str]
+    symbols_missing: dict[str, str]
+    positions: int
+    orders: int
+    unknown_intents: int
+    survivors: list[int]
+    managed_stops: int
+    counters: dict[str, Any]
+
+
+class Bar(msgspec.Struct):
+    """One bar."""
+
+    symbol: str
+    timeframe: str
+    time: str
+    open: float
+    high: float
+    low: float
+    close: float
+    tick_volume: int
+    spread: int
+    real_volume: float
+
+
+class PendingOrder(msgspec.Struct):
+    """A pending order, or one of the past. `type` is the terminal's number for `order_type`."""
+
+    ticket: int
+    symbol: str
+    type: int
+    order_type: str
+    state: str
+    volume: float
+    volume_initial: float
+    price: float
+    stop_limit_price: float
+    stop_loss: float
+    take_profit: float
+    expiration: str | None
+    time: str
+    time_done: str | None
+    magic: int
+    comment: str
+    position: int | None
+
+
+class PastDeal(msgspec.Struct):
+    """A deal; `type` is the terminal's number (0 buy, 1 sell, others: balance operations)."""
+
+    ticket: int
+    order: int
+    position: int
+    symbol: str
+    type: int
+    entry: str
+    volume: float
+    price: float
+    profit: float
+    swap: float
+    commission: float
+    fee: float
+    time: str
+    time_msc: int
+    magic: int
+    comment: str
+
+
+class Stopped(Latch):
+    """The answer to `emergency_stop`; `faults` is there when something of the frame could not be read."""
+
+    durable: bool
+    faults: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Closed(msgspec.Struct):
+    """The tickets that `close_all` closed."""
+
+    closed: list[int]
+
+
+class Subscribed(msgspec.Struct):
+    """All symbols whose ticks flow now, those added, and why the others were not."""
+
+    symbols: list[str]
+    added: list[str]
+    failed: dict[str, str]
+
+
+class Unsubscribed(msgspec.Struct):
+    """All symbols whose ticks flow now, and those removed."""
+
+    symbols: list[str]
+    removed: list[str]
+
+
+class Now(msgspec.Struct):
+    """The bridge's clock."""
+
+    time: str
+
+
+class Fault(msgspec.Struct):
+    """A code for programs, a message for people."""
+
+    code: str
+    message: str
+
+
+ANSWERS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("close_position", "modify_position", "cancel_order", "modify_order"), (OrderResult,)),
+    "close_all": (Closed,),
+    "emergency_stop": (Stopped,),
+    "reduce_only": (Latch,),
+    "resume_trading": (Latch,),
+    "get_status": (StatusReport,),
+    "get_account": (AccountMessage,),
+    "get_positions": (list[PositionMessage],),
+    "get_orders": (list[PendingOrder],),
+    "get_symbols": (list[SymbolInfo],),
+    "get_rates": (list[Bar],),
+    "get_ticks": (list[Tick],),
+    "get_history": (list[PastDeal], list[PendingOrder]),
+    "subscribe": (Subscribed,),
+    "unsubscribe": (Unsubscribed,),
+    "heartbeat": (Now,),
+}
+"""What `data` of a successful `command_result` may be, by command."""
