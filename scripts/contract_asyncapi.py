@@ -77,16 +77,16 @@ def _servers() -> Part:
 
 
 def _messages() -> Part:
-    sent = {type: _message(type, "from_bridge") for type in (*ON_EVENT_TOPIC, *ON_SOCKET, "tick_data")}
+    sent = {type: _message(type, "from_bridge") for type in (*ON_EVENT_TOPIC, *ON_SOCKET)}
     commands = {f"command.{type}": _message(type, "to_bridge") for type in (*COMMANDS, MT5_COMMAND)}
     logins = "the account's login"
-    keys = {"tick_data": "the symbol", TRADING_SIGNAL: f"the symbol, or {logins}"}
+    keys = {"tick_data": "the symbol", "bar_data": "the symbol", TRADING_SIGNAL: f"the symbol, or {logins}"}
     found = {**sent, **commands, TRADING_SIGNAL: _message(TRADING_SIGNAL, "to_bridge"), "dead_letter": _dead_letter()}
-    for type in ("tick_data", *ON_EVENT_TOPIC):
+    for type in ("tick_data", "bar_data", *ON_EVENT_TOPIC):
         found[type]["headers"] = _headers("On the topic.", schema={"const": f"{type}/1"}, bridge=_TEXT, account=_TEXT)
     signature = {**_TEXT, "description": "With SIGNAL_HMAC_KEY: hex HMAC-SHA256 of the record's value."}
     found[TRADING_SIGNAL]["headers"] = _headers("On the topic.", signature=signature)
-    for type in ("tick_data", *ON_EVENT_TOPIC, TRADING_SIGNAL):
+    for type in ("tick_data", "bar_data", *ON_EVENT_TOPIC, TRADING_SIGNAL):
         key = {**_TEXT, "description": f"On the topic: {keys.get(type, logins)}."}
         found[type]["bindings"] = {"kafka": {"key": key, "bindingVersion": "0.5.0"}}
     return found
@@ -122,7 +122,7 @@ def _channels() -> Part:
     taken = {f"command.{type}": f"command.{type}" for type in (*COMMANDS, MT5_COMMAND)}
     return {
         "tick_data": _topic("REDPANDA_TICK_TOPIC", "One record per tick; its timestamp is the tick's.", ["tick_data"]),
-        "bar_data": _topic("REDPANDA_BAR_TOPIC", "Reserved for closed bars; nothing is published yet.", []),
+        "bar_data": _topic("REDPANDA_BAR_TOPIC", "Bars that are over; the timestamp is when.", ["bar_data"]),
         "mt5_events": _topic("REDPANDA_EVENT_TOPIC", "What happened, in order per account.", [*ON_EVENT_TOPIC]),
         "trading_signals": _topic("REDPANDA_SIGNAL_TOPIC", "Signals for all bridges.", signals),
         "trading_signals.dlq": _topic("REDPANDA_SIGNAL_TOPIC and .dlq", "Dead letters.", ["dead_letter"]),
@@ -154,6 +154,7 @@ def _listed(messages: dict[str, str]) -> Part:
 def _operations() -> Part:
     found = {
         "publishTicks": _operation("send", "tick_data", ["tick_data"]),
+        "publishBars": _operation("send", "bar_data", ["bar_data"]),
         "publishEvents": _operation("send", "mt5_events", [*ON_EVENT_TOPIC]),
         "takeSignals": _operation("receive", "trading_signals", [TRADING_SIGNAL]),
         "publishDeadLetters": _operation("send", "trading_signals.dlq", ["dead_letter"]),

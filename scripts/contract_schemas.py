@@ -9,9 +9,11 @@ import msgspec
 from contract_types import ANSWERS, Fault, Heartbeat, Hello, Tick
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS, MT5_COMMAND, TRADING_SIGNAL, Spec
+from mt5_bridge.core.bars import LENGTHS
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.messages import (
     AccountMessage,
+    BarMessage,
     ConnectionStatus,
     HaltChanged,
     OrderResult,
@@ -27,6 +29,7 @@ Schema = dict[str, Any]
 
 SENT: dict[str, Any] = {
     "tick_data": Tick,
+    "bar_data": BarMessage,
     "order_result": OrderResult,
     "position_opened": PositionMessage,
     "position_closed": PositionClosed,
@@ -45,7 +48,17 @@ EVENTS = ("order_result", "position_opened", "position_closed", "pending_changed
 """They carry `event_id` wherever they go, the same in every copy."""
 ON_EVENT_TOPIC = (*EVENTS, "account_info", "connection_status")
 """There everything carries one; of the last two the newest counts."""
-ON_SOCKET = (*EVENTS, "hello", "account_info", "positions", "heartbeat", "tick_data", "command_result", "error")
+ON_SOCKET = (
+    *EVENTS,
+    "hello",
+    "account_info",
+    "positions",
+    "heartbeat",
+    "tick_data",
+    "bar_data",
+    "command_result",
+    "error",
+)
 
 _OUT, _IN = "from_bridge", "to_bridge"
 _MOST = 10**15
@@ -58,6 +71,7 @@ _WORDS: dict[type, dict[str, Iterable[str]]] = {
     PendingChanged: {"state": ("placed", "filled", "cancelled", "expired", "rejected")},
     AccountMessage: {"margin_mode": MarginMode},
     HaltChanged: {"state": HaltState, "phase": ("latched", "progress", "done")},
+    BarMessage: {"timeframe": LENGTHS},
     ConnectionStatus: {"channel": ("terminal", "redpanda", "backend")},
 }
 """Fields whose type is text and which say one of these."""

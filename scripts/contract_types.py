@@ -64,8 +64,23 @@ class Heartbeat(msgspec.Struct):
     uptime_s: float
 
 
+class BarReport(msgspec.Struct):
+    """How the bars stand: the newest one sent, why series wait, and counters."""
+
+    timeframes: list[str]
+    series: int
+    newest: str | None
+    troubles: dict[str, str]
+    looks: int
+    published: int
+    corrected: int
+    failures: int
+    unusable: int
+    given_up: int
+
+
 class StatusReport(Heartbeat):
-    """The answer to `get_status`. `counters` are for people: their names are not promised."""
+    """The answer to `get_status`; `bars` is null where none are asked for. The names in `counters` are not promised."""
 
     bridge_id: str
     version: str
@@ -79,6 +94,7 @@ class StatusReport(Heartbeat):
     unknown_intents: int
     survivors: list[int]
     managed_stops: int
+    bars: BarReport | None
     counters: dict[str, Any]
 
 

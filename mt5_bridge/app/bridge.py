@@ -22,6 +22,8 @@ from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
+from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands
@@ -265,6 +267,15 @@ class Bridge:
             stream=None if self.hybrid else self.control,
             on_defect=self._on_defect,
         )
+        self.bars = BarFlow(
+            terminal,
+            self.journal,
+            self.book,
+            clock,
+            symbols=lambda: self.ticks.symbols,
+            timeframes=settings.bars,
+            way=self._bar_way(headers),
+        )
         self.reconciler = Reconciler(
             terminal,
             self.journal,
@@ -293,6 +304,11 @@ class Bridge:
             magic_base=settings.mt5_magic,
         )
         self._assemble_control()
+
+    def _bar_way(self, headers: rooms.Headers) -> BarWay | None:
+        if self.producer is not None:
+            return TopicWay(self.producer, self.settings.redpanda_bar_topic, headers)
+        return None if self.control is None else SocketWay(self.control)
 
     def _assemble_control(self) -> None:
         settings, clock = self.settings, self.clock
@@ -441,6 +457,8 @@ class Bridge:
                 ("outbox-redpanda", self.outbox.run_redpanda(self.producer)),
                 ("states", self.outbox.run_latest(self.producer)),
             ]
+        if self.bars.on:
+            flows.append(("bars", self.bars.run()))
         if self.control is not None:
             flows += [
                 ("control", self.control.run()),
@@ -525,6 +543,7 @@ class Bridge:
     def _terminal_state(self, state: TerminalState, detail: str) -> None:
         if state is TerminalState.CONNECTED:
             self.ticks.reconnected()
+            self.bars.reconnected()
             self.intake.login_known.set()
             if self._greeted_nameless and self.control is not None:
                 self.control.send(self._hello())  # a backend tells bridges apart by the account
@@ -625,6 +644,7 @@ class Bridge:
             "unknown_intents": len(self.desk.unresolved),
             "survivors": list(self.emergency.survivors),
             "managed_stops": len(self.desk.plans.open),
+            "bars": self.bars.status() if self.bars.on else None,
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
@@ -650,6 +670,7 @@ class Bridge:
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
+        await _at_most(_STOP_WRITE_S, self.bars.close())
         # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
         if await _at_most(_STOP_WRITE_S, self.ticks.close()):
             await _at_most(_STOP_WRITE_S, self.watch.save_day())

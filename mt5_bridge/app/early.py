@@ -6,6 +6,11 @@ from mt5_bridge.settings import SecretStr, Settings
 from mt5_bridge.terminal.config import TerminalConfig
 from mt5_bridge.terminal.raw import DeadManArgs
 
+IDLE_S = 60.0
+"""A history host that nobody asks for so long ends."""
+BARS_IDLE_S = 900.0
+"""Bars are asked for every ten minutes at least: a host started anew each time would cost more than one that waits."""
+
 
 def reveal(secret: SecretStr | None) -> str | None:
     """A secret's text, for the room that must have it."""
@@ -25,6 +30,7 @@ def terminal_config(settings: Settings) -> TerminalConfig:
         settings=settings.paper() if paper else {},
         server_timezone=settings.mt5_server_timezone,
         history_host=settings.mt5_history_host,
+        history_idle=BARS_IDLE_S if settings.bars else IDLE_S,
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TICK_PARTITIONS = 6
 TICK_RETENTION_MS = 7 * DAY
+BAR_RETENTION_MS = 90 * DAY
 EVENT_RETENTION_MS = 30 * DAY
 
 
@@ -42,8 +43,10 @@ def topic_specs(settings: Settings) -> "list[TopicSpec]":
     """The topics the bridge needs, for where the broker lacks them."""
     from mt5_bridge.redpanda.topics import TopicSpec  # standard mode must not pay for a Kafka client
 
+    bars = ((settings.redpanda_bar_topic, TICK_PARTITIONS, BAR_RETENTION_MS),) if settings.bars else ()
     wanted = (
         (settings.redpanda_tick_topic, TICK_PARTITIONS, TICK_RETENTION_MS),
+        *bars,
         (settings.redpanda_event_topic, 1, EVENT_RETENTION_MS),
         (settings.redpanda_signal_topic, 1, DAY),
         (settings.dlq_topic, 1, EVENT_RETENTION_MS),

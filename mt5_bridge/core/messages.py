@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mt5_bridge.core.model import AccountInfo, Action, Position
+from mt5_bridge.core.model import AccountInfo, Action, Bar, Position
 from mt5_bridge.core.times import iso
 
 
@@ -239,6 +239,22 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class BarMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """`bar_data`: a bar that is over. `time` is when it opened; `corrected`: another version of it was told before."""
+
+    symbol: str
+    timeframe: str
+    time: str
+    open: float
+    high: float
+    low: float
+    close: float
+    tick_volume: int
+    spread: int
+    real_volume: int
+    corrected: bool
+
+
 def position_message(position: Position, signal_id: str | None = None) -> PositionMessage:
     """A terminal's position as it goes over the wire."""
     return PositionMessage(
@@ -276,4 +292,21 @@ def account_message(account: AccountInfo) -> AccountMessage:
         profit=account.profit,
         margin_mode=account.margin_mode.value,
         trade_allowed=account.trade_allowed,
+    )
+
+
+def bar_message(bar: Bar, *, corrected: bool) -> BarMessage:
+    """A terminal's bar as it goes over the wire."""
+    return BarMessage(
+        symbol=bar.symbol,
+        timeframe=bar.timeframe,
+        time=iso(bar.time_msc),
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        tick_volume=bar.tick_volume,
+        spread=bar.spread,
+        real_volume=bar.real_volume,
+        corrected=corrected,
     )

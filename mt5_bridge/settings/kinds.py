@@ -122,6 +122,23 @@ class Choice(Kind):
         raise FaultError("is unknown", f"give one of {', '.join(self.words)}")
 
 
+class Choices(Kind):
+    """A list of a few words with commas between; case does not matter, duplicates are dropped, order is kept."""
+
+    def __init__(self, *words: str) -> None:
+        self._word = Choice(*words)
+        self.words = words
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        pieces = [piece.strip(" \t'\"") for piece in re.split(r"[,;\s]+", text.strip("[]() "))]
+        try:
+            return tuple(dict.fromkeys(self._word.parse(piece) for piece in pieces if piece))
+        except FaultError:
+            wrong = next(piece for piece in pieces if piece.lower() not in map(str.lower, self.words))
+            remedy = f"give some of {', '.join(self.words)}, with commas between"
+            raise FaultError(f"holds {wrong[:64]!r}, which is unknown", remedy) from None
+
+
 class Pattern(Kind):
     """A text of a given form."""
 

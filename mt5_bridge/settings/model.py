@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from mt5_bridge.core.bars import LENGTHS as TIMEFRAMES
 from mt5_bridge.settings import places
 from mt5_bridge.settings.kinds import (
     Choice,
+    Choices,
     Duration,
     Flag,
     PathText,
@@ -38,10 +40,7 @@ OptionalSecret = Annotated[SecretStr | None, Secret()]
 Topic = Annotated[
     str, Pattern(r"[A-Za-z0-9._-]{1,249}", "is no topic name", "give up to 249 letters, digits, dots, dashes")
 ]
-Timeframe = Annotated[
-    str, Choice("M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30", "H1", "H2", "H3", "H4", "H6",
-                "H8", "H12", "D1", "W1", "MN1")
-]  # fmt: skip
+Timeframe = Annotated[str, Choice(*TIMEFRAMES)]
 Identifier = Annotated[
     str, Pattern(r"[A-Za-z0-9._@-]{1,100}", "is no identifier", "give up to 100 letters, digits, dots, dashes")
 ]
@@ -130,7 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tick_capture: Annotated[Literal["every", "latest"], Choice("every", "latest")] = "every"
     tick_backfill: Annotated[float, Duration()] = 0.0
     """Seconds of the past that a new symbol begins with."""
-    bars: Annotated[tuple[str, ...], Words()] = ()
+    bars: Annotated[tuple[str, ...], Choices(*TIMEFRAMES)] = ()
+    """Timeframes whose bars are sent when they are over, of every symbol that is streamed."""
 
     # trading
     trading_enabled: Bool = False

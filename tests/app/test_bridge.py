@@ -16,8 +16,10 @@ from support.fake_terminal import FakeTerminal
 from mt5_bridge.app import bridge as module
 from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
 from mt5_bridge.cli import offline
+from mt5_bridge.core.bars import Ledger
 from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5ConnectionError
 from mt5_bridge.core.halt import HaltState
+from mt5_bridge.core.times import MINUTE, from_iso
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -139,6 +141,20 @@ async def test_a_life_on_the_topics(tmp_path: Path, bootstrap: str) -> None:
 
         await eventually(gone, 10, "the outbox to drain")
         assert await bridge.journal.offsets(topics["REDPANDA_SIGNAL_TOPIC"])
+
+
+async def test_bars_begin_where_an_earlier_life_stopped(tmp_path: Path, backend: Backend) -> None:
+    told = (int(time.time() * 1000) // MINUTE - 5) * MINUTE
+    note = msgspec.msgpack.encode(Ledger(told))
+    await noted(tmp_path, changes.Memo(name="bars/EURUSD/M1", value=note))
+    async with running(standard(tmp_path, backend, BARS="M1")) as bridge:
+        data = (await backend.frame("bar_data", timeout=10))["data"]
+        assert (data["symbol"], data["timeframe"], data["corrected"]) == ("EURUSD", "M1", False)
+        assert from_iso(data["time"]) == told + MINUTE
+        await eventually(lambda: bridge.status()["bars"]["published"] >= 4, 10)
+        assert bridge.status()["bars"]["series"] == 1
+    async with running(standard(tmp_path, backend)) as bridge:
+        assert bridge.status()["bars"] is None
 
 
 async def test_runs_and_ends_without_any_broker(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from mt5_bridge.app import rooms
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import AssetClass
 from mt5_bridge.flows import watch
+from mt5_bridge.flows.bars import LOOK_AGAIN_MS
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.settings import Settings, load
 
@@ -60,6 +61,14 @@ def test_the_broker_gets_its_credentials(tmp_path: Path) -> None:
 def test_the_topics_are_those_of_the_settings(tmp_path: Path) -> None:
     specs = rooms.topic_specs(settings(tmp_path, REDPANDA_TICK_TOPIC="t", REDPANDA_SIGNAL_TOPIC="s"))
     assert [spec.name for spec in specs] == ["t", "mt5_events", "s", "s.dlq"]
+    specs = rooms.topic_specs(settings(tmp_path, BARS="m1, H1", REDPANDA_BAR_TOPIC="b"))
+    assert [spec.name for spec in specs] == ["tick_data", "b", "mt5_events", "trading_signals", "trading_signals.dlq"]
+
+
+def test_the_history_host_outlives_the_pauses_between_bars(tmp_path: Path) -> None:
+    plain, with_bars = settings(tmp_path), settings(tmp_path, BARS="M1")
+    assert rooms.terminal_config(plain).history_idle == 60
+    assert rooms.terminal_config(with_bars).history_idle * 1000 > LOOK_AGAIN_MS
 
 
 def test_the_backend_is_there_or_not(tmp_path: Path) -> None:

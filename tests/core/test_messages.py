@@ -6,6 +6,7 @@ from support.facts import NOW, a_position, an_account
 
 from mt5_bridge.core.messages import (
     AccountMessage,
+    BarMessage,
     ConnectionStatus,
     HaltChanged,
     OrderResult,
@@ -26,6 +27,7 @@ FIELDS = {
     PositionMessage: "ticket symbol type side volume price_open price_current stop_loss take_profit swap profit time "
     "magic comment signal_id",
     PositionClosed: "price_close profit commission swap reason signal_id",
+    BarMessage: "symbol timeframe time open high low close tick_volume spread real_volume corrected",
     PendingChanged: "ticket signal_id state",
     ConnectionStatus: "channel state since detail",
     HaltChanged: "state phase reason by at cancelled closed survivors",

@@ -22,7 +22,7 @@ CONTRACT = (ROOT / "docs/contract.md").read_text(encoding="utf-8")
 ASYNCAPI: dict[str, Any] = yaml.safe_load((ROOT / "docs/asyncapi.yaml").read_text(encoding="utf-8"))
 ON_TOPICS = {
     "tick_data": {"tick_data"},
-    "bar_data": set[str](),
+    "bar_data": {"bar_data"},
     "mt5_events": set(re.findall(r"`(\w+)`", re.findall(r"^\| `mt5_events`.*\| (.+) \|$", CONTRACT, re.MULTILINE)[0])),
     "trading_signals": {"trading_signal"},
     "trading_signals.dlq": {"dead_letter"},

@@ -87,7 +87,7 @@ async def test_hybrid(new_world: MakeWorld) -> None:
         wanted = ASYNCAPI["components"]["messages"]["dead_letter"]["headers"]["properties"]
         assert set(letter.headers) == {*wanted, "mine"}
         assert seen_here == {"tick_data", *ASYNCAPI["channels"]["mt5_events"]["messages"]}
-        assert seen_there == types("from_bridge") - {"connection_status", "tick_data"}
+        assert seen_there == types("from_bridge") - {"connection_status", "tick_data", "bar_data"}
         answered = {f["data"]["command"] for f in world.backend.frames if f["type"] == "command_result"}
         assert answered | {"mt5_command", "trading_signal"} == types("to_bridge")
 

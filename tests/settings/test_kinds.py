@@ -8,6 +8,7 @@ import pytest
 
 from mt5_bridge.settings.kinds import (
     Choice,
+    Choices,
     Duration,
     FaultError,
     Flag,
@@ -43,6 +44,8 @@ from mt5_bridge.settings.secret import SecretStr
         (Timeout(), "60000", 60000),
         (Timeout(), "60", 60000),
         (Choice("SASL_SSL"), "sasl_ssl", "SASL_SSL"),
+        (Choices("M1", "H1"), "h1, m1 M1;", ("H1", "M1")),
+        (Choices("M1", "H1"), '["M1", "H1"]', ("M1", "H1")),
         (Words(), "a, b;b\nc", ("a", "b", "c")),
         (Words(), "EURUSD GBPUSD.m", ("EURUSD", "GBPUSD.m")),
         (Words(), "Volatility 75 Index", ("Volatility 75 Index",)),
@@ -73,6 +76,7 @@ def test_accepted(kind: Kind, text: str, value: Any) -> None:
         (Duration(), "soon", "is not a span of time", "give seconds, or a number with s, m, h or d"),
         (Timeout(), "0", "is out of range", "give a whole number from 1 to 600000 (milliseconds)"),
         (Choice("a", "b"), "c", "is unknown", "give one of a, b"),
+        (Choices("a", "b"), "a,c", "holds 'c', which is unknown", "give some of a, b, with commas between"),
         (Pattern("x", "is no x", "give x"), "y", "is no x", "give x"),
         (Words(), "a,\x07", "holds '\\x07', which is no name", "give names with commas between"),
         (Words(), "x" * 65, f"holds '{'x' * 64}', which is no name", "give names"),

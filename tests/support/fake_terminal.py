@@ -156,6 +156,7 @@ class FakeTerminal:
     Attributes:
         sent: every request that `place_order` got.
         positions, orders, past_orders, deals: the account's book, free to be changed by a test.
+        rates: the bars held: (symbol, timeframe) → raw time → bar; `rate_faults` those of symbols that cannot be read.
         failures: method name → error it raises until removed.
         holds: method name → event it waits for first.
         calls: names of the methods called, in order.
@@ -207,6 +208,8 @@ class FakeTerminal:
         self.symbols = {"EURUSD": symbol_info()}
         self.quotes: dict[str, Quote] = {}
         self.ticks: dict[str, bytes] = {}
+        self.rates: dict[tuple[str, str], dict[int, Bar]] = {}
+        self.rate_faults: dict[str, MT5Error] = {}
         self.positions: dict[int, Position] = {}
         self.orders: dict[int, Order] = {}
         self.past_orders: list[Order] = []
@@ -268,6 +271,12 @@ class FakeTerminal:
                 self.positions[ticket] = msgspec.structs.replace(held, price_current=price)
         record = _RECORD.pack(raw // 1000, bid, ask, 0.0, 0, raw, 6, 0.0)
         self.ticks[symbol] = self.ticks.get(symbol, b"") + record
+
+    def bar(self, symbol: str, timeframe: str, raw_msc: int, close: float = 1.1, **values: Any) -> None:
+        """Hold a bar, or another version of it, by the raw time it opened."""
+        plain = {"open": 1.1, "high": 1.2, "low": 1.0, "tick_volume": 7, "spread": 10, "real_volume": 0} | values
+        bar = Bar(symbol=symbol, timeframe=timeframe, time_msc=0, close=close, **plain)
+        self.rates.setdefault((symbol, timeframe), {})[raw_msc] = bar
 
     def become(self, state: TerminalState, detail: str = "") -> None:
         """Change the connection's state and tell who listens."""
@@ -815,8 +824,13 @@ class FakeTerminal:
     async def get_rates(
         self, symbol: str, timeframe: str, count: int, from_msc: int | None = None, *, timeout: float = 60.0
     ) -> list[Bar]:
+        until = self.clock.to_broker(self.now_msc if from_msc is None else from_msc)
         await self._enter("get_rates")
-        return []
+        if (fault := self.rate_faults.get(symbol)) is not None:
+            raise fault
+        held = self.rates.get((symbol, timeframe), {})
+        shown = [raw for raw in sorted(held) if raw <= until][-count:]
+        return [msgspec.structs.replace(held[raw], time_msc=self.clock.to_utc(raw)) for raw in shown]
 
 
 def replace_type(request: OrderRequest, symbol: str, volume: float) -> OrderRequest:

@@ -35,6 +35,8 @@ from mt5_bridge.core.errors import BrokerError, ChannelClosedError, JournalError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.bar_ways import SocketWay, TopicWay
+from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.commands import Commands
@@ -64,6 +66,7 @@ from mt5_bridge.terminal.port import Terminal, TerminalState
 
 LOGIN = 1001
 MAGIC = 235
+BARS = "bar_data"
 EVENTS, TICKS, DLQ, SIGNALS = "mt5_events", "tick_data", "trading_signals.dlq", "trading_signals"
 LIMITS = Limits(trading_enabled=True, account=LOGIN, max_daily_trades=None, throttle_latch=None)
 _BEGAN = "kit_began"
@@ -323,6 +326,7 @@ class KitSettings:
     tick_hz: float = 10.0
     latest_only: bool = False
     backfill_ms: int = 0
+    bars: tuple[str, ...] = ()
     hybrid: bool = True
     remote_resume: bool = False
     drawdown_flattens: bool = False
@@ -520,6 +524,15 @@ class FlowKit:
             stream=None if settings.hybrid else self.channel,
             on_defect=self.defects.append,
         )
+        self.bars = BarFlow(
+            terminal,
+            journal,
+            self.book,
+            clock,
+            symbols=lambda: self.ticks.symbols,
+            timeframes=settings.bars,
+            way=TopicWay(self.producer, BARS, headers) if settings.hybrid else SocketWay(self.channel),
+        )
         self.reconciler = Reconciler(
             terminal,
             journal,
@@ -630,6 +643,7 @@ class FlowKit:
     def _terminal_state(self, state: TerminalState, detail: str) -> None:
         if state is TerminalState.CONNECTED:
             self.ticks.reconnected()
+            self.bars.reconnected()
         self.reconciler.state_changed(state)
 
     def _on_ready(self) -> None:
@@ -646,6 +660,7 @@ class FlowKit:
             "trailing": self.trailing.run,
             "ticks": self.ticks.run,
             "cursors": self.ticks.run_cursors,
+            "bars": self.bars.run,
             "account-poll": self.account.run_polling,
             "account-events": self.account.run_events,
             "account": self.account.run_account,
@@ -688,6 +703,7 @@ class FlowKit:
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
+        await self.bars.close()
         await self.ticks.close()
         await self.watch.save_day()
         for task in self.tasks.values():

@@ -53,15 +53,18 @@ class Topics:
     Args:
         bootstrap: the broker.
         make: whether to have them made now, by their first use; else the bridge has to.
+        bars: whether there is a topic of bars.
     """
 
-    def __init__(self, bootstrap: str, *, make: bool = True) -> None:
+    def __init__(self, bootstrap: str, *, make: bool = True, bars: bool = False) -> None:
         tag = uuid.uuid4().hex[:8]
         self.bootstrap = bootstrap
         self.tick_topic, self.event_topic = f"tick-{tag}", f"event-{tag}"
         self.bar_topic, self.signal_topic = f"bar-{tag}", f"signal-{tag}"
         self.dlq_topic = f"{self.signal_topic}.dlq"
         self.records: dict[str, list[Record]] = {self.tick_topic: [], self.event_topic: [], self.dlq_topic: []}
+        if bars:
+            self.records[self.bar_topic] = []
         self._make = make
         self._producer = Producer(
             {
@@ -107,7 +110,7 @@ class Topics:
 
     def make(self) -> None:
         """Has the broker make the topics, of 4 partitions: the embedded one does so when they are asked for."""
-        names = (self.tick_topic, self.event_topic, self.dlq_topic, self.signal_topic)
+        names = (*self.records, self.signal_topic)
         if os.environ.get(TEST_BROKER) == self.bootstrap:
             admin = AdminClient({"bootstrap.servers": self.bootstrap})
             made = admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1) for name in names])
@@ -121,6 +124,10 @@ class Topics:
     @property
     def ticks(self) -> list[Record]:
         return self.records[self.tick_topic]
+
+    @property
+    def bars(self) -> list[Record]:
+        return self.records[self.bar_topic]
 
     @property
     def events(self) -> list[Record]:

@@ -123,7 +123,7 @@ async def world(
         env: more of its settings.
     """
     async with AsyncExitStack() as stack:
-        topics = await stack.enter_async_context(Topics(bootstrap, make=make_topics))
+        topics = await stack.enter_async_context(Topics(bootstrap, make=make_topics, bars="BARS" in env))
         backend = await stack.enter_async_context(Backend(token))
         daemon = Daemon(folder, {**topics.env, "BACKEND_WS_URL": backend.url, **env}, command)
         stack.callback(daemon.close)
