@@ -164,7 +164,7 @@ def _harmless(text: str) -> str:
     """Text whose control characters, line ends and marks of direction are written out."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode(encoding="unicode_escape").decode() for c in text)
 
 
 def _dump(data: bytes) -> Iterator[str]:
