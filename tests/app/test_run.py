@@ -27,6 +27,11 @@ def loaded(folder: Path, **env: str) -> Loaded:
     return load(env={**told, **env}, cwd=folder)
 
 
+def _to_stderr(line: str) -> None:
+    """To whatever it is then: a captured one is closed with its test."""
+    sys.stderr.write(line)
+
+
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -35,7 +40,7 @@ def process_as_before() -> Iterator[None]:
         signal.signal(number, handler)
     gc.unfreeze()
     logger.remove()
-    logger.add(sys.stderr)
+    logger.add(_to_stderr)
 
 
 @pytest.fixture

@@ -311,7 +311,7 @@ class FakeTerminal:
         if name in self.holds:
             await self.holds[name].wait()
         if name in self.failures:
-            raise self.failures[name]
+            raise self.failures[name].with_traceback(None)  # raised a thousand times, it would keep them all
         if connected and self.state is not TerminalState.CONNECTED:
             raise MT5StateError(f"the terminal is {self.state.value}")
 

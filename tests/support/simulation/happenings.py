@@ -1,7 +1,7 @@
 """What may happen to a bridge: signals and commands, people, troubles of every kind, each now and then."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,20 @@ class Happenings:
     Args:
         halts: told of the stops and resumes that no frame brings; knows which bridge runs.
         folder: DATA_DIR.
+        course: what happens more often than usual, or never: weights as in `_COURSE`.
     """
 
-    def __init__(self, world: World, weather: Weather, traffic: Traffic, halts: HaltJudge, folder: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        weather: Weather,
+        traffic: Traffic,
+        halts: HaltJudge,
+        folder: Path,
+        course: Mapping[str, float],
+    ) -> None:
         self.world, self.weather, self.traffic, self.halts, self.folder = world, weather, traffic, halts, folder
+        self._course = {**_COURSE, **course}
         self.random = world.random("plan")
         self._resume_at = float("inf")
         self._things = self._what_may_happen()
@@ -36,7 +46,7 @@ class Happenings:
         """One more thing happens."""
         if self.world.monotonic() > self._resume_at:
             await self._resume()
-        what = self.random.choices(list(_COURSE), list(_COURSE.values()))[0]
+        what = self.random.choices(list(self._course), list(self._course.values()))[0]
         if what == "resume":
             await self._resume()
         else:
@@ -50,6 +60,7 @@ class Happenings:
             "command": self.traffic.command,
             "stop": self._stops,
             "rush": self._rush,
+            "take_back": self._take_back,
             "storm": lambda: self._blow("storm", 2.0, 30.0),
             "slow_disk": lambda: self._blow("slow", 1.0, 20.0),
             "full_disk": lambda: self._blow("full", 0.5, 20.0, only_with="full"),
@@ -70,7 +81,12 @@ class Happenings:
         self.traffic.burst()
         if self.random.random() < 0.3:
             self._blow("late", 0.5, 2.0, only_with="faults")
-        self._stop_when(self.random.choice((self._is_decided, self._is_on_its_way)), 300)
+        self._stop_when(self.random.choice((self._is_decided, self._is_on_its_way)), self._stops, 300)
+
+    def _take_back(self) -> None:
+        """A person resumes, and somebody stops in the same moment: anew, or once more with the same words."""
+        self.traffic.resume()
+        self.world.after(spread(self.random, 0.0005, 0.02), self.traffic.stop_again)
 
     def _is_decided(self) -> bool:
         """An opening may go, and has not gone yet."""
@@ -84,18 +100,22 @@ class Happenings:
         bridge = self.halts.bridge
         return bridge is not None and bool(bridge.desk.flying or bridge.desk.unresolved)
 
-    def _stop_when(self, is_the_moment: Callable[[], bool], tries: int) -> None:
+    def _stop_when(self, is_the_moment: Callable[[], bool], stop: Callable[[], None], tries: int) -> None:
         """A stop in the worst moment; at some other one, when that does not come."""
         if is_the_moment() or not tries:
-            self._stops()
+            stop()
         else:
-            self.world.after(0.001, self._stop_when, is_the_moment, tries - 1)
+            self.world.after(0.001, self._stop_when, is_the_moment, stop, tries - 1)
 
     def last_stop(self) -> None:
         """A stop that nobody lifts any more, in the middle of everything."""
-        self._blow("late", 0.5, 2.0)
+        self._blow("late", 3.0, 8.0)
         self.traffic.burst()
-        self._stop_when(self._is_on_its_way, 300)
+        self._stop_when(self._is_on_its_way, self._stop_for_good, 2000)
+
+    def _stop_for_good(self) -> None:
+        if not self.traffic.order("emergency_stop", reason="simulated"):
+            self._stop_by_file()
 
     def _broker_down(self) -> None:
         if self.weather.level["broker"]:
@@ -118,14 +138,17 @@ class Happenings:
         """Somebody stops everything, and somebody will want to go on."""
         random = self.random
         if random.random() < 0.2:
-            self.world.note("stop_file")
-            (self.folder / STOP_FILE).touch()
-            self.halts.file_made()
+            self._stop_by_file()
         else:
             self.traffic.stop()
         if random.random() < 0.5:
             self._blow("deaf", 1.0, 8.0, only_with="faults")
         self._resume_at = self.world.monotonic() + spread(random, 0.3, 10.0)
+
+    def _stop_by_file(self) -> None:
+        self.world.note("stop_file")
+        (self.folder / STOP_FILE).touch()
+        self.halts.file_made()
 
     def _backend_down(self) -> None:
         self.traffic.backend.go_down(spread(self.random, 1.0, 60.0))
@@ -163,6 +186,7 @@ _COURSE = {
     "command": 10.0,
     "stop": 0.3,
     "rush": 1.2,
+    "take_back": 0.5,
     "resume": 1.0,
     "storm": 1.0,
     "slow_disk": 1.0,

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from support.simulation.plan import Focus
+
 from mt5_bridge.control.pacing import Pace
 from mt5_bridge.core import throttle, wire
 from mt5_bridge.core.intent import Verdict
@@ -30,6 +32,14 @@ from mt5_bridge.flows.watch import Watch
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal import host_ops
 from mt5_bridge.terminal.host_ops import Host
+
+_NO_STOPS = {"stop": 0.0, "rush": 0.0, "take_back": 0.0, "command": 0.0}
+ANYTHING = Focus({})
+STOPS = Focus({"take_back": 15.0, "rush": 8.0, "resume": 10.0})
+ONE_STOP = Focus({**_NO_STOPS, "signal": 0.0, "burst": 0.0, "flood": 0.0, "sleep": 0.0}, roomy=True)
+CROWD = Focus({**_NO_STOPS, "burst": 12.0})
+FLOODS = Focus({**_NO_STOPS, "flood": 6.0}, roomy=True)
+PEOPLE = Focus({**_NO_STOPS, "command": 60.0}, roomy=True)
 
 Places = list[tuple[object, str, object]]
 Mutant = Callable[[], Places]

@@ -1,8 +1,9 @@
 """The plan of a run: what happens to a bridge in its lives, drawn from the seed, and the calm at the end."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.simulation.backend import Backend
@@ -22,11 +23,24 @@ _CALM_S = 20.0
 _CALM_MOST_S = 400.0
 
 
+@dataclass(frozen=True)
+class Focus:
+    """What a run is to be about.
+
+    Attributes:
+        course: what happens more often than usual, or never.
+        roomy: limits are wide.
+    """
+
+    course: Mapping[str, float]
+    roomy: bool = False
+
+
 class Run:
     """The plan of one run, drawn from its seed."""
 
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world, self.folder = world, folder
+    def __init__(self, world: World, folder: Path, focus: Focus | None) -> None:
+        self.world, self.folder, self.focus = world, folder, focus
         self.random = random = world.random("plan")
         self.weather = Weather(world)
         self.broker = Broker(world, self.weather)
@@ -36,6 +50,9 @@ class Run:
             "max_daily_trades": random.choice((5, 60, 200)),
         }
         self.throttle_latch = random.choice((5, 20))
+        if focus is not None and focus.roomy:
+            self.limits |= {"max_simultaneous_trades": 20, "max_positions_per_symbol": None, "max_daily_trades": 200}
+            self.throttle_latch = 5
         self.oracle = Oracle(world, self.broker, self.limits, self.throttle_latch)
         self.broker.on_taken = self.oracle.taken
         self.backend = Backend(world, self.weather, self.oracle.heard, self.oracle.handed)
@@ -52,7 +69,8 @@ class Run:
         self.life: Life
         self.lives = 0
         self.gap_s = spread(random, 0.2, 3.0)
-        self.happenings = Happenings(world, self.weather, self.traffic, self.oracle.halts, folder)
+        course = {} if focus is None else focus.course
+        self.happenings = Happenings(world, self.weather, self.traffic, self.oracle.halts, folder, course)
 
     def _settings(self) -> dict[str, str]:
         random = self.random
@@ -95,9 +113,9 @@ class Run:
                 await (self._stop if self.random.random() < 0.2 else self._kill)()
                 if not await self.world.sleep(spread(self.random, 0.5, 1800.0)):
                     return
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.5 or self.focus:
             self.happenings.last_stop()
-            if not await self.world.sleep(self.random.uniform(0.1, 2.0)):
+            if not await self.world.sleep(self.random.uniform(1.0, 4.0)):
                 return
         await self._calm()
 

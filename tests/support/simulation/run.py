@@ -16,7 +16,7 @@ from unittest.mock import patch
 from loguru import logger
 from support.simulation.life import in_world
 from support.simulation.loop import WorldLoop
-from support.simulation.plan import Run
+from support.simulation.plan import Focus, Run
 from support.simulation.world import World
 
 import mt5_bridge.simulator as paper
@@ -67,7 +67,7 @@ class _Tick:
         return self._world.now_ms()
 
 
-def simulate(seed: int) -> Outcome:
+def simulate(seed: int, focus: Focus | None = None) -> Outcome:
     """One run, from the first start to the verdict."""
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         logger.disable("mt5_bridge")
@@ -75,7 +75,7 @@ def simulate(seed: int) -> Outcome:
         gc.disable()  # a sixth of a run's time; the garbage of one run is no burden
         try:
             with asyncio.Runner(loop_factory=WorldLoop) as runner:
-                return runner.run(_simulate(seed, Path(name)))
+                return runner.run(_simulate(seed, Path(name), focus))
         finally:
             logger.enable("mt5_bridge")
             if collecting:
@@ -83,11 +83,11 @@ def simulate(seed: int) -> Outcome:
             paper.configure({})
 
 
-async def _simulate(seed: int, folder: Path) -> Outcome:
+async def _simulate(seed: int, folder: Path, focus: Focus | None) -> Outcome:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, WorldLoop)
     world = World(seed, loop)
-    run = Run(world, folder)
+    run = Run(world, folder, focus)
     real = Account.commit
 
     def commit(account: Account, msc: int) -> None:

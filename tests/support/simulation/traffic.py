@@ -149,18 +149,28 @@ class Traffic:
             data["scope"] = random.choice(("mine", "all", 7))
         self.order("emergency_stop", **data)
 
+    def stop_again(self) -> None:
+        """The last emergency stop once more, or a new one."""
+        stops = [sent for sent in self.commands.values() if sent.name == "emergency_stop"]
+        if stops and self.random.random() < 0.6:
+            self._order_again(stops[-1])
+        else:
+            self.stop()
+
     def resume(self) -> None:
         """A person lifts whatever is latched."""
         self.order("resume_trading", reason="simulated", by="person", force=self.random.random() < 0.5)
 
-    def order(self, name: str, **data: Any) -> None:
-        """A new command with a `request_id` of its own."""
+    def order(self, name: str, **data: Any) -> bool:
+        """A new command with a `request_id` of its own; False: there is nobody to send it to."""
         self._make.count += 1
         request_id = f"c{self._make.count}"
-        if self.backend.command(name, request_id=request_id, **data):
-            sent = self.commands[command_comment(request_id)] = Sent(name, request_id, data)
-            if self.random.random() < (0.5 if "volume" in data else 0.2):
-                self.world.after(spread(self.random, 0.001, 2.0), self._order_again, sent)
+        if not self.backend.command(name, request_id=request_id, **data):
+            return False
+        sent = self.commands[command_comment(request_id)] = Sent(name, request_id, data)
+        if self.random.random() < (0.5 if "volume" in data else 0.2):
+            self.world.after(spread(self.random, 0.001, 2.0), self._order_again, sent)
+        return True
 
     def _order_again(self, sent: Sent) -> None:
         self.backend.command(sent.name, request_id=sent.request_id, **sent.data)
