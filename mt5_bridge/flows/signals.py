@@ -116,10 +116,11 @@ class Intake:
         self.stats.records += len(batch)
         while True:
             work = Sorted()
-            for some in _pieces(batch, CHUNK):
+            for number, some in enumerate(_pieces(batch, CHUNK)):
+                if number:
+                    await asyncio.sleep(0)
                 for record in some:
                     self._sorter.record(record, work, received)
-                await asyncio.sleep(0)
             work.beside += self._positions_after(batch)
             try:
                 await self._enter(work)

@@ -48,7 +48,9 @@ def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]
 
 
 def _signals_received(db: sqlite3.Connection, run: Sequence[c.SignalReceived]) -> None:
-    (newest,) = db.execute("SELECT MAX(id) FROM signals").fetchone()
+    one = len(run) == 1
+    # Of many it has to be found out which one was there before.
+    newest = 0 if one else db.execute("SELECT MAX(id) FROM signals").fetchone()[0] or 0
     written = _insert(
         db,
         'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
@@ -57,7 +59,7 @@ def _signals_received(db: sqlite3.Connection, run: Sequence[c.SignalReceived]) -
         "ON CONFLICT (key) DO NOTHING",
     )
     if written < len(run):
-        raise JournalConflict(_conflicting(db, run, newest or 0))
+        raise JournalConflict(run[0].key if one else _conflicting(db, run, newest))
 
 
 def _conflicting(db: sqlite3.Connection, run: Sequence[c.SignalReceived], newest: int) -> str:
@@ -73,6 +75,8 @@ def _conflicting(db: sqlite3.Connection, run: Sequence[c.SignalReceived], newest
 
 def _signal_row(x: c.SignalReceived) -> tuple[object, ...]:
     end = x.settled
+    if end is not None and end.key != x.key:
+        raise JournalRejected(f"signal {x.key!r} cannot enter with the result of {end.key!r}")
     return (
         x.key,
         x.signal_id,
@@ -165,7 +169,7 @@ def _outbox_done(db: sqlite3.Connection, x: c.OutboxDone) -> None:
     for start in range(0, len(x.ids), _VARIABLES):
         ids = x.ids[start : start + _VARIABLES]
         marks = ",".join("?" * len(ids))
-        db.execute(f"DELETE FROM outbox WHERE id IN ({marks}) AND channel = ?", (*ids, x.channel))  # noqa: S608
+        db.execute(f"DELETE FROM outbox WHERE id IN ({marks}) AND channel = ?", (*ids, x.channel))  # noqa: S608 - marks only
 
 
 def _cursor_moved(db: sqlite3.Connection, x: c.CursorMoved) -> None:

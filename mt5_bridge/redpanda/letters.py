@@ -18,6 +18,8 @@ from mt5_bridge.redpanda.security import client_options
 LOOK_S = 30.0
 """A look that takes longer has found a broker that does not do its part."""
 _FETCH_WAIT_MS = 500
+_HEADERS, _HEADER_BYTES = 16, 2_000
+"""What an overview keeps of headers, the bridge's own among them: a thousand records of a MiB must fit the memory."""
 
 
 class NoTopic(BrokerError):
@@ -27,7 +29,7 @@ class NoTopic(BrokerError):
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A record, its value cut where only an overview is wanted.
+    """A record, its key, value and headers cut where only an overview is wanted.
 
     Attributes:
         size: bytes of the whole value; 0 for a tombstone.
@@ -43,7 +45,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 async def newest(config: RedpandaConfig, topic: str, limit: int, *, keep_bytes: int = 256) -> list[Letter]:
-    """The last records of a topic over all its partitions, newest first, their values cut.
+    """The last records of a topic over all its partitions, newest first, cut to what an overview needs.
 
     Raises:
         NoTopic: it is not there.
@@ -135,7 +137,12 @@ async def _looking(config: RedpandaConfig, topic: str) -> AsyncIterator[_Look]:
 
 
 def _cut(record: Record, keep_bytes: int | None) -> Letter:
-    value = record.value or b""
-    if keep_bytes is not None and len(value) > keep_bytes:
-        record = msgspec.structs.replace(record, value=value[:keep_bytes])
-    return Letter(record, len(value))
+    size = len(record.value or b"")
+    if keep_bytes is not None:
+        record = msgspec.structs.replace(
+            record,
+            key=None if record.key is None else record.key[:keep_bytes],
+            value=None if record.value is None else record.value[:keep_bytes],
+            headers=tuple((name, content[:_HEADER_BYTES]) for name, content in record.headers[-_HEADERS:]),
+        )
+    return Letter(record, size)

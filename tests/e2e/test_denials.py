@@ -130,6 +130,17 @@ async def test_what_does_not_decode_becomes_a_dead_letter(shared: World, value: 
     assert await shared.state() == "active"
 
 
+async def test_a_header_without_a_value_harms_nobody(shared: World) -> None:
+    mark = len(shared.topics.dead)
+    for value in (b"rubbish", trading_signal(unique(), SYMBOL, "BUY", volume=-1)):
+        await shared.topics.send(value, headers={"signature": None, "trace": b"abc"})
+    await eventually(lambda: len(shared.topics.dead) >= mark + 2, 5.0, "two dead letters")
+    for letter in shared.topics.dead[mark:]:
+        assert letter.headers["trace"] == b"abc"
+        assert not letter.headers["signature"]
+    assert await shared.state() == "active"
+
+
 async def test_the_dead_letters_can_be_listed_and_looked_at(shared: World) -> None:
     mark = len(shared.topics.dead)
     value = trading_signal(None, SYMBOL, "BUY", volume=-1, comment="backend-secret \x1b[2J")

@@ -130,6 +130,13 @@ async def test_a_signal_may_enter_with_its_result(journal: Journal) -> None:
         await journal.commit(settled("k1"))
 
 
+async def test_a_signal_does_not_enter_with_the_result_of_another(journal: Journal) -> None:
+    mixed = SignalReceived(**{**msgspec.structs.asdict(received("k1")), "settled": settled("k2", status="denied")})
+    with pytest.raises(JournalRejected, match="k2"):
+        await journal.commit(received("k0"), mixed)
+    assert await journal.waiting() == []
+
+
 async def test_many_acknowledged_events_are_deleted_and_no_others(journal: Journal) -> None:
     await journal.commit(*[announced(f"e{i}") for i in range(1_000)])
     ids = [row.id for row in await journal.outbox("redpanda", 0, 2_000)]

@@ -4,9 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from support.broker import BrokerProcess, MockBroker
 from support.eventually import eventually
 from support.proxy import FaultyProxy
@@ -87,6 +89,43 @@ async def test_what_is_sent_is_heard_as_it_was_sent(bootstrap: str, new_topic: C
         record = listener.heard[0]
         assert record == Record(topic, 0, 0, b"key", b"one", (("signature", b"s"),), stamp)
         assert listener.consumer.state is LinkState.CONNECTED
+
+
+async def test_a_record_that_cannot_be_decoded_holds_up_nobody(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header's name that is no text: it was counted, told, and the others are heard."""
+    decode = PartitionRecords._consumer_record
+
+    def consumer_record(self: PartitionRecords, place: TopicPartition, record: Any) -> Any:
+        if record.value == b"evil":
+            b"\xff".decode()
+        return decode(self, place, record)
+
+    monkeypatch.setattr(PartitionRecords, "_consumer_record", consumer_record)
+    topic = new_topic()
+    await send(bootstrap, topic, b"before", b"evil", b"after")
+    async with listening(bootstrap, topic) as listener:
+        await eventually(lambda: b"after" in listener.values)
+        assert listener.values == [b"before", b"after"]
+        assert listener.consumer.stats.corrupt == 1
+        assert listener.consumer.stats.sessions == 1
+
+
+async def test_a_defect_of_the_reading_is_heard_of(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence would look like peace."""
+
+    async def partitions(self: Reader) -> frozenset[int]:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Reader, "partitions", partitions)
+    listener = Listener(bootstrap, new_topic(), {})
+    listener.consumer.start()
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(listener.listen(), 10.0)
+    await listener.consumer.stop(1.0)
 
 
 async def test_every_partition_is_read_in_order(bootstrap: str, new_topic: Callable[[], str]) -> None:

@@ -41,6 +41,25 @@ async def test_the_newest_come_first_over_all_partitions_and_are_cut(
     assert len(await letters.newest(config(bootstrap), topic, 10)) == 4
 
 
+async def test_an_overview_keeps_little_of_large_records_and_the_last_headers(
+    bootstrap: str, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+    theirs: list[tuple[str, str | bytes | None]] = [(f"h{number}", b"x" * 5_000) for number in range(30)]
+    producer.produce(topic, b"v" * 9_000, b"k" * 9_000, 0, headers=[*theirs, ("reason", b"invalid")])
+    assert producer.flush(10) == 0
+    (found,) = await letters.newest(config(bootstrap), topic, 3)
+    record = found.record
+    assert (len(record.value or b""), len(record.key or b""), found.size) == (256, 256, 9_000)
+    assert len(record.headers) == 16
+    assert record.headers[-1] == ("reason", b"invalid")
+    assert {len(content) for _, content in record.headers[:-1]} == {2_000}
+    whole = await letters.one(config(bootstrap), topic, 0, 0)
+    assert isinstance(whole, Letter)
+    assert (len(whole.record.key or b""), len(whole.record.headers)) == (9_000, 31)
+
+
 async def test_one_is_whole(bootstrap: str, new_topic: Callable[[], str]) -> None:
     topic = new_topic()
     fill(bootstrap, topic, (1, 1_000, b"a"), (1, 1_001, b"b" * 5000))
