@@ -20,7 +20,7 @@ from mt5_bridge.redpanda.causes import Cause, denied
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import describe
 from mt5_bridge.redpanda.finish import finish
-from mt5_bridge.redpanda.inquiry import UNREACHABLE, diagnose
+from mt5_bridge.redpanda.inquiry import diagnose
 from mt5_bridge.redpanda.linklog import LinkLog
 from mt5_bridge.redpanda.patience import Patience
 from mt5_bridge.redpanda.pauses import Pauses
@@ -97,24 +97,38 @@ class SignalConsumer:
         self._on_reset = on_reset
         self._now_ms = now_ms
         self._random = random
-        self._queue: asyncio.Queue[list[Record] | _Reset] = asyncio.Queue(maxsize=16)
+        self._queue: asyncio.Queue[list[Record] | _Reset | BaseException] = asyncio.Queue(maxsize=16)
         self._to_commit: dict[int, int] = {}
         self._commit_due = asyncio.Event()
         self._last_record = time.monotonic()
         self._patience = Patience()
         self._log = LinkLog("Signals", "consumer_state", told=told)
         self._commit_told = Reminder()
+        self._reminder = Reminder()
         self._task: asyncio.Task[None] | None = None
+        self._last_words: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to connect, and never gives up until `stop`."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="redpanda-consumer")
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """It never ends but by `stop` or a defect, which whoever reads must hear of: silence would look like peace."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._last_words = asyncio.create_task(self._queue.put(error), name="redpanda-consumer-last-words")
 
     async def records(self) -> AsyncIterator[list[Record]]:
-        """Records in the order of each partition, some at a time, for ever. One reader only."""
+        """Records in the order of each partition, some at a time, for ever. One reader only.
+
+        A defect of the reading is raised here.
+        """
         while True:
             item = await self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
             if not isinstance(item, _Reset):
                 yield item
             elif self._on_reset is not None:
@@ -131,6 +145,8 @@ class SignalConsumer:
         if task is not None:
             task.cancel()
             await asyncio.wait([task], timeout=timeout)
+        if self._last_words is not None:
+            self._last_words.cancel()
         self.ready.clear()
         self._set_state(LinkState.DISCONNECTED, "stopped")
 
@@ -142,7 +158,7 @@ class SignalConsumer:
             reader = Reader(self._access.options(), self._topic)
             try:
                 await self._session(reader)
-            except UNREACHABLE as error:
+            except (KafkaError, OSError) as error:
                 self.ready.clear()
                 cause = await self._cause(error)
                 lasting = cause.lasting
@@ -264,7 +280,8 @@ class SignalConsumer:
                 logger.bind(event="fetch_error", partition=partition, code=fetched.error).debug("Fetch error")
             return True
         records = fetched.records
-        self.stats.corrupt += fetched.corrupt
+        if fetched.corrupt:
+            self._passed_over(fetched)
         too_old_before = self._placed[partition]
         if too_old_before and records:
             records = self._young(records, too_old_before)
@@ -276,6 +293,20 @@ class SignalConsumer:
             await self._queue.put(records)
         self._next[partition] = fetched.next_offset
         return False
+
+    def _passed_over(self, fetched: Fetched) -> None:
+        if fetched.records:
+            return  # the sound ones before it; it is asked for again
+        self.stats.corrupt += fetched.next_offset - fetched.position
+        if self._reminder.due(f"partition {fetched.partition}", time.monotonic()):
+            logger.bind(event="record_unreadable", partition=fetched.partition, offset=fetched.position).error(
+                "ERROR signals of {topic}/{partition} at {begin} to {end} cannot be decoded and are skipped: {why}",
+                topic=self._topic,
+                partition=fetched.partition,
+                begin=fetched.position,
+                end=fetched.next_offset - 1,
+                why=fetched.corrupt,
+            )
 
     def _young(self, records: list[Record], too_old_before: int) -> list[Record]:
         since_ms = self._now_ms() - self._max_age_ms
