@@ -70,7 +70,8 @@ def of_network(error: BaseException) -> Cause | None:
     if isinstance(error, socket.gaierror | UnicodeError):
         return Cause("the name is not known in the network", "mend REDPANDA_BOOTSTRAP_SERVERS, or the network", False)
     if isinstance(error, ConnectionRefusedError):
-        return Cause("nobody listens there", "start the broker, or mend REDPANDA_BOOTSTRAP_SERVERS", False)
+        remedy = "start the broker (start-redpanda.sh), or mend REDPANDA_BOOTSTRAP_SERVERS"
+        return Cause("nobody listens there", remedy, False)
     if isinstance(error, TimeoutError | kafka.RequestTimedOutError):
         return Cause("no answer", "look at the network, the firewall and the broker", False)
     return None

@@ -1,7 +1,7 @@
 """Which rights the broker does not grant us, asked for without leaving anything there."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, CoordinationType
@@ -16,12 +16,15 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
+from mt5_bridge.redpanda.batch import RecordBatch
 from mt5_bridge.redpanda.causes import Cause, denied, denied_by
 from mt5_bridge.redpanda.config import RedpandaConfig
 
 _CLOSE_S = 1.0
-_NOTHING = b""
+_NOWHERE = 1_000_000
+"""A partition that no topic has: what is sent there is judged by the rights on the topic, and leaves nothing."""
 _FETCH_BYTES = 1
+_BATCH_BYTES = 1000
 
 
 async def missing_rights(
@@ -79,13 +82,14 @@ class _Question:
         self._config, self._client, self._cluster = config, client, cluster
 
     async def write(self, topic: str) -> Cause | None:
-        """A batch of nothing: refused for its form where writing is allowed, and for the right before that."""
-        request = ProduceRequest(None, 1, 1000, [(topic, [(0, _NOTHING)])])
-        return await self._on_topic(topic, "WRITE", request, lambda row: int(row[1]))
+        batch = RecordBatch(_BATCH_BYTES)
+        batch.extend(None, [], [(0, b"")], 0)
+        request = ProduceRequest(None, 1, 1000, [(topic, [(_NOWHERE, bytes(batch._build()))])])
+        return await self._on_topic(topic, "WRITE", request)
 
     async def read(self, topic: str) -> Cause | None:
         request = FetchRequest(0, 0, _FETCH_BYTES, 0, [(topic, [(0, 0, _FETCH_BYTES)])])
-        return await self._on_topic(topic, "READ", request, lambda row: int(row[1]))
+        return await self._on_topic(topic, "READ", request)
 
     async def number(self) -> Cause | None:
         """What an idempotent producer asks for first."""
@@ -103,12 +107,12 @@ class _Question:
             return None
         return None
 
-    async def _on_topic(self, topic: str, right: str, request: Any, code: Callable[[Any], int]) -> Cause | None:
+    async def _on_topic(self, topic: str, right: str, request: Any) -> Cause | None:
         leader = self._cluster.leader_for_partition(TopicPartition(topic, 0))
         if leader is None or leader < 0:
             return None
         answer = await self._client.send(leader, request)
-        refused = TopicAuthorizationFailedError.errno in [code(row) for row in _rows(answer)]
+        refused = TopicAuthorizationFailedError.errno in [int(row[1]) for row in _rows(answer)]
         return denied(self._config, right, f"topic {topic}") if refused else None
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -141,3 +142,72 @@ def server_tls(folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(shown.certificate, shown.key)
     return context
+
+
+class Guard:
+    """As much of a broker as stands before the login: versions, then SASL, and nothing to who has no name.
+
+    Args:
+        mechanisms: those it takes; empty: it takes no user.
+        verdict: its error code for whoever says a password.
+    """
+
+    def __init__(self, mechanisms: list[str], verdict: int = 0) -> None:
+        self.mechanisms, self.verdict = mechanisms, verdict
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while size := await reader.read(4):
+            request = await reader.readexactly(struct.unpack(">i", size)[0])
+            api, _, number = struct.unpack(">hhi", request[:8])
+            answer = self.answer(api, request)
+            if answer is None:
+                return
+            writer.write(struct.pack(">ii", len(answer) + 4, number) + answer)
+
+    def answer(self, api: int, request: bytes) -> bytes | None:
+        if api == VERSIONS:
+            spoken = [(VERSIONS, 0, 0), (METADATA, 0, 0), (HANDSHAKE, 0, 1), (AUTHENTICATE, 0, 0)]
+            return struct.pack(">hi", 0, len(spoken)) + b"".join(struct.pack(">hhh", *row) for row in spoken)
+        if api == HANDSHAKE:
+            asked = request.rpartition(b"\0")[2][1:].decode()  # behind the length of the name
+            names = b"".join(struct.pack(">h", len(name)) + name.encode() for name in self.mechanisms)
+            error = 34 if not self.mechanisms else 0 if asked in self.mechanisms else 33
+            return struct.pack(">hi", error, len(self.mechanisms)) + names
+        if api == AUTHENTICATE:
+            return struct.pack(">hhi", self.verdict, -1, 0)
+        return None
+
+
+VERSIONS, METADATA, HANDSHAKE, AUTHENTICATE = 18, 3, 17, 36
+
+
+@pytest.mark.parametrize(
+    ("guard", "mechanism", "words"),
+    [
+        (Guard(["PLAIN"], verdict=58), "PLAIN", "refused the credentials of user 'bridge' (PLAIN); check"),
+        (
+            Guard(["PLAIN", "GSSAPI"]),
+            "SCRAM-SHA-256",
+            "take SCRAM-SHA-256; set REDPANDA_SASL_MECHANISM to PLAIN",
+        ),
+        (Guard([]), "PLAIN", "takes no user and password"),
+        (Guard(["PLAIN"]), "PLAIN", "closed without a word"),
+        (Guard(["SCRAM-SHA-256"]), "SCRAM-SHA-256", "did not prove that it knows the password"),
+        (Guard(["PLAIN"]), None, "wants a user and a password; set REDPANDA_SECURITY_PROTOCOL=SASL_PLAINTEXT"),
+        (Guard([]), None, "closed without a word"),
+    ],
+)
+async def test_a_guard_at_the_door(guard: Guard, mechanism: str | None, words: str) -> None:
+    async with listening(guard) as address:
+        config = RedpandaConfig(bootstrap=address)
+        if mechanism is not None:
+            config = RedpandaConfig(
+                bootstrap=address,
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism=mechanism,
+                username="bridge",
+                password="bridge-secret",
+            )
+        told = await ask(config)
+    assert words in told
+    assert "secret" not in told

@@ -28,23 +28,12 @@ from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
-from confluent_kafka.admin._acl import (  # what its face does not export
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType  # what its face does not export
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType as Pattern
 from confluent_kafka.admin._resource import ResourceType as Resource
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from kafka.kit import install
 from support.certificates import Authority, Certificate
@@ -237,14 +226,6 @@ class KafkaBroker:
     def allow_cluster(self, principal: str, *operations: str) -> None:
         """The same on the cluster, say `IDEMPOTENT_WRITE`."""
         self._grant(Resource.BROKER, "kafka-cluster", principal, operations)
-
-    def revoke(self, principal: str) -> None:
-        """Takes all rights of a principal away."""
-        anything = AclBindingFilter(
-            Resource.ANY, None, Pattern.ANY, principal, None, AclOperation.ANY, AclPermissionType.ANY
-        )
-        admin = self.admin()
-        _done(admin.delete_acls([anything]))
 
     def set_password(self, user: str, password: str) -> None:
         """Changes what the SCRAM mechanisms ask for; PLAIN's is in the broker's settings."""
