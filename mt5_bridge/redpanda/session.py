@@ -119,9 +119,10 @@ class ProducerSession:
         """Asks the broker for its metadata, which an idle connection needs to be known as dead."""
         try:
             async with asyncio.timeout(timeout + self._throttle.left()):
-                return bool(await self._producer.client.force_metadata_update())
+                answered = bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
-            return False
+            answered = False
+        return answered or self._throttle.left() > 0  # a quota that came meanwhile: it lives, and does not listen
 
     def broken(self) -> str | None:
         """Why nothing will ever be sent any more; None: all is well."""
