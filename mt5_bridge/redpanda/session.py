@@ -135,11 +135,14 @@ class ProducerSession:
 
     async def alive(self, timeout: float) -> bool:
         """Asks the broker for its metadata, which an idle connection needs to be known as dead."""
+        if self._throttle.left() > 0:
+            return True  # it has answered, and does not listen for a while
         try:
-            async with asyncio.timeout(timeout + self._throttle.left()):
-                return bool(await self._producer.client.force_metadata_update())
+            async with asyncio.timeout(timeout):
+                answered = bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
-            return False
+            answered = False
+        return answered or self._throttle.left() > 0  # the answer to another request may have come meanwhile
 
     def broken(self) -> str | None:
         """Why nothing will ever be sent any more; None: all is well."""

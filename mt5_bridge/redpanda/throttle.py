@@ -6,6 +6,7 @@ that only wants us slower would be taken for dead, left, and given the same reco
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from loguru import logger
@@ -21,9 +22,11 @@ class Throttle:
     Args:
         client: an `AIOKafkaClient`; its `send` is replaced.
         who: whose connection it is, for people.
+        monotonic: clock in seconds.
     """
 
-    def __init__(self, client: Any, who: str) -> None:
+    def __init__(self, client: Any, who: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._send = client.send
         self._who = who
         self._until: dict[int, float] = {}
@@ -32,19 +35,19 @@ class Throttle:
 
     def left(self) -> float:
         """Seconds until the last broker that bounds us listens again; 0 when none does."""
-        return max(0.0, self.until() - time.monotonic())
+        return max(0.0, self.until() - self._monotonic())
 
     def until(self) -> float:
         """The monotonic time of that; in the past, or 0, when none does."""
         return max(self._until.values(), default=0.0)
 
     async def _paced(self, node: int, request: Any, **how: Any) -> Any:
-        if (left := self._until.get(node, 0.0) - time.monotonic()) > 0:
+        if (left := self._until.get(node, 0.0) - self._monotonic()) > 0:
             await asyncio.sleep(left)
         answer = await self._send(node, request, **how)
         pause = getattr(answer, "throttle_time_ms", 0) / 1000
         if pause > 0:
-            now = time.monotonic()
+            now = self._monotonic()
             self._until[node] = now + pause
             if pause >= _WORTH_TELLING_S and self._reminder.due("throttled", now):
                 logger.bind(event="throttled", seconds=pause).warning(

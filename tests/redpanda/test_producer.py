@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -367,6 +368,29 @@ async def test_a_batch_too_large_for_the_topic_is_split(mock_broker: MockBroker,
         found = await read_all(mock_broker.bootstrap, topic, 2_000)
         assert [row[3] for row in found] == [start + n for n in range(2_000)]
         assert (producer.stats.refused, producer.stats.failed) == (0, 0)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_what_a_quota_makes_wait_is_no_silence(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.5))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        session = producer._session
+        assert session is not None
+        session._throttle._until[1] = time.monotonic() + 3_600
+        waiting = asyncio.ensure_future(producer.publish_one(topic, b"k", b"1"))
+        await eventually(lambda: session._due)
+        assert await session.alive(0.0)
+        done, _ = await asyncio.wait([waiting], timeout=1.5)  # three times as long as it waits for a silent broker
+        assert not done
+        assert session.silent_for() == 0.0
+        session._throttle._until.clear()
+        with pytest.raises(BrokerError):
+            await asyncio.wait_for(waiting, 10.0)
     finally:
         await producer.stop(1.0)
 

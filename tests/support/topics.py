@@ -21,7 +21,7 @@ Headers = Mapping[str, bytes | str | None]
 _FETCH_WAIT_MS = 20
 """The embedded broker holds an empty fetch as long as it may."""
 _CREATE_S = 10.0
-_SENT_S = 10.0
+_SENT_S = 60.0
 
 
 class Record:

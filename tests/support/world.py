@@ -15,6 +15,7 @@ from support.eventually import eventually, poll_until
 from support.topics import Topics, unique
 
 TOKEN = "backend-secret"
+PAGE = 3_000
 FAR = 0.02
 """Distance of stops and pendings that must not trigger, as a part of the price."""
 
@@ -149,12 +150,23 @@ def sending(data: Path) -> bool:
         return bool(journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,))
 
 
+async def held_ticks(world: World, symbol: str, first_msc: int) -> list[tuple[int, int]]:
+    """`(time_msc, seq)` of all ticks that the terminal has from that time on, asked for in pages that a frame holds."""
+    held: dict[tuple[int, int], None] = {}
+    more = True
+    while more:
+        page = await world.ask("get_ticks", symbol=symbol, from_msc=first_msc, count=PAGE)
+        held.update(((tick["time_msc"], tick["seq"]), None) for tick in page)
+        more = len(page) == PAGE
+        first_msc = page[-1]["time_msc"] if page else first_msc
+    return list(held)
+
+
 async def check_ticks(world: World) -> None:
     """Every tick of the terminal since the first published one is on the topic, repetitions aside in order."""
     for symbol in SYMBOLS:
         first = min(world.topics.ticks_of(symbol))[0]
-        history = await world.ask("get_ticks", symbol=symbol, from_msc=first, count=10_000)
-        held = [(tick["time_msc"], tick["seq"]) for tick in history]
+        held = await held_ticks(world, symbol, first)
 
         def missing(symbol: str = symbol, held: list[tuple[int, int]] = held) -> list[tuple[int, int]]:
             return sorted(set(held) - set(world.topics.ticks_of(symbol)))
