@@ -11,9 +11,9 @@ import pytest
 from aiokafka import errors as kafka
 from support.broker import free_port
 from support.certificates import Authority
+from support.eventually import eventually
 
-from mt5_bridge.redpanda import RedpandaConfig, inquiry
-from mt5_bridge.redpanda.causes import Cause
+from mt5_bridge.redpanda import Producer, RedpandaConfig, inquiry
 from mt5_bridge.redpanda.inquiry import diagnose, inquire
 from mt5_bridge.redpanda.security import client_options
 
@@ -93,23 +93,6 @@ async def test_a_port_that_hangs_up_or_says_nothing(monkeypatch: pytest.MonkeyPa
         assert "no answer; look at the network" in await ask(RedpandaConfig(bootstrap=address))
 
 
-async def test_an_address_that_only_the_broker_tells(bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker behind another address advertises its own, and that one cannot be reached from here."""
-    host, _, port = bootstrap.rpartition(":")
-    inside = f"127.0.0.1:{free_port()}"
-
-    async def see(self: inquiry._Visit, to: str, number: int) -> set[tuple[str, int]] | Cause:
-        if (to, number) == (host, int(port)):
-            return {("127.0.0.1", int(inside.rpartition(":")[2]))}
-        return await original(self, to, number)
-
-    original = inquiry._Visit.see
-    monkeypatch.setattr(inquiry._Visit, "see", see)
-    told = await ask(RedpandaConfig(bootstrap=bootstrap))
-    assert told.startswith(f"the broker says that it is to be reached at {inside}, and there: nobody listens there")
-    assert "advertised.listeners" in told
-
-
 async def test_what_the_error_says_itself_is_not_asked_for_again() -> None:
     config = RedpandaConfig(bootstrap=f"127.0.0.1:{free_port()}")
     options = client_options(config)
@@ -150,10 +133,11 @@ class Guard:
     Args:
         mechanisms: those it takes; empty: it takes no user.
         verdict: its error code for whoever says a password.
+        inside: the port that it says it is to be reached at, on 127.0.0.1; None: it says nothing of that.
     """
 
-    def __init__(self, mechanisms: list[str], verdict: int = 0) -> None:
-        self.mechanisms, self.verdict = mechanisms, verdict
+    def __init__(self, mechanisms: list[str], verdict: int = 0, inside: int | None = None) -> None:
+        self.mechanisms, self.verdict, self.inside = mechanisms, verdict, inside
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while size := await reader.read(4):
@@ -175,6 +159,9 @@ class Guard:
             return struct.pack(">hi", error, len(self.mechanisms)) + names
         if api == AUTHENTICATE:
             return struct.pack(">hhi", self.verdict, -1, 0)
+        if api == METADATA and self.inside is not None:
+            host = b"127.0.0.1"
+            return struct.pack(f">iih{len(host)}sii", 1, 0, len(host), host, self.inside, 0)
         return None
 
 
@@ -211,3 +198,18 @@ async def test_a_guard_at_the_door(guard: Guard, mechanism: str | None, words: s
         told = await ask(config)
     assert words in told
     assert "secret" not in told
+
+
+async def test_an_address_that_only_the_broker_tells() -> None:
+    """As behind a router, or in a container: the address given is right, the advertised one leads nowhere."""
+    guard = Guard([], inside=free_port())
+    async with listening(guard) as address:
+        producer = Producer(RedpandaConfig(bootstrap=address, request_timeout=1.0))
+        producer.start()
+        try:
+            await eventually(lambda: "to be reached" in producer.detail, 20.0)
+            told = producer.detail
+        finally:
+            await producer.stop(0.0)
+    assert told.startswith(f"the broker says that it is to be reached at 127.0.0.1:{guard.inside}, and there: nobody")
+    assert "advertised.listeners" in told
