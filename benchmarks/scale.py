@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks import rig
 from benchmarks.figures import Figure, Section, percentile
@@ -19,11 +19,13 @@ BRIDGES, FEW = 10, 2
 RATE = 20.0
 """Signals a second over all bridges."""
 FOREIGN = 20_000
+FOREIGN_RATE = 100.0
 TICKS, EVENTS, SIGNALS = "tick_data", "mt5_events", "trading_signals"
 _FIRST_LOGIN = 5_000_101
 _WATCH_S, _SIGNALS_S = 20.0, 20.0
 _LIMIT_S = 180.0
-_POLL_S = 0.05
+_PAUSE_S = 1.1
+_LOGINS = 64
 METHOD = """\
 Ten daemons with a live terminal host each, accounts of their own, on one embedded broker: eight symbols at ten ticks a
 second each, so 800 ticks a second over all, and `SIGNAL_REQUIRE_ACCOUNT=true`. First they are watched while nothing
@@ -52,11 +54,8 @@ async def run(scale: float) -> Section:
     count = BRIDGES if scale >= 0.5 else FEW
     with contextlib.ExitStack() as stack:
         bootstrap = stack.enter_context(rig.broker())
-        async with (
-            rig.signal_sender(bootstrap) as sender,
-            rig.consumer(bootstrap, TICKS) as ticks,
-            rig.consumer(bootstrap, EVENTS) as events,
-        ):
+        sender = stack.enter_context(rig.signal_sender(bootstrap))
+        async with rig.consumer(bootstrap, TICKS) as ticks, rig.consumer(bootstrap, EVENTS, wait_ms=5) as events:
             await asyncio.gather(rig.assigned(ticks), rig.assigned(events))
             fleet = Fleet()
             for number in range(count):
@@ -67,7 +66,9 @@ async def run(scale: float) -> Section:
             await _ready(fleet, sender, events)
             idle = await _watch(fleet, ticks, _WATCH_S * max(scale, 0.15))
             busy = await _trade(fleet, sender, events, _SIGNALS_S * max(scale, 0.15))
-            foreign = await _pass_over(fleet, sender, max(1_000, int(FOREIGN * scale)), idle.daemon_cores)
+            together = await _pass_over(fleet, sender, max(1_000, int(FOREIGN * scale)), idle.daemon_cores)
+            count_apart = max(100, int(FOREIGN * scale / 10))
+            apart = await _pass_over(fleet, sender, count_apart, idle.daemon_cores, rate=FOREIGN_RATE)
     bridges = f"{count} bridges"
     return Section(
         "Ten bridges on one broker",
@@ -84,12 +85,13 @@ async def run(scale: float) -> Section:
             Figure("signal → result at a consumer, p50", percentile(busy.latencies, 50), "ms"),
             Figure("signal → result at a consumer, p99", percentile(busy.latencies, 99), "ms"),
             Figure("an order_result on its topic", busy.event_bytes, "bytes"),
-            Figure("CPU to pass over a signal of others", foreign * 1e6, "µs/signal"),
+            Figure("CPU to pass over a signal of others, in a flood", together * 1e6, "µs/signal"),
+            Figure(f"the same at {FOREIGN_RATE:g} a second, one by one", apart * 1e6, "µs/signal"),
         ),
     )
 
 
-async def _ready(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsumer) -> None:
+async def _ready(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsumer) -> None:
     """Until every bridge has executed a signal."""
     waiting = set(fleet.daemons)
     async with asyncio.timeout(_LIMIT_S):
@@ -97,7 +99,7 @@ async def _ready(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsume
         while waiting:
             attempt += 1
             for login in waiting:
-                await _send(sender, login, f"ready-{login}-{attempt}", "EURUSD", "BUY", volume=0.01, stop_loss=0.5)
+                _send(sender, login, f"ready-{login}-{attempt}", "EURUSD", "BUY", volume=0.01, stop_loss=0.5)
             end = time.monotonic() + 2.0
             while waiting and time.monotonic() < end:
                 for daemon in fleet.daemons.values():
@@ -108,9 +110,8 @@ async def _ready(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsume
                             waiting.discard(record.key.decode())
 
 
-async def _send(sender: AIOKafkaProducer, login: str, name: str, symbol: str, action: str, **more: float) -> None:
-    value = rig.signal(name, symbol, action, account=login, **more)
-    await sender.send(SIGNALS, value, key=login.encode())
+def _send(sender: rig.SignalSender, login: str, name: str, symbol: str, action: str, **more: float) -> None:
+    sender.send(rig.signal(name, symbol, action, account=login, **more), login)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Busy:
     event_bytes: float = 0.0
 
 
-async def _trade(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsumer, seconds: float) -> Busy:
+async def _trade(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsumer, seconds: float) -> Busy:
     sent: dict[str, float] = {}
     done = Busy(sent=int(RATE * seconds))
 
@@ -178,9 +179,9 @@ async def _trade(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsume
             name, symbol = f"{login}-{turn}", rig.SYMBOLS[turn // 2 % len(rig.SYMBOLS)]
             sent[name] = time.perf_counter()
             if turn % 2:
-                await _send(sender, login, name, symbol, "CLOSE")
+                _send(sender, login, name, symbol, "CLOSE")
             else:
-                await _send(sender, login, name, symbol, "BUY", volume=0.01, stop_loss=0.5)
+                _send(sender, login, name, symbol, "BUY", volume=0.01, stop_loss=0.5)
 
     async def receive() -> None:
         seen: set[str] = set()
@@ -208,21 +209,37 @@ async def _trade(fleet: Fleet, sender: AIOKafkaProducer, events: AIOKafkaConsume
     return done
 
 
-async def _pass_over(fleet: Fleet, sender: AIOKafkaProducer, count: int, idle_cores: float) -> float:
-    """CPU seconds of a daemon for a signal that is none of its business."""
-    await sender.flush()
+async def _pass_over(
+    fleet: Fleet, sender: rig.SignalSender, count: int, idle_cores: float, rate: float | None = None
+) -> float:
+    """CPU seconds of a daemon for a signal that is none of its business.
+
+    Args:
+        fleet: the bridges.
+        sender: of the signals.
+        count: how many.
+        idle_cores: what a daemon takes without them.
+        rate: signals a second; None: as fast as they can be sent.
+    """
     pids = fleet.daemon_pids()
     starts = await asyncio.to_thread(_read_so_far, fleet)
     cpu, began = rig.cpu_seconds(pids), time.perf_counter()
     for number in range(count):
-        login = str(900 + number % 64)  # over all partitions
-        await _send(sender, login, f"foreign-{number}", "EURUSD", "BUY", volume=0.01, stop_loss=0.5)
-    await sender.flush()
+        if rate is not None:
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        _foreign(sender, number)
     async with asyncio.timeout(_LIMIT_S):
         while not _all(await asyncio.to_thread(_read_so_far, fleet), starts, lambda was: was + count):
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(_PAUSE_S)
+            for number in range(_LOGINS):  # the last offsets become durable with what comes a second later
+                _foreign(sender, number)
     used, took = rig.cpu_seconds(pids) - cpu, time.perf_counter() - began
     return max(0.0, used / len(pids) - idle_cores * took) / count
+
+
+def _foreign(sender: rig.SignalSender, number: int) -> None:
+    login = str(900 + number % _LOGINS)  # over all partitions
+    _send(sender, login, f"foreign-{number}", "EURUSD", "BUY", volume=0.01, stop_loss=0.5)
 
 
 def _all(now: Iterable[int], before: Iterable[int], wanted: Callable[[int], int]) -> bool:
