@@ -2,9 +2,9 @@
 
     python3 tests/kafka/kit/install.py       # 43 MB, half a minute; prints the home, does nothing when it is up to date
 
-Home: `MT5_KAFKA`, by default `~/.cache/mt5-bridge-kafka`. Needs Java 17 or later, Maven and
-`openssl`: Debian's `default-jre-headless`, `maven`, `openssl`. Standard library only. Maven resolves `pom.xml` beside this; what it brings must have the names
-and hashes of `jars.sha256`, no more and no less.
+Home: `MT5_KAFKA`, by default `~/.cache/mt5-bridge-kafka`. Needs Java 17 or later, Maven and `openssl`:
+Debian's `default-jre-headless`, `maven`, `openssl`. Standard library only. Maven resolves `pom.xml` beside this; what
+it brings must have the names and hashes of `jars.sha256`, no more and no less.
 """
 
 import hashlib
