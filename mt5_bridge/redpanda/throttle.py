@@ -14,6 +14,8 @@ from loguru import logger
 from mt5_bridge.core.reminder import Reminder
 
 _WORTH_TELLING_S = 1.0
+_LONGEST_S = 60.0
+"""More is not believed: while we heed a pause, nobody looks whether the broker still lives."""
 
 
 class Throttle:
@@ -45,7 +47,7 @@ class Throttle:
         if (left := self._until.get(node, 0.0) - self._monotonic()) > 0:
             await asyncio.sleep(left)
         answer = await self._send(node, request, **how)
-        pause = getattr(answer, "throttle_time_ms", 0) / 1000
+        pause = min(getattr(answer, "throttle_time_ms", 0) / 1000, _LONGEST_S)
         if pause > 0:
             now = self._monotonic()
             self._until[node] = now + pause

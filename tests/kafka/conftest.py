@@ -28,6 +28,7 @@ def one_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker
 async def broker(one_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
     """The shared broker, to be hurt at will: it runs, without bounds, when a test begins. Use topics of `new_world`."""
     if not one_broker.runs:
+        one_broker.kill()  # what is left of one that ended by itself
         await asyncio.to_thread(one_broker.start)
     yield one_broker
     if one_broker.runs:

@@ -56,3 +56,14 @@ async def test_a_request_that_waits_can_be_given_up() -> None:
     await asyncio.wait([waiting])
     assert waiting.cancelled()
     assert len(client.asked) == 1
+
+
+@simulated
+async def test_a_pause_of_days_is_not_believed() -> None:
+    client = Client(2**31 - 1)
+    throttle = Throttle(client, "Producer", now)
+    await client.send(1, "first")
+    assert throttle.left() == 60.0
+    began = now()
+    await client.send(1, "second")
+    assert round(now() - began) == 60

@@ -197,7 +197,7 @@ class KafkaBroker:
             numbers = consumer.list_topics(topic, timeout=_ADMIN_S).topics[topic].partitions
             found: list[Record] = []
             for number in sorted(numbers):
-                at, end = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_ADMIN_S)
+                at, end = _ends(consumer, TopicPartition(topic, number))
                 consumer.assign([TopicPartition(topic, number, at)])
                 while at < end:
                     rows = [Record(row) for row in consumer.consume(1000, 1.0) if row.error() is None]
@@ -426,6 +426,21 @@ def _set_quotas(port: int, client: str | None, rates: Mapping[str, int | None]) 
         answer = answers.read(struct.unpack(">i", answers.read(4))[0])
     [error] = struct.unpack(">h", answer[12:14])  # after the request's number, a pause, how many entities
     assert error == 0, f"error {error} of AlterClientQuotas"
+
+
+def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset and the next one; a node just started or thawed leads nothing for a moment."""
+
+    def asked() -> tuple[int, int] | None:
+        try:
+            found = consumer.get_watermark_offsets(partition, timeout=_ADMIN_S)
+        except KafkaException:
+            return None
+        return None if found is None else (found[0], found[1])
+
+    found = poll_until(asked, _ADMIN_S)
+    assert found is not None, f"no offsets of {partition}"
+    return found
 
 
 def _text(value: str) -> bytes:

@@ -2,9 +2,9 @@
 
     python3 tests/kafka/kit/install.py       # 43 MB, half a minute; prints the home, does nothing when it is up to date
 
-Home: `MT5_KAFKA`, by default `~/.cache/mt5-bridge-kafka`. Needs Debian's `openjdk-17-jre-headless` (or a later Java),
-`maven` and `openssl`. Standard library only. Maven resolves `pom.xml` beside this; what it brings must have the names
-and hashes of `jars.sha256`, no more and no less.
+Home: `MT5_KAFKA`, by default `~/.cache/mt5-bridge-kafka`. Needs Java 17 or later, Maven and `openssl`:
+Debian's `default-jre-headless`, `maven`, `openssl`. Standard library only. Maven resolves `pom.xml` beside this; what
+it brings must have the names and hashes of `jars.sha256`, no more and no less.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 HOME = Path(os.environ.get("MT5_KAFKA", Path.home() / ".cache/mt5-bridge-kafka"))
 JARS = HOME / "jars"
 LIST = HERE / "jars.sha256"
-TOOLS = {"java": "openjdk-17-jre-headless", "mvn": "maven", "openssl": "openssl"}
+TOOLS = {"java": "default-jre-headless", "mvn": "maven", "openssl": "openssl"}
 
 
 def main() -> int:
