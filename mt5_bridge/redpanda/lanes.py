@@ -22,7 +22,8 @@ class Parcel:
     future: "asyncio.Future[None]"
     serial: int
     taken: int = 0
-    arrived: int = 0
+    out: "list[Share]" = field(default_factory=list)
+    """What was taken and has neither arrived nor come back, in order."""
     tries: int = 0
     """Batches it was in that failed."""
     alone: bool = False
@@ -33,8 +34,14 @@ class Parcel:
     def __len__(self) -> int:
         return len(self.framed) or len(self.records)
 
+    def share(self, start: int) -> "Share":
+        """What was just taken, from `start` on."""
+        share = Share(self, start, self.taken)
+        self.out.append(share)
+        return share
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Share:
     """The part of a parcel that is in one batch; `count` is how many records it has."""
 
@@ -91,7 +98,7 @@ class Lane:
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
-                shares.append(Share(parcel, start, parcel.taken))
+                shares.append(parcel.share(start))
             if parcel.taken < len(parcel):
                 break
             self.waiting.popleft()
@@ -104,8 +111,8 @@ class Lane:
         while (next_one := parcel.framed[parcel.taken]).count > 1 and FramedBatch(next_one).size() > limit:
             at = parcel.taken
             parcel.framed = [*parcel.framed[:at], *split(next_one), *parcel.framed[at + 1 :]]
-        share = Share(parcel, parcel.taken, parcel.taken + 1)
         parcel.taken += 1
+        share = parcel.share(parcel.taken - 1)
         if parcel.taken == len(parcel):
             self.waiting.popleft()
         return FramedBatch(parcel.framed[share.start]), [share]
@@ -118,13 +125,17 @@ class Lane:
         self.waiting.clear()
 
     def put_back(self, shares: Sequence[Share]) -> None:
-        """Returns what did not arrive to its old place."""
+        """Returns what did not arrive to its old place, with all that was taken behind it: order is kept by sending
+        that again, too, whatever becomes of it."""
+        waiting = {parcel.serial for parcel in self.waiting}
         for share in shares:
             parcel = share.parcel
-            if parcel.future.done():
+            if parcel.future.done() or share not in parcel.out:
                 continue
-            parcel.taken = min(parcel.taken, share.start)
-            if parcel not in self.waiting:
+            del parcel.out[parcel.out.index(share) :]
+            parcel.taken = share.start
+            if parcel.serial not in waiting:
+                waiting.add(parcel.serial)
                 self.waiting.append(parcel)
         self.waiting = deque(sorted(self.waiting, key=lambda parcel: parcel.serial))
 
@@ -133,8 +144,10 @@ def arrive(shares: Sequence[Share]) -> None:
     """The batch with these shares was acknowledged."""
     for share in shares:
         parcel = share.parcel
-        parcel.arrived += share.end - share.start
-        if parcel.arrived >= len(parcel) and not parcel.future.done():
+        if share not in parcel.out:
+            continue  # it is sent again, with what was before it
+        parcel.out.remove(share)
+        if not parcel.out and parcel.taken >= len(parcel) and not parcel.future.done():
             parcel.future.set_result(None)
 
 

@@ -359,6 +359,9 @@ class Producer:
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:
             while True:
+                await session.first_settled(lane.topic, lane.partition)
+                if self._ended is None or self._ended.done():
+                    return  # a batch is missing: what follows it would be refused, too
                 batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes))
                 if not shares:
                     return

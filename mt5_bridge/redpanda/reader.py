@@ -239,11 +239,16 @@ def _why(error: Exception) -> str:
 
 def _behind(data: bytes, offset: int) -> int:
     """Where to read on behind what cannot be decoded."""
+    damaged = False
     try:
         batches = MemoryRecords(data)
         while batches.has_next():
             batch = batches.next_batch()
-            if batch.next_offset > offset and batch.validate_crc():
+            if not batch.validate_crc():
+                damaged = True
+            elif damaged:
+                return max(int(batch.base_offset), offset + 1)  # what is sound behind the damage is still to be read
+            elif batch.next_offset > offset:
                 return int(batch.next_offset)  # as it was made: nothing in it can be read however often it is fetched
     except Exception:  # noqa: BLE001 - as above
         logger.bind(event="batch_unreadable", offset=offset).debug("Not even its length can be read")

@@ -47,6 +47,7 @@ class ProducerSession:
         self._partitioner = DefaultPartitioner()
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
+        self._first: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._last_news = time.monotonic()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -119,9 +120,20 @@ class ProducerSession:
             done: called when the batch is acknowledged or has failed.
         """
         future = await self._producer.send_batch(batch, topic, partition=partition)
+        self._first.setdefault((topic, partition), future)
         self._due[future] = time.monotonic()
         future.add_done_callback(self._settled)
         future.add_done_callback(done)
+
+    async def first_settled(self, topic: str, partition: int) -> None:
+        """Returns when a batch may follow the session's first one of that partition.
+
+        A broker that knows nothing of a producer in a partition takes any sequence number: were the first batch
+        refused, one behind it would pass it.
+        """
+        first = self._first.get((topic, partition))
+        if first is not None and not first.done():
+            await asyncio.wait([first])
 
     def silent_for(self) -> float:
         """Seconds since the broker last acknowledged anything, while something is due; else 0.

@@ -1,9 +1,11 @@
 """Order within a lane, whatever fails."""
 
 import asyncio
+import struct
 
 from mt5_bridge.core.errors import BrokerError
-from mt5_bridge.core.ticks import Framed
+from mt5_bridge.core.model import TICK_RECORD
+from mt5_bridge.core.ticks import Framed, Label, TickFramer
 from mt5_bridge.redpanda.lanes import Lane, arrive, fail
 
 LIMIT = 10_000
@@ -11,6 +13,14 @@ LIMIT = 10_000
 
 def framed(count: int) -> Framed:
     return Framed(count, 1, 1, b"x" * count)
+
+
+def framed_ticks(count: int) -> Framed:
+    """Records as they are framed in earnest, which can be split."""
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, 1.1, 1.2, 0.0, 0, 1_700_000_000_000 + n, 6, 0.0) for n in range(count))
+    (whole,) = TickFramer(Label("EURUSD", 0.01, []), first_seq=0, now_msc=1_700_000_000_000).frame(data, 0)
+    return whole
 
 
 def future() -> "asyncio.Future[None]":
@@ -62,6 +72,40 @@ async def test_a_part_that_arrived_counts_although_a_part_before_it_is_sent_agai
     while taken := lane.take(LIMIT)[1]:
         arrive(taken)
     assert done.done()
+
+
+async def test_what_was_put_back_with_a_part_before_it_counts_once() -> None:
+    """The second of three parts arrives, the first does not: acknowledged are all three only when the third is."""
+    lane = Lane("t", 0)
+    done = future()
+    lane.add(b"k", [(1, b"x" * 900)] * 30, (), done)
+    first, second, third = (lane.take(LIMIT)[1] for _ in range(3))
+    lane.put_back(first)
+    arrive(second)
+    lane.put_back(third)
+    starts = []
+    while taken := lane.take(LIMIT)[1]:
+        assert not done.done()
+        starts.append(taken[0].start)
+        arrive(taken)
+    assert starts == [share.start for shares in (first, second, third) for share in shares]
+    assert done.done()
+
+
+async def test_a_part_that_moved_when_one_before_it_was_split_is_not_counted_for_another() -> None:
+    lane = Lane("t", 0)
+    done = future()
+    data = framed_ticks(8)
+    lane.add_framed([data, framed(1), framed(1)], done)
+    first, second = lane.take(LIMIT)[1], lane.take(LIMIT)[1]
+    lane.put_back(first)
+    counts = [lane.take(len(data.body))[0].record_count()]  # half of it, the other half is where the second was
+    arrive(second)
+    while (taken := lane.take(len(data.body)))[1]:
+        assert not done.done()
+        counts.append(taken[0].record_count())
+    assert counts == [4, 4, 1, 1]
+    assert not done.done()
 
 
 async def test_those_marked_alone_travel_alone() -> None:

@@ -1,5 +1,6 @@
 """A look into a topic from its end."""
 
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -72,11 +73,11 @@ async def test_one_is_whole(bootstrap: str, new_topic: Callable[[], str]) -> Non
 
 
 async def test_a_topic_without_records_and_one_that_is_not_there(bootstrap: str, new_topic: Callable[[], str]) -> None:
-    topic = new_topic()
+    missing, topic = f"missing-{uuid.uuid4().hex}", new_topic()
     with pytest.raises(letters.NoTopic, match="there is no topic"):
-        await letters.newest(config(bootstrap), topic, 3)
+        await letters.newest(config(bootstrap), missing, 3)
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    assert topic not in admin.list_topics(timeout=10).topics, "a look makes no topic"
+    assert missing not in admin.list_topics(timeout=10).topics, "a look makes no topic"
     admin.list_topics(topic, timeout=10)  # the embedded broker makes what is asked for by name
     assert await letters.newest(config(bootstrap), topic, 3) == []
 

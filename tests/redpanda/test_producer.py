@@ -372,6 +372,25 @@ async def test_a_batch_too_large_for_the_topic_is_split(mock_broker: MockBroker,
         await producer.stop(1.0)
 
 
+@pytest.mark.parametrize("refused", [1, 2, 3])
+async def test_nothing_passes_a_refused_first_batch(
+    mock_broker: MockBroker, new_topic: Callable[[], str], refused: int
+) -> None:
+    """Where a broker knows nothing of a producer, it takes any sequence number of it."""
+    producer = Producer(quick(mock_broker.bootstrap, max_batch_bytes=5_000))
+    producer.start()
+    topic = new_topic()
+    values = [b"%03d" % n + b"." * 200 for n in range(60)]
+    try:
+        await producer.wait_connected()
+        mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * refused)
+        await asyncio.gather(*[producer.publish(topic, b"k", [(1, v) for v in values[n : n + 20]]) for n in (0, 20, 40)])
+        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 60)] == values
+        assert (producer.stats.records, producer.stats.failed) == (60, 0)
+    finally:
+        await producer.stop(1.0)
+
+
 async def test_what_a_quota_makes_wait_is_no_silence(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
     producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.5))
     producer.start()

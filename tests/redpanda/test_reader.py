@@ -45,6 +45,18 @@ async def test_a_damaged_batch_is_passed_after_the_sound_one_before_it() -> None
     await reader.close()
 
 
+async def test_what_is_sound_behind_a_damaged_batch_is_read() -> None:
+    reader = Reader(client_options(RedpandaConfig()), "t")
+    damaged = renumber(batch(b"2", b"3"), 2)
+    damaged[-1] ^= 0xFF
+    data = bytes(damaged + renumber(batch(b"4", b"5"), 4))
+    first = reader._decode(4, (0, 0, 6, 6, [], data), 2)
+    assert (first.records, bool(first.corrupt), first.next_offset) == ([], True, 4)
+    second = reader._decode(4, (0, 0, 6, 6, [], data[len(damaged) :]), first.next_offset)
+    assert [record.value for record in second.records] == [b"4", b"5"]
+    await reader.close()
+
+
 async def test_a_header_without_a_value_has_an_empty_one() -> None:
     reader = Reader(client_options(RedpandaConfig()), "t")
     data = batch(b"with", headers=[("signature", None), ("trace", b"x")])

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import confluent_kafka
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+from support.eventually import wait_for
 
 from mt5_bridge.demo.broker import EmbeddedBroker
 
@@ -46,9 +48,19 @@ def new_topic() -> Callable[[], str]:
         if given:
             admin = AdminClient({"bootstrap.servers": given})
             admin.create_topics([NewTopic(name, num_partitions=4, replication_factor=1)])[name].result(10)
+            wait_for(lambda: _is_led(admin, name), 10.0, f"leaders of {name}")
         return name
 
     return make
+
+
+def _is_led(admin: AdminClient, topic: str) -> bool:
+    """Whether each of the 4 partitions answers: for a moment nobody leads a new one."""
+    asked = admin.list_offsets({TopicPartition(topic, number): OffsetSpec.earliest() for number in range(4)})
+    try:
+        return all(future.result(10) for future in asked.values())
+    except confluent_kafka.KafkaException:
+        return False
 
 
 @pytest.fixture
