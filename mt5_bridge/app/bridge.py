@@ -71,6 +71,7 @@ _TOPICS_LOOKED_AT_S = 5.0
 _FLUSH_S = 1.0
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
+_SEE_OFF_S = 1.0
 _DEADMAN_S = 75.0
 """After a defect the host has a minute to act by itself."""
 _STOP_JOURNAL_S = 2.0
@@ -725,7 +726,8 @@ class Bridge:
         acts = died and rooms.deadman_args(self.settings) is not None
         seconds = _DEADMAN_S if acts else _STOP_TERMINAL_S
         try:
-            async with asyncio.timeout(seconds):
+            # A little more than the host has: killed, it still is to be seen off.
+            async with asyncio.timeout(seconds + _SEE_OFF_S):
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")

@@ -186,7 +186,8 @@ class ProducerSession:
         await asyncio.wait(tasks, timeout=_BURIAL_SECONDS)
         if sender is not None:
             tasks.append(sender)
-        while left := [task for task in tasks if not task.done()]:
+        # Those who wait to send, too: they would connect anew, and the sender ends with the first of them.
+        while left := [task for task in (*tasks, *self._throttle.sending) if not task.done()]:
             # Again if need be: the sender answers the first by waiting for its requests.
             for task in left:
                 task.cancel()

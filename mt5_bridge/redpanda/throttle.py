@@ -33,6 +33,8 @@ class Throttle:
         self._who = who
         self._until: dict[int, float] = {}
         self._reminder = Reminder()
+        self.sending: set[asyncio.Task[Any]] = set()
+        """Whoever has asked for a request to be sent, and has no answer yet."""
         client.send = self._paced
 
     def left(self) -> float:
@@ -44,6 +46,15 @@ class Throttle:
         return max(self._until.values(), default=0.0)
 
     async def _paced(self, node: int, request: Any, **how: Any) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        self.sending.add(task)
+        try:
+            return await self._ask(node, request, **how)
+        finally:
+            self.sending.discard(task)
+
+    async def _ask(self, node: int, request: Any, **how: Any) -> Any:
         if (left := self._until.get(node, 0.0) - self._monotonic()) > 0:
             await asyncio.sleep(left)
         answer = await self._send(node, request, **how)

@@ -1,12 +1,15 @@
 import asyncio
+import gc
 import json
 import time
+from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+import psutil
 import pytest
 from support.backend import Backend
 from support.broker import MockBroker
@@ -407,6 +410,29 @@ async def test_a_terminal_that_does_not_end_is_killed(
     monkeypatch.setattr(bridge, "terminal", terminal, raising=False)
     await bridge._end_terminal(None, None, None)
     assert terminal.killed == ["shutdown"]
+
+
+async def test_a_host_that_hangs_is_seen_off(
+    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, and its pipes closed: nothing of it is left to whatever comes after."""
+    monkeypatch.setattr(module, "_STOP_TERMINAL_S", 0.2)
+    bridge = standard(tmp_path, backend)
+    end, left = bridge._end_terminal, list[object]()
+
+    async def ended(*why: Any) -> None:
+        await end(*why)
+        some = (each for each in gc.get_objects() if issubclass(type(each), BaseSubprocessTransport))
+        left.extend(each for each in some if not each._closed)
+
+    monkeypatch.setattr(bridge, "_end_terminal", ended)
+    async with running(bridge):
+        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        hosts = [child for child in psutil.Process().children() if "mt5_bridge.terminal.host" in child.cmdline()]
+        for host in hosts:
+            host.suspend()
+    assert hosts
+    assert left == []
 
 
 @pytest.mark.parametrize(

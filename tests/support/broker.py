@@ -77,16 +77,19 @@ class MockBroker:
     """librdkafka's mock cluster with its controls, which the Python package does not expose.
 
     `down` closes the port and every connection at once, `up` opens the same port again; records stay.
+
+    Args:
+        nodes: how many; they share the leadership of a topic's partitions, and the controls are those of the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 1) -> None:
         self._lib = _library()
         error = ctypes.create_string_buffer(512)
         conf = self._lib.rd_kafka_conf_new()
         self._lib.rd_kafka_conf_set(conf, b"log_level", b"0", error, len(error))
         self._client = self._lib.rd_kafka_new(0, conf, error, len(error))
         assert self._client, error.value
-        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, 1)
+        self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, nodes)
         self.bootstrap = str(self._lib.rd_kafka_mock_cluster_bootstraps(self._cluster).decode())
 
     @property

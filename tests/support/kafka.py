@@ -80,6 +80,7 @@ class KafkaBroker:
         self.peers: Sequence[KafkaBroker] = (self,)
         self.cluster_id = _random_id()
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -129,6 +130,10 @@ class KafkaBroker:
             self._process = subprocess.Popen(
                 [*_java(), "kafka.Kafka", str(settings)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
+        # Its pipe ends with us, however we end: no broker outlives tests that are killed.
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'read _; kill -9 "$0"', str(self._process.pid)], stdin=subprocess.PIPE
+        )
 
     def wait_ready(self) -> None:
         """Waits until it leads or follows in a cluster that has all its living nodes."""
@@ -278,6 +283,7 @@ class KafkaBroker:
         process, self._process = self._process, None
         if process is None:
             return
+        self._dismiss_guard()
         process.send_signal(signal.SIGCONT)
         process.send_signal(number)
         try:
@@ -285,6 +291,12 @@ class KafkaBroker:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _dismiss_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.kill()
+            guard.communicate()
 
     def _settings(self) -> dict[str, str]:
         addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in self.ports.items()}
