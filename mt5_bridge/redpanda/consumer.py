@@ -92,6 +92,8 @@ class SignalConsumer:
         self._group = group_id
         self._next: dict[int, int] = dict(offsets)
         self._placed: dict[int, int] = {}
+        self._gone: set[int] = set()
+        """Partitions that were there once and then not: what comes under their numbers has offsets of its own."""
         self._max_age_ms = max_age_ms
         self._on_state = on_state
         self._on_reset = on_reset
@@ -206,6 +208,7 @@ class SignalConsumer:
         """Finds the partitions, and where to begin those not read yet."""
         async with asyncio.timeout(self._config.request_timeout + reader.throttled_for()):
             known = await reader.partitions()
+            self._gone |= self._next.keys() - known
             for gone in self._placed.keys() - known:
                 del self._placed[gone]
             fresh = sorted(known - self._placed.keys())
@@ -220,7 +223,8 @@ class SignalConsumer:
             self._log.tell(LinkState.CONNECTED, self._config.bootstrap)
 
     async def _place(self, partition: int, bounds: Bounds, stored: int | None) -> None:
-        start = choose(stored, bounds)
+        start = choose(bounds.end + 1 if partition in self._gone else stored, bounds)
+        self._gone.discard(partition)
         self._next[partition] = start.offset
         self._placed[partition] = start.too_old_before
         if start.why is not None:

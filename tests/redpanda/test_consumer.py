@@ -165,6 +165,27 @@ async def test_without_an_offset_only_young_records_are_heard(mock_broker: MockB
         assert listener.consumer.stats.too_old == 1
 
 
+async def test_a_topic_made_anew_with_more_than_the_old_one_had_is_read_from_its_beginning(
+    mock_broker: MockBroker,
+) -> None:
+    """The offset reached in the old one is there in the new one, and means nothing."""
+    mock_broker.create_topic("s", 1)
+    async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+        await send(mock_broker.bootstrap, "s", b"old 0", b"old 1")
+        await eventually(lambda: len(listener.heard) == 2)
+        mock_broker.topic_error("s", UNKNOWN_TOPIC)  # as long as it is gone
+        await eventually(lambda: not listener.consumer.ready.is_set(), 10.0)
+        mock_broker.delete_topic("s")
+        mock_broker.create_topic("s", 1)
+        mock_broker.topic_error("s", UNKNOWN_TOPIC)
+        new = [b"new %d" % number for number in range(4)]
+        mock_broker.topic_error("s", 0)
+        await send(mock_broker.bootstrap, "s", *new)
+        await eventually(lambda: listener.values[-1] == new[-1], 10.0)
+        assert listener.values[2:] == new
+        assert [why for _, _, why in listener.resets] == ["topic_made_anew"]
+
+
 async def test_a_topic_made_anew_is_read_from_its_young_records(mock_broker: MockBroker) -> None:
     mock_broker.create_topic("s", 1)
     await send(mock_broker.bootstrap, "s", b"new")
