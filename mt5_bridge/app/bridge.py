@@ -522,6 +522,7 @@ class Bridge:
     async def _consume(self) -> None:
         from mt5_bridge.redpanda.consumer import SignalConsumer
 
+        assert self.producer is not None
         await self.intake.login_known.wait()
         settings = self.settings
         topic = settings.redpanda_signal_topic
@@ -533,6 +534,7 @@ class Bridge:
             settings.signal_max_age_ms,
             on_state=self._signals_state,
             told=self._broker_told,
+            access=self.producer.access,
             on_reset=self.intake.position_lost,
         )
         consumer.start()

@@ -65,6 +65,7 @@ class SignalConsumer:
         on_reset: told, before the records concerned, that reading begins elsewhere than at the stored offset.
         now_ms: the PC's UTC time in ms since the epoch.
         told: what has been told of the broker, where others tell of it, too.
+        access: how to connect, where others do so, too; None: as the config says now.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class SignalConsumer:
         on_reset: OnReset | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         told: Reminder | None = None,
+        access: Access | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.state = LinkState.DISCONNECTED
@@ -87,7 +89,7 @@ class SignalConsumer:
         self.ready = asyncio.Event()
         """Set while every partition is assigned and positioned."""
         self._config = config
-        self._access = Access(config)
+        self._access = access or Access(config)
         self._topic = topic
         self._group = group_id
         self._next: dict[int, int] = dict(offsets)

@@ -77,7 +77,7 @@ class Producer:
         self.detail = "not started"
         self.stats = ProducerStats()
         self._config = config
-        self._access = Access(config)
+        self.access = Access(config)
         self._on_state = on_state
         self._random = random
         self._connected = asyncio.Event()
@@ -270,7 +270,7 @@ class Producer:
         while True:
             if self._settled_down.is_set():
                 self._set_state(LinkState.CONNECTING, self._config.bootstrap)
-            session = ProducerSession(self._access.options(), self._config.max_batch_bytes)
+            session = ProducerSession(self.access.options(), self._config.max_batch_bytes)
             born = time.monotonic()
             try:
                 alive = await self._connect(session) and await self._serve(session)
@@ -286,7 +286,7 @@ class Producer:
         try:
             await session.start(self._config.request_timeout)
         except UNREACHABLE as error:
-            cause = await diagnose(error, self._config, self._access.options(), self._config.request_timeout)
+            cause = await diagnose(error, self._config, self.access.options(), self._config.request_timeout)
             self._lasting = cause.lasting
             self._set_state(LinkState.DISCONNECTED, str(cause), trouble=True)
             return False

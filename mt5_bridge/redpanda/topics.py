@@ -15,7 +15,7 @@ from aiokafka.errors import (
 )
 from loguru import logger
 
-from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.errors import BrokerError, SettingsError
 from mt5_bridge.redpanda.causes import denied
 from mt5_bridge.redpanda.config import RedpandaConfig
 from mt5_bridge.redpanda.faults import describe
@@ -42,9 +42,13 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, t
         The names of the topics that were created.
 
     Raises:
-        BrokerError: the broker is not there, or refuses.
+        BrokerError: the broker is not there, or refuses; or files for TLS cannot be read now, say while they are
+            renewed.
     """
-    options = client_options(config)
+    try:
+        options = client_options(config)
+    except SettingsError as error:
+        raise BrokerError(f"topics: {error}") from error
     client = AIOKafkaAdminClient(**options)
     try:
         async with asyncio.timeout(timeout):

@@ -412,9 +412,7 @@ async def test_a_terminal_that_does_not_end_is_killed(
     assert terminal.killed == ["shutdown"]
 
 
-async def test_a_host_that_hangs_is_seen_off(
-    tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_host_that_hangs_is_seen_off(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed, and its pipes closed: nothing of it is left to whatever comes after."""
     monkeypatch.setattr(module, "_STOP_TERMINAL_S", 0.2)
     bridge = standard(tmp_path, backend)

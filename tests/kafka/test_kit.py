@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
 from kafka.kit import install
-from support.eventually import eventually
+from support.eventually import eventually, wait_for
 from support.kafka import USERS, KafkaBroker
 
 from mt5_bridge.redpanda.config import RedpandaConfig
@@ -103,24 +103,28 @@ async def test_topics_grow_and_go(broker: KafkaBroker) -> None:
     assert "passing" not in admin.list_topics(timeout=5).topics
 
 
-async def test_no_broker_outlives_tests_that_are_killed(tmp_path: Path) -> None:
-    code = (
-        "import sys, time; from pathlib import Path; sys.path[:0] = sys.argv[2:]; from support.kafka import KafkaBroker;"
-        "broker = KafkaBroker(Path(sys.argv[1])); broker.launch(); print(broker.process.pid, flush=True); time.sleep(600)"
-    )
+LIFE = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from support.kafka import KafkaBroker
+broker = KafkaBroker(Path(sys.argv[1]))
+broker.launch()
+print(broker.process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_no_broker_outlives_tests_that_are_killed(tmp_path: Path) -> None:
     tests = Path(__file__).parents[1]
-    command = [sys.executable, "-c", code, str(tmp_path), str(tests.parent), str(tests)]
+    command = [sys.executable, "-c", LIFE, str(tmp_path), str(tests.parent), str(tests)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as life:
         assert life.stdout is not None
-        home, number = await asyncio.to_thread(lambda: [next(life.stdout).strip() for _ in range(2)])
-        assert home == str(install.HOME)
+        home, number = life.stdout.readline(), life.stdout.readline()
+        assert home.strip() == str(install.HOME)
         java = psutil.Process(int(number))
         life.kill()
-
-    def gone() -> bool:
-        return not java.is_running() or java.status() == psutil.STATUS_ZOMBIE
-
-    await eventually(gone, 30)
+    wait_for(lambda: not java.is_running() or java.status() == psutil.STATUS_ZOMBIE, 30.0, "an end of the broker")
 
 
 def test_jars_of_another_content_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

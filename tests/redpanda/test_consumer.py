@@ -80,6 +80,17 @@ async def send(
         await producer.stop()
 
 
+async def test_files_that_are_just_being_renewed_do_not_matter_to_one_that_begins_late(tmp_path: Path) -> None:
+    """It begins when the account is known, hours after the start where the terminal is late."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes(Path(certifi.where()).read_bytes())
+    config = RedpandaConfig(security_protocol="SSL", ca_file=str(file))
+    access = Access(config)
+    file.unlink()
+    SignalConsumer(config, "s", "group", {}, MAX_AGE_MS, access=access)
+    assert access.options()["ssl_context"]
+
+
 async def test_what_is_sent_is_heard_as_it_was_sent(bootstrap: str, new_topic: Callable[[], str]) -> None:
     topic = new_topic()
     stamp = now_ms()

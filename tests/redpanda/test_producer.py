@@ -384,7 +384,8 @@ async def test_nothing_passes_a_refused_first_batch(
     try:
         await producer.wait_connected()
         mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * refused)
-        await asyncio.gather(*[producer.publish(topic, b"k", [(1, v) for v in values[n : n + 20]]) for n in (0, 20, 40)])
+        parts = [[(1, value) for value in values[first : first + 20]] for first in (0, 20, 40)]
+        await asyncio.gather(*[producer.publish(topic, b"k", part) for part in parts])
         assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 60)] == values
         assert (producer.stats.records, producer.stats.failed) == (60, 0)
     finally:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -53,3 +54,9 @@ async def test_a_refused_topic_is_an_error_with_its_name(bootstrap: str, monkeyp
 async def test_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BrokerError):
         await ensure_topics(RedpandaConfig(bootstrap=f"127.0.0.1:{free_port()}"), [])
+
+
+async def test_files_that_are_just_being_renewed_are_no_end_of_the_bridge(tmp_path: Path) -> None:
+    config = RedpandaConfig(security_protocol="SSL", ca_file=str(tmp_path / "ca.pem"))
+    with pytest.raises(BrokerError, match="REDPANDA_SSL_CA_FILE"):
+        await ensure_topics(config, [])

@@ -18,7 +18,8 @@ from pathlib import Path
 import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec  # what its face does not export
 from confluent_kafka.cimpl import NewTopic
 from support.eventually import wait_for
 
@@ -56,7 +57,8 @@ def new_topic() -> Callable[[], str]:
 
 def _is_led(admin: AdminClient, topic: str) -> bool:
     """Whether each of the 4 partitions answers: for a moment nobody leads a new one."""
-    asked = admin.list_offsets({TopicPartition(topic, number): OffsetSpec.earliest() for number in range(4)})
+    beginning = OffsetSpec.for_timestamp(0)
+    asked = admin.list_offsets({TopicPartition(topic, number): beginning for number in range(4)})
     try:
         return all(future.result(10) for future in asked.values())
     except confluent_kafka.KafkaException:
