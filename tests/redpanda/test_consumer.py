@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from loguru import logger
 from support.broker import BrokerProcess, MockBroker
+from support.certificates import Authority
 from support.eventually import eventually
 from support.proxy import FaultyProxy
 
 from mt5_bridge.core.backoff import Backoff, BackoffPolicy
 from mt5_bridge.redpanda import LinkState, Record, RedpandaConfig, SignalConsumer
 from mt5_bridge.redpanda.reader import Reader
+from mt5_bridge.redpanda.security import Access
 
 QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
 MAX_AGE_MS = 5_000
@@ -82,8 +85,7 @@ async def send(
 
 async def test_files_that_are_just_being_renewed_do_not_matter_to_one_that_begins_late(tmp_path: Path) -> None:
     """It begins when the account is known, hours after the start where the terminal is late."""
-    file = tmp_path / "ca.pem"
-    file.write_bytes(Path(certifi.where()).read_bytes())
+    file = Authority(tmp_path).certificate
     config = RedpandaConfig(security_protocol="SSL", ca_file=str(file))
     access = Access(config)
     file.unlink()

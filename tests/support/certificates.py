@@ -1,23 +1,16 @@
-"""Certificates for tests, made by the `openssl` command: an authority of the test's own and what it signs."""
+"""Certificates for tests: an authority of the test's own and what it signs."""
 
-import subprocess
+import ipaddress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-_CONFIG = """
-[ca]
-default_ca = own
-[own]
-database = {folder}/index.txt
-new_certs_dir = {folder}
-rand_serial = yes
-unique_subject = no
-default_md = sha256
-policy = any
-copy_extensions = copy
-[any]
-commonName = supplied
-"""
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+_BEGIN, _EXPIRED, _END = (datetime(year, 1, 1, tzinfo=UTC) for year in (2020, 2021, 2070))
 
 
 @dataclass(frozen=True)
@@ -39,12 +32,13 @@ class Authority:
 
     def __init__(self, folder: Path, name: str = "test-authority") -> None:
         self.folder = folder
-        self.certificate, self._key = folder / "ca.pem", folder / "ca.key"
+        self.certificate = folder / "ca.pem"
+        self._name, self._key = _name(name), _new_key()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.txt").touch()
-        (folder / "ca.cnf").write_text(_CONFIG.format(folder=folder))
-        files = ("-keyout", str(self._key), "-out", str(self.certificate))
-        _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={name}", *files)
+        made = self._unsigned(self._name, self._key, _END).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self.certificate.write_bytes(self._signed(made))
 
     def issue(self, name: str, *hosts: str, expired: bool = False, password: str | None = None) -> Certificate:
         """A certificate that this authority signs.
@@ -55,23 +49,40 @@ class Authority:
             expired: whether it ended in 2021.
             password: encrypts the key, in `key` (not in `bundle`).
         """
-        key, request = self.folder / f"{name}.key", self.folder / f"{name}.csr"
-        found = Certificate(self.folder / f"{name}.pem", key, self.folder / f"{name}.bundle.pem")
-        names = ("-addext", f"subjectAltName={','.join(hosts)}") if hosts else ()
-        files = ("-keyout", str(key), "-out", str(request))
-        _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", *names, *files)
-        life = ("20200101000000Z", "20210101000000Z") if expired else ("20200101000000Z", "20700101000000Z")
-        signing = ("-config", str(self.folder / "ca.cnf"), "-cert", str(self.certificate), "-keyfile", str(self._key))
-        dates = ("-startdate", life[0], "-enddate", life[1])
-        files = ("-in", str(request), "-out", str(found.certificate))
-        _openssl("ca", "-batch", "-notext", *signing, *dates, *files)
-        found.bundle.write_bytes(b"".join(path.read_bytes() for path in (key, found.certificate, self.certificate)))
-        if password:
-            clear = key.read_bytes()
-            _openssl("pkcs8", "-topk8", "-passout", f"pass:{password}", "-out", str(key), text=clear)
+        found = Certificate(*(self.folder / f"{name}.{end}" for end in ("pem", "key", "bundle.pem")))
+        key = _new_key()
+        made = self._unsigned(_name(name), key, _EXPIRED if expired else _END)
+        if hosts:
+            made = made.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        found.certificate.write_bytes(self._signed(made))
+        found.key.write_bytes(_pem(key, password))
+        parts = (_pem(key), found.certificate.read_bytes(), self.certificate.read_bytes())
+        found.bundle.write_bytes(b"".join(parts))
         return found
 
+    def _unsigned(self, name: x509.Name, key: rsa.RSAPrivateKey, end: datetime) -> x509.CertificateBuilder:
+        made = x509.CertificateBuilder(self._name, name, key.public_key(), x509.random_serial_number(), _BEGIN, end)
+        return made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
 
-def _openssl(*arguments: str, text: bytes = b"") -> None:
-    done = subprocess.run(["openssl", *arguments], input=text, capture_output=True, timeout=60, check=False)
-    assert done.returncode == 0, f"openssl {' '.join(arguments)[:300]}:\n{done.stderr.decode('utf-8', 'replace')}"
+    def _signed(self, made: x509.CertificateBuilder) -> bytes:
+        own = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        signed = made.add_extension(own, critical=False).sign(self._key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM)
+
+
+def _name(common: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _host(told: str) -> x509.GeneralName:
+    kind, _, host = told.partition(":")
+    return x509.IPAddress(ipaddress.ip_address(host)) if kind == "IP" else x509.DNSName(host)
+
+
+def _pem(key: rsa.RSAPrivateKey, password: str | None = None) -> bytes:
+    locked = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
