@@ -6,6 +6,9 @@ import ssl
 import subprocess
 from pathlib import Path
 
+import pytest
+from support.certificates import needs_openssl
+
 from mt5_bridge.redpanda.config import RedpandaConfig
 from mt5_bridge.redpanda.security import client_options
 
@@ -16,8 +19,10 @@ SPOKEN = ("causes.py", "security.py", "gates.py")
 
 def test_the_recipe_makes_certificates_that_both_sides_take(tmp_path: Path) -> None:
     [recipe] = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    needs_openssl()
     shell = shutil.which("bash")
-    assert shell is not None
+    if shell is None:
+        pytest.skip("there is no bash to follow the recipe with")
     done = subprocess.run([shell, "-e"], input=recipe, text=True, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     broker = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "ca.pem"))
