@@ -20,6 +20,7 @@ from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
@@ -102,6 +103,8 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self._broker_told = Reminder()
+        """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
         self._limits_now: Limits | None = None
         self._limits_login: int | None = None
@@ -173,7 +176,9 @@ class Bridge:
 
             self._stack.enter_context(quiet_library())
             self._states["redpanda"] = "disconnected"
-            self.producer = producer.Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
+            self.producer = producer.Producer(
+                rooms.redpanda_config(settings), on_state=self._broker_state, told=self._broker_told
+            )
         self._assemble(headers)
         await self._restore()
         await self.local.open()
@@ -499,8 +504,10 @@ class Bridge:
     async def _make_topics(self) -> None:
         from mt5_bridge.redpanda.topics import ensure_topics
 
+        assert self.producer is not None
         told = ""
         while True:
+            await self.producer.wait_connected()  # why there is no connection is the producer's to tell
             try:
                 await ensure_topics(rooms.redpanda_config(self.settings), rooms.topic_specs(self.settings))
             except (BrokerError, TimeoutError) as error:
@@ -524,6 +531,7 @@ class Bridge:
             await self.journal.offsets(topic),
             settings.signal_max_age_ms,
             on_state=self._signals_state,
+            told=self._broker_told,
             on_reset=self.intake.position_lost,
         )
         consumer.start()

@@ -19,6 +19,10 @@ _BURIAL_SECONDS = 2.0
 _ASK_SECONDS = 1.0
 
 
+class SessionEndedError(BrokerError):
+    """What was asked of a session was not answered before its end; the next one may answer."""
+
+
 class ProducerSession:
     """An idempotent producer that waits for every replica.
 
@@ -44,6 +48,7 @@ class ProducerSession:
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
         self._last_news = time.monotonic()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, timeout: float) -> None:
         """Connects.
@@ -60,6 +65,7 @@ class ProducerSession:
         """The partition that Java's partitioner chooses for the key.
 
         Raises:
+            SessionEndedError: meanwhile this session did.
             RecordRefused: the topic is not there, or may not be seen.
             BrokerError: the broker does not answer.
         """
@@ -67,7 +73,7 @@ class ProducerSession:
             return chosen
         try:
             async with asyncio.timeout(timeout):
-                known = await self._producer.partitions_for(topic)
+                known = await self._look_up(topic)
         except (TimeoutError, UnknownTopicOrPartitionError) as error:
             if await self.alive(_ASK_SECONDS):
                 raise RecordRefused("the broker does not have it", "topic") from error
@@ -75,6 +81,18 @@ class ProducerSession:
         except KafkaError as error:
             raise refusal(error) or BrokerError(f"topic {topic}: {describe(error)}") from error
         return self._choose(topic, key, known)
+
+    async def _look_up(self, topic: str) -> AbstractSet[int]:
+        """aiokafka's closed client would let it wait for ever."""
+        lookup = asyncio.ensure_future(self._producer.partitions_for(topic))
+        try:
+            await asyncio.wait([lookup, self._over], return_when=asyncio.FIRST_COMPLETED)
+            if not lookup.done():
+                raise SessionEndedError(f"topic {topic}: the session ended")
+            known: AbstractSet[int] = await lookup
+            return known
+        finally:
+            lookup.cancel()
 
     def known_partition(self, topic: str, key: bytes | None) -> int | None:
         """As `partition`, without asking the broker: None where the topic has not been asked for."""
@@ -145,6 +163,8 @@ class ProducerSession:
 
         aiokafka's own `stop` waits for what an idempotent producer retries for ever.
         """
+        if not self._over.done():
+            self._over.set_result(None)
         producer: Any = self._producer
         producer._closed = True  # stop() is replaced by this function
         for future in self._due:

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,6 +12,7 @@ from support.backend import Backend
 from support.broker import MockBroker
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
+from support.flow_kit import FakeProducer
 
 from mt5_bridge.app import bridge as module
 from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
@@ -194,7 +195,9 @@ async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypat
             raise BrokerError("no controller") if len(tried) < 3 else TimeoutError
 
     monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
-    await made(tmp_path, **NO_BROKER)._make_topics()
+    bridge = made(tmp_path, **NO_BROKER)
+    bridge.producer = cast(Any, FakeProducer())
+    await bridge._make_topics()
     assert len(tried) == 4
 
 

@@ -1,15 +1,21 @@
-"""A real broker for all tests of this folder, and worlds of the bridge on it."""
+"""A real broker for all tests of this folder, worlds of the bridge on it, and what a person is told."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from loguru import logger
 from support.kafka import KafkaBroker
 from support.world import MakeWorld, World, world
+
+from mt5_bridge.redpanda import quiet_library
+
+if TYPE_CHECKING:
+    from loguru import Message
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +45,17 @@ def new_world(broker: KafkaBroker, tmp_path: Path) -> MakeWorld:
         return world(**{"folder": tmp_path, "bootstrap": broker.bootstrap, "make_topics": False, **options})
 
     return make
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What a person is told: warnings and worse of the bridge's log."""
+    found: list[str] = []
+
+    def take(message: "Message") -> None:
+        found.append(message.record["message"])
+
+    handler = logger.add(take, level="WARNING")
+    with quiet_library():
+        yield found
+    logger.remove(handler)

@@ -18,6 +18,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +30,10 @@ import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType  # what its face does not export
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType as Pattern
 from confluent_kafka.admin._resource import ResourceType as Resource
+from confluent_kafka.admin._scram import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 from kafka.kit import install
 from support.certificates import Authority, Certificate
@@ -220,6 +223,36 @@ class KafkaBroker:
         """The same on a consumer group."""
         self._grant(Resource.GROUP, group, principal, operations)
 
+    def allow_cluster(self, principal: str, *operations: str) -> None:
+        """The same on the cluster, say `IDEMPOTENT_WRITE`."""
+        self._grant(Resource.BROKER, "kafka-cluster", principal, operations)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Changes what the SCRAM mechanisms ask for; PLAIN's is in the broker's settings."""
+        admin = self.admin()
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):  # one at a time
+            credential = ScramCredentialInfo(mechanism, 4096)
+            _done(
+                admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, credential, password.encode())])
+            )
+
+    def show(self, certificate: Certificate) -> None:
+        """Shows another certificate to whoever connects from now on, without a restart."""
+        names = [f"listener.name.{name}.ssl.keystore.location" for name in ("sasl_ssl", "mutual")]
+        entries = [
+            ConfigEntry(name, str(certificate.bundle), incremental_operation=AlterConfigOpType.SET) for name in names
+        ]
+        self.certificate = certificate
+        admin = self.admin()
+        node = ConfigResource(Resource.BROKER, str(self.node), incremental_configs=entries)
+        _done(admin.incremental_alter_configs([node]))
+        assert poll_until(lambda: all(map(self._shows, ("SASL_SSL", "MUTUAL"))), _ADMIN_S)
+
+    def _shows(self, listener: str) -> bool:
+        """Whether its certificate is what a listener shows: a change is answered before it is made."""
+        shown = ssl.get_server_certificate(("127.0.0.1", self.ports[listener]), timeout=_ADMIN_S)
+        return shown.split() == self.certificate.certificate.read_text().split()
+
     def throttle(self, *, produce: int | None = None, consume: int | None = None, client: str | None = None) -> None:
         """Bounds what a client may send and read, in bytes/s; None lifts the bound.
 
@@ -269,6 +302,8 @@ class KafkaBroker:
             "ssl.keystore.location": str(self.certificate.bundle),
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self.ca,
+            "ssl.allow.dn.changes": "true",  # for `show`
+            "ssl.allow.san.changes": "true",
             "listener.name.mutual.ssl.client.auth": "required",
             "log.dirs": str(self.data),
             "auto.create.topics.enable": "false",
