@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import decisions, emergency, footprint, kept, paper, rig, signals, stalls, ticks
+from benchmarks import decisions, emergency, footprint, kept, many, paper, rig, signals, stalls, ticks
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "ticks": ticks.run,
     "footprint": footprint.run,
+    "many": many.run,
     "signals": signals.run,
     "decisions": decisions.run,
     "kept": kept.run,

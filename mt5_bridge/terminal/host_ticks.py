@@ -172,6 +172,8 @@ class TickReader:
             full or stop < len(at),
             last,
             count,
+            # The tick on which reading stands has gone from the terminal's history: so may others behind it.
+            max(0, cursor.count - same),
         )
 
     def _second(self, symbol: str, second: int, size: int) -> bytes:

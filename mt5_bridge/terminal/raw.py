@@ -172,7 +172,11 @@ class RawCursor(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class RawBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A page of ticks and the cursor behind it."""
+    """A page of ticks and the cursor behind it.
+
+    Attributes:
+        lost: how many of the ticks at the cursor asked from, read before, are no longer there.
+    """
 
     symbol: str
     data: bytes
@@ -180,6 +184,7 @@ class RawBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     more: bool
     time_msc: int
     count: int
+    lost: int = 0
 
 
 class PageArgs(msgspec.Struct, frozen=True, array_like=True):
@@ -200,6 +205,7 @@ class RawPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
         ticks: how many were read.
         unusable: how many of them were left out because a price is no number.
         newest_msc: UTC ms of the last one; None without any.
+        lost: see `RawBlock`.
     """
 
     batches: list[Framed]
@@ -209,6 +215,7 @@ class RawPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     more: bool
     time_msc: int
     count: int
+    lost: int = 0
 
 
 class RawPoll(msgspec.Struct, frozen=True, array_like=True):

@@ -470,7 +470,7 @@ class MT5SessionManager:
             timeout: seconds.
         """
         epoch = self.clock.epoch
-        asked = [self._raw_cursor(symbol, cursor) for symbol, cursor in cursors.items()]
+        asked = self._raw_cursors(cursors)
         raw: RawPoll = await self._read(
             "poll", asked, slice_ms, max_ticks, backfill_ms, result=RawPoll, priority=priority, timeout=timeout
         )
@@ -478,21 +478,16 @@ class MT5SessionManager:
         for symbol, tick in raw.quotes.items():
             self.clock.observe(symbol, tick.time_msc, now)
         return PollResult(
-            [TickBlock(b.symbol, b.data, b.first_seq, b.more) for b in raw.blocks if b.data],
+            [TickBlock(b.symbol, b.data, b.first_seq, b.more, b.lost) for b in raw.blocks if b.data],
             {symbol: convert.quote(symbol, tick, self.clock) for symbol, tick in raw.quotes.items()},
             raw.unfinished,
             {b.symbol: Cursor(b.time_msc, b.count, epoch) for b in raw.blocks},
             raw.faults,
         )
 
-    def _raw_cursor(self, symbol: str, cursor: Cursor | None) -> tuple[str, int | None, int]:
-        if cursor is None:
-            return symbol, None, 0
-        start = self.clock.epoch_start_raw
-        if cursor.epoch < self.clock.epoch and start <= cursor.time_msc:
-            # Broker time stepped back behind the cursor: the new epoch is read from its beginning.
-            return symbol, start, 0
-        return symbol, cursor.time_msc, cursor.count
+    def _raw_cursors(self, cursors: Mapping[str, Cursor | None]) -> list[tuple[str, int | None, int]]:
+        epoch, start = self.clock.epoch, self.clock.epoch_start_raw
+        return [_raw_cursor(symbol, cursor, epoch, start) for symbol, cursor in cursors.items()]
 
     async def catch_up(
         self, label: Label, cursor: Cursor, max_ticks: int, *, latest_only: bool = False, timeout: float = HISTORY_S
@@ -511,10 +506,10 @@ class MT5SessionManager:
         epoch = clock.epoch
         how = PageArgs(label, clock.timezone, clock.timeline, epoch, self._now_ms(), latest_only)
         raw: RawPage = await self._old(
-            "page", *self._raw_cursor(label.symbol, cursor), max_ticks, how, result=RawPage, timeout=timeout
+            "page", *self._raw_cursors({label.symbol: cursor})[0], max_ticks, how, result=RawPage, timeout=timeout
         )
         after = Cursor(raw.time_msc, raw.count, epoch)
-        return EncodedTicks(raw.batches, raw.ticks, raw.unusable, raw.newest_msc, after, raw.more)
+        return EncodedTicks(raw.batches, raw.ticks, raw.unusable, raw.newest_msc, after, raw.more, raw.lost)
 
     async def get_ticks(
         self,
@@ -547,6 +542,15 @@ class MT5SessionManager:
     async def _old(self, op: str, *args: Any, result: Any, timeout: float) -> Any:
         call = self._history.call if self.config.history_host else self._link.call
         return await call(op, *args, result=result, priority=LOW, timeout=timeout)
+
+
+def _raw_cursor(symbol: str, cursor: Cursor | None, epoch: int, start: int) -> tuple[str, int | None, int]:
+    if cursor is None:
+        return symbol, None, 0
+    if cursor.epoch < epoch and start <= cursor.time_msc:
+        # Broker time stepped back behind the cursor: the new epoch is read from its beginning.
+        return symbol, start, 0
+    return symbol, cursor.time_msc, cursor.count
 
 
 def _clock_for(config: TerminalConfig) -> BrokerClock:

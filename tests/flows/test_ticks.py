@@ -306,7 +306,7 @@ async def test_an_unsubscribed_symbol_leaves_no_work_and_keeps_its_cursor(tmp_pa
         await asyncio.sleep(1)
         await kit.ticks.unsubscribe("EURUSD")
         await asyncio.sleep(0)
-        assert not kit.ticks._tasks
+        assert not kit.ticks._delivery.tasks
         kit.producer.hang = None
         cursor = (await kit.journal.cursors())["EURUSD"]
         assert cursor.time_msc == published(kit.producer)[-1][0] + OFFSET_MS
