@@ -23,7 +23,7 @@ A daemon on a market of so many symbols, ten ticks a second each, evenly spread;
 nothing. CPU is that of daemon and host over the time watched. The age of a tick runs from the poll that saw it (the
 envelope's time) to the hands of a consumer, which reads one of the topic's partitions, so as not to take the cores from
 what it measures; the age since the tick itself has the wait for the poll in it, up to 100 ms. A slot is missed when a
-round of all symbols took longer than its 100 ms. Memory is the daemon's, at the end and what it grew by while watched."""
+round of all symbols took longer than its 100 ms. Memory is the daemon's, at the end and what it grew by meanwhile."""
 
 
 @dataclass
@@ -84,9 +84,7 @@ async def _watched(count: int, seconds: float) -> Watched:
                 ages, since_tick = await _ages(reader, seconds)
                 took = time.perf_counter() - began
                 used, after = _cpu(daemon), await bridge.command("get_status")
-                counted = {
-                    name: after["counters"][name] - before["counters"][name] for name in ("ticks", "missed_slots")
-                }
+                missed, published = (_counted(after, what) - _counted(before, what) for what in COUNTERS)
                 end = rig.rss_mib(daemon.pid)
                 return Watched(
                     (used[0] - cpu[0]) / took,

@@ -75,8 +75,8 @@ if _FLOOD:
 
 if _MANY:
     _many = many_symbols.Many(_MANY, int(os.environ["BENCH_MANY_SINCE"]))
-    symbols_get, symbol_info = _many.symbols_get, _many.symbol_info  # type: ignore[assignment]
-    symbol_info_tick, copy_ticks_from = _many.symbol_info_tick, _many.copy_ticks_from  # type: ignore[assignment]
+    symbols_get, symbol_info = _many.symbols_get, _many.symbol_info
+    symbol_info_tick, copy_ticks_from = _many.symbol_info_tick, _many.copy_ticks_from
 
 
 if _NOTES:

@@ -36,6 +36,7 @@ def redpanda_config(settings: Settings) -> RedpandaConfig:
         username=settings.redpanda_sasl_username,
         password=reveal(settings.redpanda_sasl_password),
         ca_file=None if settings.redpanda_ssl_ca_file is None else str(settings.redpanda_ssl_ca_file),
+        compression=settings.redpanda_compression,
     )
 
 

@@ -31,6 +31,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
         ca_file: certificates to trust in place of the system's.
         request_timeout: seconds until an unanswered request counts as failed.
         ack_timeout: seconds without any acknowledgement, while some is due, until the broker counts as dead.
+        compression: of what is sent: none, lz4 or zstd.
         max_batch_bytes: size at which a batch of records is closed; a larger record travels alone.
         max_record_bytes: larger records are refused before they leave.
         backoff: pauses between attempts; short, since signals wait, and two a second burden no broker.
@@ -46,6 +47,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     request_timeout: float = 10.0
     ack_timeout: float = 10.0
+    compression: str = "none"
     max_batch_bytes: int = 500_000
     max_record_bytes: int = 1_000_000
     max_pending_bytes: int = 16_000_000

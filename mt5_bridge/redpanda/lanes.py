@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch
+from mt5_bridge.redpanda.compress import Codec
 
 
 @dataclass(slots=True, eq=False)
@@ -74,9 +75,9 @@ class Lane:
         self.waiting.append(parcel)
         return parcel
 
-    def take(self, limit: int) -> tuple[RecordBatch | FramedBatch, list[Share]]:
+    def take(self, limit: int, codec: Codec | None = None) -> tuple[RecordBatch | FramedBatch, list[Share]]:
         """Fills a batch from the front. Its shares are empty when nothing waits."""
-        batch = RecordBatch(limit)
+        batch = RecordBatch(limit, codec)
         shares: list[Share] = []
         while self.waiting:
             parcel = self.waiting[0]
@@ -86,7 +87,7 @@ class Lane:
             if shares and (parcel.alone or parcel.framed):
                 break
             if parcel.framed:
-                return self._take_framed(parcel)
+                return self._take_framed(parcel, codec)
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
@@ -99,12 +100,12 @@ class Lane:
         batch.close()
         return batch, shares
 
-    def _take_framed(self, parcel: Parcel) -> tuple[FramedBatch, list[Share]]:
+    def _take_framed(self, parcel: Parcel, codec: Codec | None) -> tuple[FramedBatch, list[Share]]:
         share = Share(parcel, parcel.taken, parcel.taken + 1)
         parcel.taken += 1
         if parcel.taken == len(parcel):
             self.waiting.popleft()
-        return FramedBatch(parcel.framed[share.start]), [share]
+        return FramedBatch(parcel.framed[share.start], codec), [share]
 
     def fail(self, error: Exception) -> None:
         """Nothing that waits here will be sent."""

@@ -16,6 +16,7 @@ from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
+from mt5_bridge.redpanda.compress import codec
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import (
     CREDENTIALS,
@@ -73,6 +74,7 @@ class Producer:
         self.stats = ProducerStats()
         self._config = config
         self._options = client_options(config)
+        self._codec = codec(config.compression)
         self._on_state = on_state
         self._random = random
         self._connected = asyncio.Event()
@@ -341,7 +343,7 @@ class Producer:
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:
             while True:
-                batch, shares = lane.take(self._config.max_batch_bytes)
+                batch, shares = lane.take(self._config.max_batch_bytes, self._codec)
                 if not shares:
                     return
                 try:
