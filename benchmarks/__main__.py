@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import decisions, emergency, footprint, kept, many, paper, rig, signals, stalls, ticks
+from benchmarks import behind, decisions, emergency, footprint, kept, many, paper, rig, signals, stalls, ticks
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "ticks": ticks.run,
     "footprint": footprint.run,
     "many": many.run,
+    "behind": behind.run,
     "signals": signals.run,
     "decisions": decisions.run,
     "kept": kept.run,

@@ -1,7 +1,7 @@
 """A market of many symbols that costs next to nothing, so that what is measured is the bridge.
 
 Each symbol ticks ten times a second, the symbols evenly spread over the 100 ms; every time a function is asked, the
-answer is worked out from the clock.
+answer is worked out from the clock. The paper terminal's own symbols are there as well.
 """
 
 import time
@@ -49,10 +49,13 @@ class Many:
 
     def symbols_get(self, group: str = "*") -> Any:
         """As the package's, for masks that are a name between stars."""
-        return tuple(self.symbol_info(name) for name in self._late if group.strip("*") in name)
+        ours = tuple(self.symbol_info(name) for name in self._late if group.strip("*") in name)
+        return ours or simulator.symbols_get(group=group)
 
     def symbol_info(self, name: str, /) -> Any:
         """The rules of EURUSD under another name."""
+        if name not in self._late:
+            return simulator.symbol_info(name)
         if name not in self._infos:
             model = simulator.symbol_info("EURUSD")
             self._infos[name] = SymbolInfo.of({**model._asdict(), "name": name, "select": True})
@@ -60,6 +63,8 @@ class Many:
 
     def symbol_info_tick(self, name: str, /) -> Any:
         """The last tick."""
+        if name not in self._late:
+            return simulator.symbol_info_tick(name)
         number = self._last(name)
         at = self._since + self._late[name] + number * EVERY_MS
         place = number % 40
@@ -70,6 +75,8 @@ class Many:
 
     def copy_ticks_from(self, name: str, date_from: int, count: int, flags: int, /) -> Any:
         """Ticks from a whole second on."""
+        if name not in self._late:
+            return simulator.copy_ticks_from(name, date_from, count, flags)
         begin = self._since + self._late[name]
         first = max(0, -((begin - date_from * 1000) // EVERY_MS))
         numbers = np.arange(first, min(first + count, self._last(name) + 1), dtype=np.int64)

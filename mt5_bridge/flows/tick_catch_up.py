@@ -99,7 +99,8 @@ class CatchUp:
         return asyncio.create_task(asking, name=f"page-{label.symbol}")
 
     async def _publish(self, producer: TickPublisher, feed: Feed, page: EncodedTicks) -> None:
-        self._delivery.look_for_gap(feed, page.lost)
+        if page.lost:
+            self._delivery.gap(feed)
         if page.unusable:
             self._delivery.left_out(feed, page.unusable)
         try:

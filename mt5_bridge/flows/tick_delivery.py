@@ -62,6 +62,8 @@ class Delivery:
         self._cursors = cursors
         self._stream = stream
         self._on_defect = on_defect
+        self._polled_msc = 0
+        self._room = 0
 
     def begin(self, feed: Feed, work: Coroutine[Any, Any, None]) -> None:
         """Do what takes longer in a task of the symbol's own."""
@@ -92,22 +94,30 @@ class Delivery:
             feed.starting = False
             await self._cursors.keep(feed.info.name, feed.acked)
 
-    def take(self, feed: Feed, blocks: list[TickBlock], after: Cursor, *, at_once: bool) -> None:
+    def slice_came(self) -> None:
+        """What follows was seen by one poll: it bears one time, and is few enough to be encoded at once or is not."""
+        self._polled_msc = self._clock.now_ms()
+        self._room = CHUNK
+
+    def take(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         """Deliver what a slice brought of a symbol.
+
+        What is little goes its way here and now: a task a symbol would be most of its cost.
 
         Args:
             feed: the symbol.
             blocks: its new ticks.
             after: where it stands once they are published.
-            at_once: they are few enough to be encoded here and now: a task a symbol would be most of its cost.
         """
         for block in blocks:
-            self.look_for_gap(feed, block.lost)
-        if feed.starting or not at_once:
+            self._room -= block.count
+            if block.lost:
+                self.gap(feed)
+        if feed.starting or self._room < 0:
             self.begin(feed, self._deliver(feed, blocks, after))
             return
         rows = self._rows(blocks, after.epoch)
-        records = self._encoded(feed, rows)
+        records = self._encoded(feed, rows, self._polled_msc)
         last = rows[-1][0] if rows else None
         if self.producer is None or not records:
             self._stream_latest(feed, records)
@@ -121,14 +131,13 @@ class Delivery:
             feed.handed = True
             feed.busy.add_done_callback(partial(self._taken, feed, after, last, len(records)))
 
-    def look_for_gap(self, feed: Feed, lost: int) -> None:
-        """Say so where the terminal no longer has the tick up to which it was read: what followed may be gone, too."""
-        if lost:
-            self._stats.gaps += 1
-            logger.bind(event="tick_gap", symbol=feed.info.name).warning(
-                "The terminal's history of {symbol} has changed behind the last tick read: ticks may be missing",
-                symbol=feed.info.name,
-            )
+    def gap(self, feed: Feed) -> None:
+        """The terminal no longer has the tick up to which the symbol was read: what followed may be gone, too."""
+        self._stats.gaps += 1
+        logger.bind(event="tick_gap", symbol=feed.info.name).warning(
+            "The terminal's history of {symbol} has changed where reading stood: ticks may be missing",
+            symbol=feed.info.name,
+        )
 
     def _rows(self, blocks: list[TickBlock], epoch: int) -> list[convert.Tick]:
         clock = self._broker_time()
@@ -175,7 +184,7 @@ class Delivery:
         try:
             while chunk := list(islice(source, CHUNK)):
                 last = chunk[-1][0]
-                records = self._encoded(feed, chunk)
+                records = self._encoded(feed, chunk, self._clock.now_ms())
                 given += len(records)
                 if self.producer is not None and records:
                     await self.producer.publish(self.topic, feed.key, records, self.headers("tick_data"))
@@ -218,8 +227,7 @@ class Delivery:
         if self.producer is not None:
             await self.producer.wait_connected()
 
-    def _encoded(self, feed: Feed, chunk: list[convert.Tick]) -> list[tuple[int, bytes]]:
-        now = self._clock.now_ms()
+    def _encoded(self, feed: Feed, chunk: list[convert.Tick], now: int) -> list[tuple[int, bytes]]:
         try:
             return encode_ticks(feed.info.name, feed.info.point, chunk, now_msc=now)
         except (ValueError, OverflowError):

@@ -16,7 +16,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.tick_catch_up import CatchUp
 from mt5_bridge.flows.tick_cursors import Cursors
-from mt5_bridge.flows.tick_delivery import CHUNK, Delivery
+from mt5_bridge.flows.tick_delivery import Delivery
 from mt5_bridge.flows.tick_feed import Feed, Headers, TickPublisher, TickStats, TickStream
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import convert
@@ -70,7 +70,6 @@ class TickFlow:
         self._known: dict[str, Cursor] = {}
         self._missing: dict[str, str] = {}
         self._look_again: dict[str, float] = {}
-        self._at_once = 0
         self._cursors = Cursors(journal, self._feeds)
         self._delivery = Delivery(
             lambda: terminal.clock,
@@ -274,7 +273,7 @@ class TickFlow:
         by_symbol: dict[str, list[TickBlock]] = {}
         for block in result.blocks:
             by_symbol.setdefault(block.symbol, []).append(block)
-        self._at_once = CHUNK
+        self._delivery.slice_came()
         may_publish = may_publish and self._terminal.clock.settled
         for symbol, cursor in result.cursors.items():
             self._advance(symbol, cursor, by_symbol.get(symbol, []), may_publish)
@@ -292,5 +291,4 @@ class TickFlow:
             first = convert.raw_time_at(blocks[0].data, 0)
             self._delivery.starts(feed, Cursor(first - 1, 0, cursor.epoch))
         if may_publish:
-            self._at_once -= sum(block.count for block in blocks)
-            self._delivery.take(feed, blocks, cursor, at_once=self._at_once >= 0)
+            self._delivery.take(feed, blocks, cursor)

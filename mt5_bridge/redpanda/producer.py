@@ -336,7 +336,7 @@ class Producer:
             await asyncio.wait(tasks)
 
     def _drive(self, lane: Lane) -> None:
-        if lane.task is None and lane.waiting and self._session is not None:
+        if lane.task is None and len(lane) and self._session is not None:
             work = self._send_lane(lane, self._session)
             lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
 
@@ -402,7 +402,7 @@ class Producer:
             if not future.done():
                 future.set_exception(BrokerError(reason))
         for lane in self._lanes.values():
-            lane.waiting.clear()
+            lane.clear()
 
     def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):

@@ -6,6 +6,7 @@ corrupt the stream. This process alone imports `MetaTrader5` (or the simulator) 
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import queue
@@ -173,6 +174,9 @@ class Server:
             self._lock = self._lock or HostLock(Path(args.lock))
             self._lock.take(_LOCK_WAIT_S)
         self._host = open_terminal(args)
+        # A round of many symbols makes thousands of small objects: no collection need look at all that was imported.
+        gc.collect()
+        gc.freeze()
         if args.deadman is not None:
             self._dead_man = DeadMan(self._host, args.deadman, self._lock)
             self._pulse = Pulse(args.deadman.after_s)
