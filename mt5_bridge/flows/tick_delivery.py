@@ -116,7 +116,7 @@ class Delivery:
         if feed.starting or self._room < 0:
             self.begin(feed, self._deliver(feed, blocks, after))
             return
-        rows = self._rows(blocks, after.epoch)
+        rows = self._rows(blocks)
         records = self._encoded(feed, rows, self._polled_msc)
         last = rows[-1][0] if rows else None
         if self.producer is None or not records:
@@ -139,9 +139,9 @@ class Delivery:
             symbol=feed.info.name,
         )
 
-    def _rows(self, blocks: list[TickBlock], epoch: int) -> list[convert.Tick]:
+    def _rows(self, blocks: list[TickBlock]) -> list[convert.Tick]:
         clock = self._broker_time()
-        rows = [row for block in blocks for row in convert.ticks(block, clock, epoch)]
+        rows = [row for block in blocks for row in convert.ticks(block, clock, block.epoch)]
         if self.latest_only and len(rows) > 1:
             self._stats.conflated += len(rows) - 1
             return rows[-1:]
@@ -180,7 +180,7 @@ class Delivery:
         await self.keep_start(feed)
         given = 0
         last: int | None = None
-        source = iter(self._rows(blocks, after.epoch))
+        source = iter(self._rows(blocks))
         try:
             while chunk := list(islice(source, CHUNK)):
                 last = chunk[-1][0]

@@ -286,6 +286,9 @@ class TickFlow:
             if feed.read is None:
                 # Where it begins is settled now, so that nothing is missed until the broker's offset is known.
                 self._delivery.starts(feed, cursor)
+            elif cursor.epoch > feed.read.epoch and feed.read == feed.acked:
+                # Nothing is left of the time before broker time stepped back.
+                self._delivery.delivered(feed, cursor, self.stats.last_tick_msc)
             return
         if feed.read is None:
             first = convert.raw_time_at(blocks[0].data, 0)
