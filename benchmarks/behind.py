@@ -59,7 +59,7 @@ class Watcher:
         while not self.done.is_set():
             for message in consumer.consume(500, 0.002):
                 if message.error() is None:
-                    self._take(message.key(), message.timestamp()[1], message.value())
+                    self._take(message.key() or b"", message.timestamp()[1], message.value() or b"")
         consumer.close()
 
     def _partition(self, consumer: Consumer) -> int:

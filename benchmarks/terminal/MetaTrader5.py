@@ -75,8 +75,10 @@ if _FLOOD:
 
 if _MANY:
     _many = many_symbols.Many(_MANY, int(os.environ["BENCH_MANY_SINCE"]))
-    symbols_get, symbol_info = _many.symbols_get, _many.symbol_info
-    symbol_info_tick, copy_ticks_from = _many.symbol_info_tick, _many.copy_ticks_from
+    symbols_get: Any = _many.symbols_get  # type: ignore[no-redef]
+    symbol_info: Any = _many.symbol_info  # type: ignore[no-redef]
+    symbol_info_tick: Any = _many.symbol_info_tick  # type: ignore[no-redef]
+    copy_ticks_from: Any = _many.copy_ticks_from  # type: ignore[no-redef]
 
 
 if _NOTES:

@@ -42,11 +42,12 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     def __init__(self, limit: int, codec: Codec | None = None) -> None:
         super().__init__(limit, _UNCOMPRESSED)
         self._relative_offset: int = 0
+        self._buffer: bytearray | None = None
         self._codec = codec
 
     def _build(self) -> bytearray:
         if self._buffer is None:
-            batch = super()._build()
+            batch: bytearray = super()._build()
             self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
         return self._buffer
 
