@@ -14,7 +14,21 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import behind, decisions, emergency, footprint, kept, many, paper, rig, signals, stalls, ticks
+from benchmarks import (
+    backlog,
+    behind,
+    decisions,
+    emergency,
+    footprint,
+    kept,
+    many,
+    paper,
+    rig,
+    scale,
+    signals,
+    stalls,
+    ticks,
+)
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
@@ -23,8 +37,10 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "many": many.run,
     "behind": behind.run,
     "signals": signals.run,
+    "backlog": backlog.run,
     "decisions": decisions.run,
     "kept": kept.run,
+    "scale": scale.run,
     "emergency": emergency.run,
     "stalls": stalls.run,
     "paper": paper.run,

@@ -42,7 +42,13 @@ def settle(settings: Settings, given: frozenset[str], folder: Path) -> Settings:
 
 def contradictions(settings: Settings) -> list[Contradiction]:
     """All that cannot be meant, given that each value is right by itself."""
-    return [*_of_mode(settings), *_of_terminal(settings), *_of_redpanda(settings), *_of_files(settings)]
+    return [
+        *_of_mode(settings),
+        *_of_terminal(settings),
+        *_of_redpanda(settings),
+        *_of_signatures(settings),
+        *_of_files(settings),
+    ]
 
 
 def _of_mode(settings: Settings) -> Iterator[Contradiction]:
@@ -97,6 +103,22 @@ def _of_redpanda(settings: Settings) -> Iterator[Contradiction]:
             "set it to SSL or SASL_SSL, or take the file out",
         )
     yield from _of_topics(settings)
+
+
+def _of_signatures(settings: Settings) -> Iterator[Contradiction]:
+    key, previous = settings.signal_hmac_key, settings.signal_previous_hmac_key
+    names = ("SIGNAL_PREVIOUS_HMAC_KEY", "SIGNAL_HMAC_KEY")
+    if previous is not None and key is None:
+        yield Contradiction(
+            names,
+            "SIGNAL_PREVIOUS_HMAC_KEY: is set, but SIGNAL_HMAC_KEY is not; set that to the new key, "
+            "or, if there is to be one key, to this one",
+        )
+    elif previous is not None and previous == key:
+        yield Contradiction(
+            names,
+            "SIGNAL_PREVIOUS_HMAC_KEY: is the same as SIGNAL_HMAC_KEY; give the key before it, or take it out",
+        )
 
 
 def _of_topics(settings: Settings) -> Iterator[Contradiction]:
@@ -161,9 +183,12 @@ def _doubts_of_trading(settings: Settings) -> Iterator[str]:
     if settings.emergency_stop:
         yield "EMERGENCY_STOP: is true, the bridge starts halted"
     yield from _doubts_of_deadman(settings)
-    key = settings.signal_hmac_key
-    if key and len(key.get_secret_value()) < _SHORT_KEY:
-        yield f"SIGNAL_HMAC_KEY: is shorter than {_SHORT_KEY} characters and can be guessed"
+    for name in ("SIGNAL_HMAC_KEY", "SIGNAL_PREVIOUS_HMAC_KEY"):
+        key = getattr(settings, name.lower())
+        if key and len(key.get_secret_value()) < _SHORT_KEY:
+            yield f"{name}: is shorter than {_SHORT_KEY} characters and can be guessed"
+    if settings.signal_previous_hmac_key:
+        yield "SIGNAL_PREVIOUS_HMAC_KEY: is still valid; take it out when no sender uses it any more"
 
 
 def _doubts_of_deadman(settings: Settings) -> Iterator[str]:
