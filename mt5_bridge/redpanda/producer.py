@@ -131,7 +131,11 @@ class Producer:
             await self._deliver(topic, key, size, lambda lane, future: lane.add(key, records, headers, future))
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
-        """Sends records that are framed already, all under the key given; see `publish` for order and errors."""
+        """Sends records that are framed already, all under the key given; see `publish` for errors.
+
+        They keep their own order, and let all others of their partition pass while they wait: a key's records must not
+        come both ways at a time.
+        """
         if batches:
             size = self._measure(None, [(None, batch.body) for batch in batches], ())
             await self._deliver(topic, key, size, lambda lane, future: lane.add_framed(batches, future))
