@@ -44,7 +44,7 @@ class Watched:
 async def run(scale: float) -> Section:
     """Measure. `scale` 1.0 watches each number of symbols for 30 s."""
     figures: list[Figure] = []
-    for count in COUNTS:
+    for count in COUNTS if scale >= 1 else (COUNTS[0], COUNTS[-1]):
         seen = await _watched(count, max(4.0, 30 * scale))
         most = 15 if count == COUNTS[0] else 100
         figures += [
