@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from mt5_bridge.core.ticks import Framed
+from mt5_bridge.core.ticks import Framed, varint
 from mt5_bridge.redpanda.compress import Codec, squeezed
 
 Headers = Sequence[tuple[str, bytes]]
@@ -114,6 +114,40 @@ def stored(framed: Framed, producer_id: int = -1, producer_epoch: int = -1, base
     with memoryview(batch) as whole, whole[_CRC_COVERS:] as covered:
         _CRC.pack_into(batch, _CRC_AT, calc_crc32c(covered))
     return batch
+
+
+def split(framed: Framed) -> tuple[Framed, Framed]:
+    """Two batches of about half the records each; `framed` has at least two."""
+    half = framed.count // 2
+    front, at = _renumbered(framed, 0, half, 0)
+    back, _ = _renumbered(framed, at, framed.count - half, half)
+    return front, back
+
+
+def _renumbered(framed: Framed, at: int, count: int, first: int) -> tuple[Framed, int]:
+    """So many records of a batch as one of their own, and where they end; the first one's number becomes 0."""
+    body, parts, last_ms = framed.body, list[bytes](), framed.first_ms
+    for _ in range(count):
+        length, begin = _varint(body, at)
+        at = begin + length
+        since, number_at = _varint(body, begin + 1)  # behind a byte of attributes
+        number, rest = _varint(body, number_at)
+        last_ms = max(last_ms, framed.first_ms + since)
+        record = body[begin:number_at] + varint(number - first) + body[rest:at]
+        parts += varint(len(record)), record
+    return Framed(count, framed.first_ms, last_ms, b"".join(parts)), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A whole number in Kafka's zigzag encoding, and where it ends."""
+    raw = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        raw |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (raw >> 1) ^ -(raw & 1), at
+        shift += 7
 
 
 def weight(key: bytes | None, headers: Headers, value: bytes | None) -> int:

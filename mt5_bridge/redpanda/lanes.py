@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch, split
 from mt5_bridge.redpanda.compress import Codec
 
 
@@ -40,16 +40,17 @@ class Parcel:
 
 @dataclass(slots=True)
 class Share:
-    """The part of a parcel that is in one batch."""
+    """The part of a parcel that is in one batch; `count` is how many records it has."""
 
     parcel: Parcel
     start: int
     end: int
+    count: int = field(init=False)
 
-    @property
-    def count(self) -> int:
-        """How many records it has."""
-        return sum(each.count for each in self.parcel.framed[self.start : self.end]) or self.end - self.start
+    def __post_init__(self) -> None:
+        # Now: a batch that is split later moves those behind it.
+        framed = self.parcel.framed[self.start : self.end]
+        self.count = sum(each.count for each in framed) or self.end - self.start
 
 
 @dataclass(slots=True, eq=False)
@@ -104,11 +105,14 @@ class Lane:
             if parcel.alone:
                 break
         if not shares and (parcel := _first(self.bulk)) is not None:
-            return self._take_framed(parcel, codec)
+            return self._take_framed(parcel, limit, codec)
         batch.close()
         return batch, shares
 
-    def _take_framed(self, parcel: Parcel, codec: Codec | None) -> tuple[FramedBatch, list[Share]]:
+    def _take_framed(self, parcel: Parcel, limit: int, codec: Codec | None) -> tuple[FramedBatch, list[Share]]:
+        while (next_one := parcel.framed[parcel.taken]).count > 1 and FramedBatch(next_one).size() > limit:
+            at = parcel.taken
+            parcel.framed = [*parcel.framed[:at], *split(next_one), *parcel.framed[at + 1 :]]
         share = Share(parcel, parcel.taken, parcel.taken + 1)
         parcel.taken += 1
         if parcel.taken == len(parcel):

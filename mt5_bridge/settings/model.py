@@ -99,6 +99,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redpanda_sasl_username: Text = None
     redpanda_sasl_password: OptionalSecret = None
     redpanda_ssl_ca_file: Annotated[Path | None, PathText()] = None
+    redpanda_ssl_cert_file: Annotated[Path | None, PathText()] = None
+    redpanda_ssl_key_file: Annotated[Path | None, PathText()] = None
+    """None: the key is in the certificate's file."""
+    redpanda_ssl_key_password: OptionalSecret = None
     redpanda_group_id: Annotated[
         str | None, Pattern(r"[^\s]{1,249}", "is no group id", "give a word such as mt5-bridge-1")
     ] = None
