@@ -665,6 +665,7 @@ class Bridge:
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
+                "tick_path": msgspec.to_builtins(self.ticks.stats),
                 "signals": msgspec.to_builtins(self.intake.stats),
                 "orders": msgspec.to_builtins(self.desk.stats),
                 "denials": dict(self.judge.denials),

@@ -40,6 +40,7 @@ def redpanda_config(settings: Settings) -> RedpandaConfig:
         cert_file=_text(settings.redpanda_ssl_cert_file),
         key_file=_text(settings.redpanda_ssl_key_file),
         key_password=reveal(settings.redpanda_ssl_key_password),
+        compression=settings.redpanda_compression,
     )
 
 
