@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge import __version__
 from mt5_bridge.app import rooms
+from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.commands import CAPABILITIES
 from mt5_bridge.core import halt as machine
@@ -83,14 +84,21 @@ class Bridge:
         settings: what the bridge was told.
         clock: time.
         terminal: a session not connected yet, its host perhaps on its way; None: one of its own.
+        reread: a setting as it stands in its sources now, for a token that is replaced; None: as at the start for ever.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, terminal: MT5SessionManager | None = None
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        terminal: MT5SessionManager | None = None,
+        *,
+        reread: Reread | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self._session = terminal
+        self._reread = reread
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
@@ -164,7 +172,11 @@ class Bridge:
         if backend is not None:
             self._states["backend"] = "disconnected"
             self.control = ControlClient(
-                backend, hello=self._hello, on_frame=self._on_frame, on_state=self._backend_state
+                backend,
+                hello=self._hello,
+                on_frame=self._on_frame,
+                on_state=self._backend_state,
+                credentials=Renewal(settings, self._reread),
             )
         self.producer: Producer | None = None
         if self.hybrid:

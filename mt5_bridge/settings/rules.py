@@ -42,7 +42,13 @@ def settle(settings: Settings, given: frozenset[str], folder: Path) -> Settings:
 
 def contradictions(settings: Settings) -> list[Contradiction]:
     """All that cannot be meant, given that each value is right by itself."""
-    return [*_of_mode(settings), *_of_terminal(settings), *_of_redpanda(settings), *_of_files(settings)]
+    return [
+        *_of_mode(settings),
+        *_of_terminal(settings),
+        *_of_redpanda(settings),
+        *_of_backend(settings),
+        *_of_files(settings),
+    ]
 
 
 def _of_mode(settings: Settings) -> Iterator[Contradiction]:
@@ -97,6 +103,29 @@ def _of_redpanda(settings: Settings) -> Iterator[Contradiction]:
             "set it to SSL or SASL_SSL, or take the file out",
         )
     yield from _of_topics(settings)
+
+
+def _of_backend(settings: Settings) -> Iterator[Contradiction]:
+    files = {
+        "BACKEND_SSL_CA_FILE": settings.backend_ssl_ca_file,
+        "BACKEND_SSL_CERT_FILE": settings.backend_ssl_cert_file,
+        "BACKEND_SSL_KEY_FILE": settings.backend_ssl_key_file,
+    }
+    given = [name for name, path in files.items() if path]
+    if given and urlsplit(settings.backend_ws_url or "").scheme.lower() != "wss":
+        yield Contradiction(
+            (given[0], "BACKEND_WS_URL"),
+            f"{given[0]}: is set, but BACKEND_WS_URL does not encrypt; begin it with wss://, or take the file out",
+        )
+    if (settings.backend_ssl_key_file or settings.backend_ssl_key_password) and not settings.backend_ssl_cert_file:
+        name = "BACKEND_SSL_KEY_FILE" if settings.backend_ssl_key_file else "BACKEND_SSL_KEY_PASSWORD"
+        yield Contradiction(
+            ("BACKEND_SSL_CERT_FILE", name),
+            f"BACKEND_SSL_CERT_FILE: is not set, but {name} is; give the certificate that belongs to the key",
+        )
+    for name, path in files.items():
+        if path and not path.is_file():
+            yield _no_file(name, path, "a PEM file")
 
 
 def _of_topics(settings: Settings) -> Iterator[Contradiction]:

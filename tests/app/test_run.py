@@ -85,7 +85,7 @@ async def test_exit_codes(
 
 
 def test_runs_with_logs_and_tells_doubts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Any) -> int:
+    async def brief(settings: Any, reread: object) -> int:
         return 3
 
     monkeypatch.setattr(module, "_run", brief)
@@ -191,7 +191,7 @@ def test_asked_to_end_while_the_bridge_is_loaded_it_ends_at_once(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
 def test_asked_again_while_the_logs_are_closed_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Settings) -> int:
+    async def brief(settings: Settings, reread: object) -> int:
         module.Interrupts(break_is_emergency=False).pass_to(Asked())  # type: ignore[arg-type]  # only hears
         return 3
 
