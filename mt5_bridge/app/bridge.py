@@ -13,7 +13,7 @@ from mt5_bridge import __version__
 from mt5_bridge.app import rooms
 from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
-from mt5_bridge.control.commands import CAPABILITIES
+from mt5_bridge.control.commands import capabilities
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
@@ -362,6 +362,7 @@ class Bridge:
             clock,
             self.commands.table(),
             on_defect=self._on_defect,
+            permitted=rooms.permissions(settings),
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
@@ -636,7 +637,7 @@ class Bridge:
             "account": int(login) if login else None,
             "symbols": list(self.ticks.symbols) or list(self.settings.symbols),
             "halt": halt_data(self.latch.halt),
-            "capabilities": list(CAPABILITIES),
+            "capabilities": capabilities(rooms.permissions(self.settings)),
         }
         return wire.encode("hello", data, now_msc=self.clock.now_ms())
 

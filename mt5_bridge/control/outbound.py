@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from mt5_bridge.core.errors import ChannelClosedError
 
-
 SPARE_FRAMES = 256
 """Brief answers find so much room more when the ordered lane is full: whoever asked is told that it is."""
 

@@ -1,7 +1,7 @@
 """Commands over the WebSocket: the stop in the receive loop, everything else queued, each answered once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,17 +12,21 @@ from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.core import wire
 from mt5_bridge.core.errors import JournalError, WireError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.messages import Reason
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
+from mt5_bridge.flows.turns import Turn, Turns
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 
 MAX_WAITING = 512
 MAX_SIGNALS = 2048
 MAX_AT_ONCE = 16
+MAX_STOPS = 256
 QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
 """What asks nothing of the terminal does not wait behind what does."""
 RESUME = "resume_trading"
@@ -33,7 +37,7 @@ _MESSAGE_MOST = 500
 class Answering(Protocol):
     """What this flow needs of the WebSocket client."""
 
-    def send(self, frame: bytes, *, urgent: bool = False) -> bool: ...
+    def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool: ...
 
 
 class Refusal(Exception):
@@ -66,6 +70,7 @@ class ControlFlow:
 
     Args:
         handlers: what does each command, by name; a `Refusal` becomes the failed answer.
+        permitted: what the backend may do here.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class ControlFlow:
         handlers: dict[str, Handler],
         *,
         on_defect: Callable[[BaseException], None],
+        permitted: Container[Permission] = tuple(Permission),
     ) -> None:
         self.stats = ControlFlowStats()
         self._journal = journal
@@ -87,10 +93,12 @@ class ControlFlow:
         self._clock = clock
         self._handlers = handlers
         self._on_defect = on_defect
+        self._permitted = permitted
         self._channel: Answering | None = None
-        self._frames: asyncio.Queue[tuple[wire.Envelope, Latched]] = asyncio.Queue(MAX_WAITING)
+        self._frames: asyncio.Queue[tuple[wire.Envelope, Latched, Turn]] = asyncio.Queue(MAX_WAITING)
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._turns = Turns(self._answer, most=2 * MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
         self._stop_answers: dict[str, dict[str, Any]] = {}
@@ -114,23 +122,23 @@ class ControlFlow:
         if envelope.type == SIGNAL:
             self._queue_signal(envelope)
         elif envelope.type in QUICK and len(self._tasks) < MAX_WAITING:
-            self._spawn(self._command(envelope, self._latched()))
+            self._spawn(self._command(envelope, self._latched(), self._turns.take()))
         elif table.is_command(envelope.type):
             self._queue_command(envelope)
         elif table.is_answer(envelope.type):
             return
         elif envelope.request_id is not None:
             failed = table.failed(envelope.type, "unknown_command", f"unknown command {envelope.type[:64]!r}")
-            self._answer(failed, envelope.request_id)
+            self._turns.take().answer(failed, envelope.request_id)
         else:
             self._error("unknown_type", f"unknown type {envelope.type[:64]!r}")
 
     async def run_commands(self) -> None:
         """Do what is queued: begun in order, a few at once, so that a slow read holds up nothing."""
         while True:
-            envelope, latched = await self._frames.get()
+            envelope, latched, turn = await self._frames.get()
             await self._places.acquire()
-            self._spawn(self._command(envelope, latched), release=True)
+            self._spawn(self._command(envelope, latched, turn), release=True)
 
     async def run_signals(self) -> None:
         """Enter signals in the order they came."""
@@ -145,6 +153,7 @@ class ControlFlow:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turns.close()
 
     # --- the stop
 
@@ -179,21 +188,16 @@ class ControlFlow:
             origin=Origin.REMOTE,
             options=options,
         )
-        self._spawn(self._answer_stop(frame, key, halt, durable))
+        if len(self._tasks) < MAX_WAITING + MAX_STOPS:
+            self._spawn(self._answer_stop(frame, key, halt, durable))
+        else:
+            # A flood of stops: each latches, but no more of them are waited with for the journal, nor remembered.
+            self._answer(self._stopped(frame, halt, durable=self._latch.durable), frame.request_id, urgent=True)
 
     async def _answer_stop(
         self, frame: StopFrame, key: str | None, halt: Halt, durable: "asyncio.Task[None] | None"
     ) -> None:
-        data: dict[str, Any] = {
-            "state": halt.state.value,
-            "reason": halt.reason,
-            "by": halt.by,
-            "at": iso(halt.at_msc),
-            "durable": await self._latch.durable_within(durable),
-        }
-        if frame.faults:
-            data["faults"] = list(frame.faults)
-        answer = table.succeeded(table.EMERGENCY_STOP, data)
+        answer = self._stopped(frame, halt, durable=await self._latch.durable_within(durable))
         self._answer(answer, frame.request_id, urgent=True)
         if key is not None:
             while len(self._stop_answers) >= MAX_WAITING:
@@ -201,12 +205,25 @@ class ControlFlow:
             self._stop_answers[key] = answer
             await self._remember(key, table.EMERGENCY_STOP, answer)
 
+    def _stopped(self, frame: StopFrame, halt: Halt, *, durable: bool) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "state": halt.state.value,
+            "reason": halt.reason,
+            "by": halt.by,
+            "at": iso(halt.at_msc),
+            "durable": durable,
+        }
+        if frame.faults:
+            data["faults"] = list(frame.faults)
+        return table.succeeded(table.EMERGENCY_STOP, data)
+
     # --- all other commands
 
     def _queue_command(self, envelope: wire.Envelope) -> None:
-        try:
-            self._frames.put_nowait((envelope, self._latched()))
-        except asyncio.QueueFull:
+        if not self._frames.full():
+            self._frames.put_nowait((envelope, self._latched(), self._turns.take()))
+        else:
+            # At once, whatever else is still to be answered: there is no place left to wait in.
             self.stats.overloaded += 1
             failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
             self._answer(failed, envelope.request_id)
@@ -218,31 +235,42 @@ class ControlFlow:
         elif seen.type is None or not (table.is_command(seen.type) or table.is_answer(seen.type)):
             self._error("invalid", str(error))
         elif table.is_command(seen.type):
-            self._answer(table.failed(seen.type, "invalid_params", str(error)[:_MESSAGE_MOST]), seen.request_id)
+            failed = table.failed(seen.type, "invalid_params", str(error)[:_MESSAGE_MOST])
+            self._turns.take().answer(failed, seen.request_id)
 
     def _queue_signal(self, signal: wire.Envelope | Unreadable) -> None:
+        if Permission.SIGNAL not in self._permitted:
+            self._send(self._intake.turned_away(signal, Reason.FORBIDDEN, _forbidden(Permission.SIGNAL)), brief=True)
+            return
         try:
             self._signals.put_nowait((signal, self._clock.now_ms()))
         except asyncio.QueueFull:
             self.stats.overloaded += 1
-            self._send(self._intake.overloaded(signal, f"{MAX_SIGNALS} signals wait already: send less"))
+            why = f"{MAX_SIGNALS} signals wait already: send less"
+            self._send(self._intake.turned_away(signal, Reason.THROTTLED, why), brief=True)
 
     def _latched(self) -> Latched:
         """What is latched when a frame comes: a resume lifts that, and nothing that comes after it."""
         return self._latch.halt, self._said_stop
 
-    async def _command(self, envelope: wire.Envelope, latched: Latched) -> None:
+    async def _command(self, envelope: wire.Envelope, latched: Latched, turn: Turn) -> None:
         self.stats.commands += 1
+        try:
+            turn.answer(await self._answer_to(envelope, latched), envelope.request_id)
+        finally:
+            turn.give_up()
+
+    async def _answer_to(self, envelope: wire.Envelope, latched: Latched) -> dict[str, Any]:
         try:
             command = table.decode_command(envelope)
         except WireError as error:
-            self._answer(table.failed(envelope.type, error.reason, str(error)), envelope.request_id)
-            return
+            return table.failed(envelope.type, error.reason, str(error))
+        needs = table.COMMANDS[command.name].needs
+        if needs is not None and needs not in self._permitted:
+            return table.failed(command.name, Reason.FORBIDDEN.value, _forbidden(needs))
         if command.acts and command.request_id is not None:
-            answer = await self._once(command, str(command.request_id), latched)
-        else:
-            answer = await self._do(command, latched)
-        self._answer(answer, command.request_id)
+            return await self._once(command, str(command.request_id), latched)
+        return await self._do(command, latched)
 
     async def _once(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
         """A repeated `request_id` gets the first answer again and does nothing twice, across restarts too."""
@@ -312,11 +340,11 @@ class ControlFlow:
         why = f"the answer of {len(frame)} bytes finds no room beside what waits already: ask for less, or later"
         short = table.failed(data["command"], "overloaded", why)
         self._send(
-            wire.encode("command_result", short, now_msc=self._clock.now_ms(), request_id=request_id), urgent=True
+            wire.encode("command_result", short, now_msc=self._clock.now_ms(), request_id=request_id), brief=True
         )
 
-    def _send(self, frame: bytes, *, urgent: bool = False) -> bool:
-        return self._channel is not None and self._channel.send(frame, urgent=urgent)
+    def _send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool:
+        return self._channel is not None and self._channel.send(frame, urgent=urgent, brief=brief)
 
     def _error(self, code: str, message: str) -> None:
         """At most one a second: an endless stream of nonsense must not become two."""
@@ -341,3 +369,7 @@ class ControlFlow:
                 self._on_defect(error)
 
         task.add_done_callback(done)
+
+
+def _forbidden(needs: Permission) -> str:
+    return f"BACKEND_PERMISSIONS of this bridge leaves out {needs.value!r}"

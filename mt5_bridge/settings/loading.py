@@ -103,9 +103,7 @@ def examine(
     )
 
 
-def _reread(
-    name: str, *, cli: Mapping[str, Any], env: Mapping[str, str], folder: Path, keyring: KeyringLookup
-) -> Any:
+def _reread(name: str, *, cli: Mapping[str, Any], env: Mapping[str, str], folder: Path, keyring: KeyringLookup) -> Any:
     spec = SPECS[name]
     sources = _read_all(cli, env, folder)
     found = [source.entries[name] for source in sources if name in source.entries]
