@@ -223,7 +223,7 @@ class ControlClient:
         except InvalidStatus as error:
             return self._not_accepted(error)
         except (OSError, InvalidHandshake, UnicodeError, EOFError) as error:
-            detail = why_unreachable(error)
+            detail = why_unreachable(error, secure=self._secure)
             pause = self._pace.after_failure()
             self._tell("backend_unreachable", f"Backend not reachable: {detail}", retry_in=round(pause, 1))
             self._set_state(ChannelState.DISCONNECTED, detail)

@@ -1,6 +1,7 @@
 """How the backend is sure of the bridge and the bridge of the backend: token, own CA, client certificate."""
 
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mt5_bridge.core.errors import SettingsError
@@ -70,21 +71,31 @@ def _identify(context: ssl.SSLContext, cert: str, files: TlsFiles) -> None:
         ) from None
 
 
-def why_unreachable(error: BaseException) -> str:
-    """What kept a connection from coming about, and for TLS what to do about it."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, ssl.SSLError):
-        found = found.__cause__
-    if found is None:
-        return str(error) or type(error).__name__
-    if isinstance(found, ssl.SSLCertVerificationError):
-        return f"TLS: the backend's certificate is not accepted: {found.verify_message}; {_remedy(found)}"
-    if "CERTIFICATE_REQUIRED" in str(found.reason) or "ALERT" in str(found.reason):
+def why_unreachable(error: BaseException, *, secure: bool) -> str:
+    """What kept a connection from coming about, and for TLS what to do about it.
+
+    Args:
+        error: of the attempt.
+        secure: it was made with `wss://`.
+    """
+    causes = list(_causes(error))
+    refused = next((each for each in causes if isinstance(each, ssl.SSLError)), None)
+    if isinstance(refused, ssl.SSLCertVerificationError):
+        return f"TLS: the backend's certificate is not accepted: {refused.verify_message}; {_remedy(refused)}"
+    if refused is not None or (secure and isinstance(causes[-1], ConnectionResetError | EOFError)):
+        # asyncio keeps the alert to itself: what is left of it is a connection that ended too early.
+        why = "ended by the backend" if refused is None else _words(refused)
         return (
-            f"TLS: the backend refuses the handshake ({_words(found)}); where it asks for a client certificate, "
-            "set BACKEND_SSL_CERT_FILE"
+            f"TLS: handshake not completed ({why}); the backend must speak TLS on this port, and where it asks for a "
+            "client certificate, BACKEND_SSL_CERT_FILE must be one it accepts"
         )
-    return f"TLS: {_words(found)}; does the backend speak TLS on this port (wss://)?"
+    return str(error) or type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _remedy(error: ssl.SSLCertVerificationError) -> str:

@@ -1,6 +1,7 @@
 """A backend in the test's own process: a WebSocket server that records frames, sends commands, and can misbehave."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,10 +23,12 @@ class Backend:
     Args:
         token: what must come as `Authorization: Bearer`; None accepts everybody.
         port: 0 takes a free one; a fixed one lets a test bring the backend back.
+        tls: speak TLS with this context; it may be replaced between `stop` and `start`.
 
     Attributes:
         frames: every frame received, decoded, in order, over all connections.
         raw: the same as bytes.
+        tokens, origins: the headers `Authorization` and `Origin` of each, None where there was none.
         attempts: `time.monotonic()` of each handshake, refused ones too.
         refuse: HTTP status to answer handshakes with, None to accept.
         retry_after: sent as `Retry-After` when refusing.
@@ -33,13 +36,15 @@ class Backend:
         reading: cleared, nothing more is read from the sockets.
     """
 
-    def __init__(self, token: str | None = None, port: int = 0) -> None:
+    def __init__(self, token: str | None = None, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
         self.port = port
+        self.tls = tls
         self.frames: list[Frame] = []
         self.raw: list[bytes] = []
         self.attempts: list[float] = []
         self.tokens: list[str | None] = []
+        self.origins: list[str | None] = []
         self.refuse: int | None = None
         self.retry_after: str | None = None
         self.close_at_once = False
@@ -50,7 +55,7 @@ class Backend:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/bridge"
+        return f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{self.port}/bridge"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -72,6 +77,7 @@ class Backend:
             ping_interval=None,
             close_timeout=1,
             max_queue=1,
+            ssl=self.tls,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -135,6 +141,7 @@ class Backend:
         self.attempts.append(time.monotonic())
         header = request.headers.get("Authorization")
         self.tokens.append(header)
+        self.origins.append(request.headers.get("Origin"))
         if self.refuse is not None:
             response = socket.respond(HTTPStatus(self.refuse), "no\n")
             if self.retry_after is not None:
