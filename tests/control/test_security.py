@@ -130,9 +130,7 @@ async def test_a_client_certificate_with_an_encrypted_key(
         assert (("commonName", "bridge"),) in peer["subject"]
 
 
-async def test_a_key_in_the_certificates_own_file(
-    authority: Authority, server: Certificate, mine: Certificate
-) -> None:
+async def test_a_key_in_the_certificates_own_file(authority: Authority, server: Certificate, mine: Certificate) -> None:
     files = TlsFiles(ca=str(authority.certificate), cert=str(mine.bundle))
     async with (
         Backend(tls=serving(server, clients=authority)) as backend,
