@@ -11,8 +11,9 @@ from support.simulated import leap, simulated
 from mt5_bridge.control.commands import Command
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import HaltState, Origin
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY
-from mt5_bridge.flows.control import MAX_SIGNALS, MAX_WAITING
+from mt5_bridge.flows.control import MAX_SIGNALS, MAX_STOPS, MAX_WAITING
 from mt5_bridge.flows.emergency import StopOptions
 
 
@@ -305,7 +306,104 @@ async def test_without_a_request_id_everything_acts(tmp_path: Path) -> None:
         assert len(asked) == 2
 
 
+# --- in order
+
+
+@simulated
+async def test_answers_come_in_the_order_of_the_commands(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        kit.terminal.tick("EURUSD", 1.1, 1.1001)
+        kit.terminal.holds["get_account_info"] = asyncio.Event()
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("get_account", {}),
+            ("get_status", {}),
+            ("close_position", {"ticket": 99}),
+            ("dance", {}),
+            ("close_position", {"ticket": "x"}),
+            ("mt5_command", {"command": "ping"}),
+            ("reduce_only", {}),
+            ("get_positions", {}),
+            ("get_ticks", {"symbol": "EURUSD"}),
+            ("subscribe", {"symbols": ["EURUSD"]}),
+        ]
+        for n, (name, data) in enumerate(asked):
+            frame(kit, {"type": name, "data": data, "request_id": n})
+        await asyncio.sleep(0.3)
+        assert not kit.channel.of("command_result")
+        kit.terminal.holds.pop("get_account_info").set()
+        await answer(kit, len(asked) - 1)
+        assert [f["request_id"] for f in kit.channel.of("command_result")] == list(range(len(asked)))
+
+
+@simulated
+async def test_a_stop_waits_for_no_other_answer(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        kit.terminal.holds["get_account_info"] = asyncio.Event()
+        frame(kit, {"type": "get_account", "data": {}, "request_id": "a"})
+        frame(kit, {"type": "emergency_stop", "data": {}, "request_id": "s"})
+        await asyncio.sleep(0.1)
+        assert [f["request_id"] for f in kit.channel.of("command_result")] == ["s"]
+        kit.terminal.holds.pop("get_account_info").set()
+        await answer(kit, "a")
+
+
+# --- what the backend may
+
+
+@simulated
+async def test_what_is_not_permitted_is_forbidden_and_does_nothing(tmp_path: Path) -> None:
+    may: dict[Permission, list[tuple[str, dict[str, Any]]]] = {
+        Permission.READ: [("get_account", {}), ("get_status", {}), ("mt5_command", {"command": "positions_get"})],
+        Permission.STREAM: [("unsubscribe", {"symbols": ["EURUSD"]})],
+        Permission.TRADE: [("close_all", {}), ("mt5_command", {"command": "close", "params": {"ticket": 1}})],
+        Permission.HALT: [("reduce_only", {}), ("resume_trading", {"reason": "x", "by": "ann"})],
+    }
+    async with FlowKit.open(tmp_path, permitted=frozenset()) as kit:
+        kit.run("commands", "frame-signals")
+        for needs, asked in may.items():
+            for n, (name, data) in enumerate(asked):
+                frame(kit, {"type": name, "data": data, "request_id": f"{needs}{n}"})
+                told = await answer(kit, f"{needs}{n}")
+                assert (told["success"], told["error"]["code"]) == (False, "forbidden")
+                assert repr(str(needs)) in told["error"]["message"]
+        assert kit.latch.halt.state is HaltState.ACTIVE
+        frame(
+            kit, {"type": "trading_signal", "request_id": 5, "data": {"signal_id": "s", "symbol": "X", "action": "BUY"}}
+        )
+        (denied,) = kit.channel.of("order_result")
+        assert (denied["request_id"], denied["data"]["reason"]) == (5, "forbidden")
+        assert not await kit.journal.seen(["s"])
+        frame(kit, {"type": "heartbeat", "data": {}, "request_id": "h"})
+        assert (await answer(kit, "h"))["success"]
+        frame(kit, {"type": "emergency_stop", "data": {}, "request_id": "stop"})
+        assert (await answer(kit, "stop"))["success"], "a stop needs no permission"
+        assert kit.latch.halt.state is HaltState.HALTED
+
+
+@simulated
+async def test_what_is_permitted_is_done(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, permitted=frozenset({Permission.READ})) as kit:
+        kit.run("commands")
+        frame(kit, {"type": "get_account", "data": {}, "request_id": "a"})
+        assert (await answer(kit, "a"))["success"]
+
+
 # --- load
+
+
+@simulated
+async def test_a_flood_of_stops_costs_bounded_work(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        most = MAX_WAITING + MAX_STOPS
+        for n in range(most + 500):
+            frame(kit, {"type": "emergency_stop", "data": {}, "request_id": n})
+        assert kit.latch.halt.state is HaltState.HALTED
+        assert len(kit.control._tasks) == most
+        await answer(kit, most - 1)
+        assert len(kit.channel.of("command_result")) == most + 500, "each is answered"
+        await kit.idle()
 
 
 @simulated
