@@ -33,6 +33,7 @@ CLOSE_TIMEOUT = 1.0
 """A link that died silently is noticed after at most interval + ping timeout = 10 s, and torn down at once."""
 _STEADY_S = 10.0
 """A connection that ended younger is no news: it comes and goes."""
+_STALL_S = 0.5
 _BATCH_BYTES = 65_536
 """Of one go; an answer to a stop waits for no more than that."""
 _SEND_BUFFER = 262_144
@@ -414,10 +415,12 @@ class ControlClient:
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not pong.done():
-            left = max(began, self._life) + PING_TIMEOUT - loop.time()
-            if left <= 0:
+            until = max(began, self._life) + PING_TIMEOUT
+            if loop.time() >= until:
                 raise TimeoutError
-            await asyncio.wait((pong,), timeout=left)
+            await asyncio.wait((pong,), timeout=until - loop.time())
+            if loop.time() > until + _STALL_S:
+                began = loop.time()  # this process stood still: what came meanwhile has not been read yet
         pong.result()
 
 

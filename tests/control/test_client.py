@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from loguru import logger
 from support.backend import Backend
 from support.eventually import eventually
+from support.simulated import simulated
 
 from mt5_bridge.control import client as client_module
 from mt5_bridge.control.client import ControlClient
@@ -301,6 +303,39 @@ async def test_a_half_open_link_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     async with deaf_server() as url, running(url) as harness:
         await eventually(lambda: harness.client.stats.half_open > 0)
         await eventually(lambda: ("disconnected", "code 1006") in harness.states)
+
+
+@simulated
+async def test_a_pong_is_waited_for_as_long_as_the_backend_shows_life() -> None:
+    """A slow reader answers late: the ping lies behind all that it has not read yet."""
+    client = Harness("ws://127.0.0.1:9/").client
+    loop = asyncio.get_running_loop()
+    pong: asyncio.Future[float] = loop.create_future()
+    waiting = asyncio.create_task(client._alive_until(pong))
+    for _ in range(20):
+        await asyncio.sleep(client_module.PING_TIMEOUT - 1)
+        client._seen()
+        assert not waiting.done()
+    last = loop.time()
+    with pytest.raises(TimeoutError):
+        await waiting
+    assert client_module.PING_TIMEOUT <= loop.time() - last < client_module.PING_TIMEOUT + 0.1
+    pong.set_result(0.1)
+    await client._alive_until(pong)
+
+
+async def test_a_loop_that_stood_still_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "PING_TIMEOUT", 0.2)
+    client = Harness("ws://127.0.0.1:9/").client
+    pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(client._alive_until(pong))
+    await asyncio.sleep(0)
+    time.sleep(0.2 + client_module._STALL_S + 0.2)  # noqa: ASYNC251  the stall itself
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    pong.set_result(0.1)
+    await waiting
 
 
 def test_half_open_is_noticed_within_twelve_seconds() -> None:

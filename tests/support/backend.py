@@ -33,6 +33,7 @@ class Backend:
         refuse: HTTP status to answer handshakes with, None to accept.
         retry_after: sent as `Retry-After` when refusing.
         close_at_once: accept, then close.
+        pace: seconds that each frame takes to be read.
         reading: cleared, nothing more is read from the sockets.
     """
 
@@ -48,6 +49,7 @@ class Backend:
         self.refuse: int | None = None
         self.retry_after: str | None = None
         self.close_at_once = False
+        self.pace = 0.0
         self.reading = asyncio.Event()
         self.reading.set()
         self.sockets: set[ServerConnection] = set()
@@ -159,6 +161,8 @@ class Backend:
             while True:
                 frame = await socket.recv(decode=False)
                 await self.reading.wait()
+                if self.pace:
+                    await asyncio.sleep(self.pace)
                 self.raw.append(bytes(frame))
                 self.frames.append(msgspec.json.decode(frame))
         except ConnectionClosed:
