@@ -5,20 +5,20 @@ that is queued. Frames out wait in `outbound`. When to try again is decided in `
 """
 
 import asyncio
-import logging
 import random
-import socket as sockets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from loguru import logger
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.frames import CloseCode
 from websockets.uri import parse_uri
 
 from mt5_bridge.control.config import ChannelState, ControlConfig, ControlStats, whereabouts
+from mt5_bridge.control.dial import dial, goodbye, hang_up
+from mt5_bridge.control.life import Life
 from mt5_bridge.control.outbound import Outbound, Parcel
 from mt5_bridge.control.pacing import Pace, retry_after_seconds
 from mt5_bridge.control.security import Credentials, why_unreachable
@@ -26,30 +26,12 @@ from mt5_bridge.control.window import Window
 from mt5_bridge.core.errors import ChannelClosedError
 from mt5_bridge.core.reminder import Reminder
 
-OPEN_TIMEOUT = 5.0
-PING_INTERVAL = 5.0
-PING_TIMEOUT = 5.0
-CLOSE_TIMEOUT = 1.0
-"""A link that died silently is noticed after at most interval + ping timeout = 10 s, and torn down at once."""
 _STEADY_S = 10.0
 """A connection that ended younger is no news: it comes and goes."""
-_STALL_S = 0.5
 _BATCH_BYTES = 65_536
 """Of one go; an answer to a stop waits for no more than that."""
-_SEND_BUFFER = 262_144
-"""Bytes the system may hold back for a slow backend: there nothing is replaced and nothing overtakes."""
 _FRAMES_PER_TURN = 32
 """Frames handed over before other tasks get the loop: a flood must not stall it."""
-
-# The library logs request headers at DEBUG, among them the token: this logger never goes below WARNING.
-_quiet = logging.getLogger("mt5_bridge.control.websocket")
-_quiet.setLevel(logging.WARNING)
-
-
-class _Connect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """A redirect is an error here: it would carry the connection elsewhere, and past the limit of attempts."""
-        return exc
 
 
 class ControlClient:
@@ -97,8 +79,8 @@ class ControlClient:
         self._pace = Pace(random)
         self._outbound = Outbound(max_frames=config.max_frames, max_bytes=config.max_bytes)
         self._window = Window()
-        self._life = 0.0
         self._socket: ClientConnection | None = None
+        self._life: Life | None = None
         self._up = asyncio.Event()
         self._written = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -158,8 +140,8 @@ class ControlClient:
         Raises:
             ChannelClosedError: as `send_confirmed`. Those sent may have arrived all the same.
         """
-        socket = self._socket
-        if socket is None:
+        socket, life = self._socket, self._life
+        if socket is None or life is None:
             raise ChannelClosedError("the backend is not connected")
         last: Parcel | None = None
         count = 0
@@ -175,7 +157,7 @@ class ControlClient:
         last.written = asyncio.get_running_loop().create_future()
         pong = await last.written
         try:
-            await self._alive_until(pong)
+            await life.until(pong)
         except (TimeoutError, ConnectionClosed) as error:
             self.stats.unconfirmed += count
             socket.transport.abort()
@@ -249,22 +231,7 @@ class ControlClient:
 
     async def _connect(self) -> ClientConnection:
         known = self._config.credentials if self._credentials is None else await self._credentials()
-        connection = await _Connect(
-            self._config.url,
-            # And no Origin: that is a browser's word, by which a backend may turn pages away.
-            additional_headers={"Authorization": f"Bearer {known.token}"} if known.token else None,
-            compression=None,  # frames are small and the memory of two deflate windows is not
-            proxy=None,
-            open_timeout=OPEN_TIMEOUT,
-            ping_interval=None,  # `_keepalive` does it, to see the pongs
-            close_timeout=CLOSE_TIMEOUT,
-            max_size=self._config.max_size,
-            logger=_quiet,
-            ssl=known.tls or (True if self._secure else None),
-        )
-        line = connection.transport.get_extra_info("socket")
-        line.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDBUF, _SEND_BUFFER)
-        return connection
+        return await dial(self._config, known, secure=self._secure)
 
     def _not_accepted(self, error: InvalidStatus) -> float:
         status = error.response.status_code
@@ -289,7 +256,7 @@ class ControlClient:
         self.stats.connections += 1
         # From here on frames are queued; `hello` is written before the first of them.
         self._socket = socket
-        self._life = asyncio.get_running_loop().time()
+        self._life = life = Life(self._seen)
         self._window = Window()
         self._outbound.open_latest()
         self._up.set()
@@ -297,23 +264,23 @@ class ControlClient:
             async with asyncio.TaskGroup() as group:
                 helpers = [
                     # A server that accepts and never reads must not hold `hello` for ever: pings start before it.
-                    group.create_task(self._keepalive(socket), name="control-keepalive"),
-                    group.create_task(self._send_loop(socket), name="control-send"),
+                    group.create_task(self._keepalive(socket, life), name="control-keepalive"),
+                    group.create_task(self._send_loop(socket, life), name="control-send"),
                     group.create_task(self._say_goodbye(socket), name="control-goodbye"),
                 ]
                 try:
-                    await self._receive_loop(socket)
+                    await self._receive_loop(socket, life)
                 finally:
                     for helper in helpers:
                         helper.cancel()
         finally:
-            self._socket = None
+            self._socket = self._life = None
             self._up.clear()
             self._written.set()
             self._outbound.connection_lost("the connection to the backend ended")
-            await _hang_up(socket)
+            await hang_up(socket)
         uptime = self._monotonic() - began
-        detail = _goodbye(socket)
+        detail = goodbye(socket)
         pause = self._pace.after_session(uptime)
         if uptime >= _STEADY_S:
             self._news.settled()
@@ -321,12 +288,12 @@ class ControlClient:
         self._set_state(ChannelState.DISCONNECTED, detail)
         return pause
 
-    async def _receive_loop(self, socket: ClientConnection) -> None:
+    async def _receive_loop(self, socket: ClientConnection, life: Life) -> None:
         in_turn = 0
         try:
             while True:
                 frame = await socket.recv(decode=False)
-                self._seen()
+                life.sign()
                 self.stats.frames_in += 1
                 self._on_frame(frame)
                 in_turn += 1
@@ -336,7 +303,7 @@ class ControlClient:
         except ConnectionClosed:
             return
 
-    async def _send_loop(self, socket: ClientConnection) -> None:
+    async def _send_loop(self, socket: ClientConnection, life: Life) -> None:
         try:
             self._written.clear()
             await socket.send(self._hello(), text=True)
@@ -348,11 +315,11 @@ class ControlClient:
                 if self._outbound.ordered_empty:
                     self._written.set()
                 await self._outbound.filled()
-                await self._send_batch(socket, self._outbound.take(self._window.size, _BATCH_BYTES))
+                await self._send_batch(socket, life, self._outbound.take(self._window.size, _BATCH_BYTES))
         except ConnectionClosed:
             return
 
-    async def _send_batch(self, socket: ClientConnection, batch: list[Parcel]) -> None:
+    async def _send_batch(self, socket: ClientConnection, life: Life, batch: list[Parcel]) -> None:
         try:
             for parcel in batch:
                 await socket.send(parcel.frame, text=True)
@@ -363,7 +330,7 @@ class ControlClient:
                 if newest:
                     self._outbound.hold_latest()
                 pong = asyncio.ensure_future(await socket.ping())
-                pong.add_done_callback(self._arrived)
+                pong.add_done_callback(partial(self._arrived, life))
                 for written in waiting:
                     if not written.done():
                         written.set_result(pong)
@@ -372,60 +339,30 @@ class ControlClient:
             for parcel in batch:
                 parcel.fail("the connection to the backend ended")
 
-    def _arrived(self, pong: "asyncio.Future[float]") -> None:
+    def _arrived(self, life: Life, pong: "asyncio.Future[float]") -> None:
         if not pong.cancelled() and pong.exception() is None:
-            self._seen()
+            life.sign()
             self._window.answered(pong.result())
         self._outbound.open_latest()
 
     def _seen(self) -> None:
         self.last_seen_msc = self._now_ms()
-        self._life = asyncio.get_running_loop().time()
 
     async def _say_goodbye(self, socket: ClientConnection) -> None:
         await self._stopping.wait()
         await _within(self._drain_timeout, self._written)
-        await _hang_up(socket)
+        await hang_up(socket)
 
-    async def _keepalive(self, socket: ClientConnection) -> None:
-        """Own pings instead of the library's: a pong counts as life, and a silent link is cut without further wait."""
+    async def _keepalive(self, socket: ClientConnection, life: Life) -> None:
+        """A silent link is cut without further wait."""
         try:
-            while True:
-                await asyncio.sleep(PING_INTERVAL)
-                answered = asyncio.ensure_future(_ping(socket))
-                try:
-                    await self._alive_until(answered)
-                finally:
-                    answered.cancel()
-                self._seen()
+            await life.watch(socket)
         except TimeoutError:
             self.stats.half_open += 1
             self._tell("backend_silent", "Backend does not answer pings: connection given up")
             socket.transport.abort()
         except ConnectionClosed:
             return
-
-    async def _alive_until(self, pong: "asyncio.Future[float]") -> None:
-        """Wait for a pong. A backend that reads slowly is not gone: whatever comes from it meanwhile is life.
-
-        Raises:
-            TimeoutError: nothing at all came for 5 s.
-            ConnectionClosed: the connection ended.
-        """
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not pong.done():
-            until = max(began, self._life) + PING_TIMEOUT
-            if loop.time() >= until:
-                raise TimeoutError
-            await asyncio.wait((pong,), timeout=until - loop.time())
-            if loop.time() > until + _STALL_S:
-                began = loop.time()  # this process stood still: what came meanwhile has not been read yet
-        pong.result()
-
-
-async def _ping(socket: ClientConnection) -> float:
-    return await (await socket.ping())
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
@@ -434,20 +371,3 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await event.wait()
-
-
-async def _hang_up(socket: ClientConnection) -> None:
-    """Close politely within a second, else cut. The library's own close may wait for ever on a full send buffer."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await socket.close(1001)
-    except TimeoutError:
-        socket.transport.abort()
-
-
-def _goodbye(socket: ClientConnection) -> str:
-    ended = socket.protocol.close_exc
-    if ended.sent is not None and ended.sent.code == CloseCode.MESSAGE_TOO_BIG:
-        return f"a frame of the backend is over the limit: {ended.sent.reason}"
-    code, reason = socket.close_code, socket.close_reason
-    return f"code {code} {reason}".strip() if code is not None else "connection lost"

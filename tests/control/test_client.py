@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,9 +12,9 @@ import pytest
 from loguru import logger
 from support.backend import Backend
 from support.eventually import eventually
-from support.simulated import simulated
 
-from mt5_bridge.control import client as client_module
+from mt5_bridge.control import dial as dial_module
+from mt5_bridge.control import life as life_module
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.config import ChannelState, ControlConfig, whereabouts
 from mt5_bridge.core.errors import ChannelClosedError
@@ -155,7 +154,7 @@ async def test_confirmed_fails_when_the_connection_ends_first(backend: Backend) 
 
 
 async def test_confirmed_gives_up_a_backend_that_reads_but_never_pongs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PING_TIMEOUT", 0.2)
+    monkeypatch.setattr(life_module, "PING_TIMEOUT", 0.2)
     async with deaf_server() as url, running(url) as harness:
         client = await harness.up()
         with pytest.raises(ChannelClosedError, match="confirm"):
@@ -262,7 +261,7 @@ async def test_retry_after_is_honoured(backend: Backend) -> None:
 
 
 async def test_a_server_that_never_answers_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "OPEN_TIMEOUT", 0.1)
+    monkeypatch.setattr(dial_module, "OPEN_TIMEOUT", 0.1)
     async with silent_listener() as url, running(url) as harness:
         await eventually(lambda: any("timed out" in detail for _, detail in harness.states))
 
@@ -298,52 +297,19 @@ async def test_cancelling_run_during_the_handshake() -> None:
 
 
 async def test_a_half_open_link_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PING_INTERVAL", 0.1)
-    monkeypatch.setattr(client_module, "PING_TIMEOUT", 0.1)
+    monkeypatch.setattr(life_module, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(life_module, "PING_TIMEOUT", 0.1)
     async with deaf_server() as url, running(url) as harness:
         await eventually(lambda: harness.client.stats.half_open > 0)
         await eventually(lambda: ("disconnected", "code 1006") in harness.states)
 
 
-@simulated
-async def test_a_pong_is_waited_for_as_long_as_the_backend_shows_life() -> None:
-    """A slow reader answers late: the ping lies behind all that it has not read yet."""
-    client = Harness("ws://127.0.0.1:9/").client
-    loop = asyncio.get_running_loop()
-    pong: asyncio.Future[float] = loop.create_future()
-    waiting = asyncio.create_task(client._alive_until(pong))
-    for _ in range(20):
-        await asyncio.sleep(client_module.PING_TIMEOUT - 1)
-        client._seen()
-        assert not waiting.done()
-    last = loop.time()
-    with pytest.raises(TimeoutError):
-        await waiting
-    assert client_module.PING_TIMEOUT <= loop.time() - last < client_module.PING_TIMEOUT + 0.1
-    pong.set_result(0.1)
-    await client._alive_until(pong)
-
-
-async def test_a_loop_that_stood_still_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PING_TIMEOUT", 0.2)
-    client = Harness("ws://127.0.0.1:9/").client
-    pong: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    waiting = asyncio.create_task(client._alive_until(pong))
-    await asyncio.sleep(0)
-    time.sleep(0.2 + client_module._STALL_S + 0.2)  # noqa: ASYNC251  the stall itself
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    pong.set_result(0.1)
-    await waiting
-
-
 def test_half_open_is_noticed_within_twelve_seconds() -> None:
-    assert client_module.PING_INTERVAL + client_module.PING_TIMEOUT + client_module.CLOSE_TIMEOUT <= 12
+    assert life_module.PING_INTERVAL + life_module.PING_TIMEOUT + dial_module.CLOSE_TIMEOUT <= 12
 
 
 async def test_pongs_count_as_life(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "PING_INTERVAL", 0.05)
+    monkeypatch.setattr(life_module, "PING_INTERVAL", 0.05)
     async with running(backend.url) as harness:
         await harness.up()
         await eventually(lambda: harness.client.last_seen_msc is not None)

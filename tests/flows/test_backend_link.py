@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.fake_terminal import FakeTerminal
 from support.flow_kit import FlowKit
 from support.proxy import FaultyProxy
 
-from mt5_bridge.control import client as client_module
+from mt5_bridge.control import life as life_module
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.config import ControlConfig
 from mt5_bridge.core.halt import HaltState
@@ -77,6 +78,10 @@ async def filled(client: ControlClient, frame: bytes) -> int:
     return taken
 
 
+def _connected_again(client: ControlClient, times: int) -> bool:
+    return client.stats.connections > times
+
+
 async def announce(kit: FlowKit, *some: int, size: int = 0) -> None:
     for n in some:
         await kit.outbox.commit(kit.outbox.event("news", {"n": n, "text": "x" * size}, event_id=f"e{n}"))
@@ -106,7 +111,7 @@ async def test_cut_again_and_again_nothing_is_lost_and_the_order_stays(tmp_path:
             await announce(kit, *range(cut * 50, cut * 50 + 50))
             await eventually(lambda: numbers(backend), LONG)
             backend.cut()
-            await eventually(lambda before=cut + 1: client.stats.connections > before, LONG)
+            await eventually(partial(_connected_again, client, cut + 1), LONG)
         await eventually(lambda: set(numbers(backend)) == set(range(200)), LONG)
         seen = list(dict.fromkeys(numbers(backend)))
         assert seen == list(range(200))
@@ -248,8 +253,8 @@ async def test_a_line_that_swallows_everything_is_noticed_and_left(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither side hears that the line is gone; the results of that time come by the next one."""
-    monkeypatch.setattr(client_module, "PING_INTERVAL", 0.2)
-    monkeypatch.setattr(client_module, "PING_TIMEOUT", 0.2)
+    monkeypatch.setattr(life_module, "PING_INTERVAL", 0.2)
+    monkeypatch.setattr(life_module, "PING_TIMEOUT", 0.2)
     async with FaultyProxy(backend.port) as proxy:
         url = f"ws://{proxy.bootstrap}/bridge"
         async with joined(tmp_path, url) as (kit, client):
@@ -258,7 +263,7 @@ async def test_a_line_that_swallows_everything_is_noticed_and_left(
             proxy.hang()
             await announce(kit, 2)
             await eventually(lambda: client.stats.half_open + client.stats.unconfirmed, LONG, "noticed")
-            monkeypatch.setattr(client_module, "PING_TIMEOUT", LONG)
+            monkeypatch.setattr(life_module, "PING_TIMEOUT", LONG)
             proxy.heal()
             await eventually(lambda: 2 in numbers(backend), LONG)
             assert list(dict.fromkeys(numbers(backend))) == [1, 2]
