@@ -664,6 +664,8 @@ class Bridge:
                 "signals": msgspec.to_builtins(self.intake.stats),
                 "orders": msgspec.to_builtins(self.desk.stats),
                 "denials": dict(self.judge.denials),
+                "commands": msgspec.to_builtins(self.control_flow.stats),
+                "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },
