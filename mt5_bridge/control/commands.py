@@ -217,6 +217,16 @@ def is_command(type: str) -> bool:
     return type in COMMANDS or type == MT5_COMMAND
 
 
+def meant(envelope: Envelope) -> str | None:
+    """The command's name in the table, aliases resolved; None where it is none, or cannot be told."""
+    if envelope.type != MT5_COMMAND:
+        return envelope.type if envelope.type in COMMANDS else None
+    try:
+        return _unwrap(envelope.data)[0]
+    except WireError:
+        return None
+
+
 def is_answer(type: str) -> bool:
     """Whether a frame of this type is an answer itself: never answered, or two peers would talk for ever."""
     return type == "error" or type.endswith(_ANSWER_ENDINGS)

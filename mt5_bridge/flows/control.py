@@ -65,6 +65,14 @@ class ControlFlowStats:
     silenced: int = 0
 
 
+class _Lane:
+    """Commands that wait, and places for those being done."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[tuple[wire.Envelope, Latched, Turn]] = asyncio.Queue(MAX_WAITING)
+        self.places = asyncio.Semaphore(MAX_AT_ONCE)
+
+
 class ControlFlow:
     """Reads frames, answers commands.
 
@@ -95,9 +103,9 @@ class ControlFlow:
         self._on_defect = on_defect
         self._permitted = permitted
         self._channel: Answering | None = None
-        self._frames: asyncio.Queue[tuple[wire.Envelope, Latched, Turn]] = asyncio.Queue(MAX_WAITING)
+        self._reads = _Lane()
+        self._acts = _Lane()
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
-        self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._turns = Turns(self._answer, most=2 * MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -121,10 +129,8 @@ class ControlFlow:
             return
         if envelope.type == SIGNAL:
             self._queue_signal(envelope)
-        elif envelope.type in QUICK and len(self._tasks) < MAX_WAITING:
-            self._spawn(self._command(envelope, self._latched(), self._turns.take()))
         elif table.is_command(envelope.type):
-            self._queue_command(envelope)
+            self._take_command(envelope)
         elif table.is_answer(envelope.type):
             return
         elif envelope.request_id is not None:
@@ -134,11 +140,16 @@ class ControlFlow:
             self._error("unknown_type", f"unknown type {envelope.type[:64]!r}")
 
     async def run_commands(self) -> None:
-        """Do what is queued: begun in order, a few at once, so that a slow read holds up nothing."""
+        """Do what is queued: begun in order, a few at once; slow reads hold up neither a close nor one another."""
+        async with asyncio.TaskGroup() as group:
+            for lane in (self._reads, self._acts):
+                group.create_task(self._run_lane(lane), name="commands-lane")
+
+    async def _run_lane(self, lane: _Lane) -> None:
         while True:
-            envelope, latched, turn = await self._frames.get()
-            await self._places.acquire()
-            self._spawn(self._command(envelope, latched, turn), release=True)
+            envelope, latched, turn = await lane.waiting.get()
+            await lane.places.acquire()
+            self._spawn(self._command(envelope, latched, turn), lane.places)
 
     async def run_signals(self) -> None:
         """Enter signals in the order they came."""
@@ -219,14 +230,19 @@ class ControlFlow:
 
     # --- all other commands
 
-    def _queue_command(self, envelope: wire.Envelope) -> None:
-        if not self._frames.full():
-            self._frames.put_nowait((envelope, self._latched(), self._turns.take()))
-        else:
-            # At once, whatever else is still to be answered: there is no place left to wait in.
-            self.stats.overloaded += 1
-            failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
-            self._answer(failed, envelope.request_id)
+    def _take_command(self, envelope: wire.Envelope) -> None:
+        name = table.meant(envelope)
+        if name in QUICK and len(self._tasks) < MAX_WAITING:
+            self._spawn(self._command(envelope, self._latched(), self._turns.take()))
+            return
+        lane = self._acts if name is not None and table.COMMANDS[name].acts else self._reads
+        if not lane.waiting.full():
+            lane.waiting.put_nowait((envelope, self._latched(), self._turns.take()))
+            return
+        # At once, whatever else is still to be answered: there is no place left to wait in.
+        self.stats.overloaded += 1
+        failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
+        self._answer(failed, envelope.request_id)
 
     def _unreadable(self, seen: wire.Glimpse, error: WireError) -> None:
         """A frame that does not decode is answered as what it is all the same; an answer is never answered."""
@@ -357,14 +373,14 @@ class ControlFlow:
         data = {"code": code, "message": message[:_MESSAGE_MOST]}
         self._send(wire.encode("error", data, now_msc=self._clock.now_ms()))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], *, release: bool = False) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], place: asyncio.Semaphore | None = None) -> None:
         task = asyncio.create_task(work, name="command")
         self._tasks.add(task)
 
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
-            if release:
-                self._places.release()
+            if place is not None:
+                place.release()
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._on_defect(error)
 

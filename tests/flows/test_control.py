@@ -422,6 +422,27 @@ async def test_what_asks_nothing_of_the_terminal_does_not_wait_behind_what_does(
 
 
 @simulated
+async def test_reads_that_hang_leave_places_to_what_acts(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        for name in ("get_account_info", "get_symbols"):
+            kit.terminal.holds[name] = asyncio.Event()
+        for n in range(40):
+            frame(kit, {"type": "get_account", "data": {}, "request_id": f"a{n}"})
+            frame(kit, {"type": "mt5_command", "data": {"command": "symbols_get"}, "request_id": f"s{n}"})
+        asked = [("close_position", {"ticket": 99}), ("mt5_command", {"command": "close", "params": {"ticket": 99}})]
+        for n, (name, data) in enumerate(asked):
+            frame(kit, {"type": name, "data": data, "request_id": f"c{n}"})
+        frame(kit, {"type": "mt5_command", "data": {"command": "status"}, "request_id": "quick"})
+        for n in range(2):
+            assert (await answer(kit, f"c{n}"))["error"]["code"] == "not_found"
+        assert (await answer(kit, "quick"))["success"]
+        for event in kit.terminal.holds.values():
+            event.set()
+        await answer(kit, "s39")
+
+
+@simulated
 async def test_too_many_commands_are_told_so(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         for n in range(MAX_WAITING + 3):
