@@ -5,12 +5,10 @@ from collections.abc import Awaitable, Callable, Container, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from loguru import logger
-
 from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.core import wire
-from mt5_bridge.core.errors import JournalError, WireError
+from mt5_bridge.core.errors import WireError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.permission import Permission
@@ -18,9 +16,9 @@ from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.once import Once
 from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
 from mt5_bridge.flows.turns import Turn, Turns
-from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 
 MAX_WAITING = 512
@@ -59,7 +57,6 @@ class ControlFlowStats:
 
     commands: int = 0
     stops: int = 0
-    repeated: int = 0
     overloaded: int = 0
     errors: int = 0
     silenced: int = 0
@@ -108,7 +105,7 @@ class ControlFlow:
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
         self._turns = Turns(self._answer, most=2 * MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._once = Once(journal, clock)
         self._stop_answers: dict[str, dict[str, Any]] = {}
         self._last_error = float("-inf")
 
@@ -183,7 +180,7 @@ class ControlFlow:
         params, defaults = frame.params, self._emergency.defaults
         key = None if frame.request_id is None else str(frame.request_id)
         if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
-            self.stats.repeated += 1
+            self._once.repeated += 1
             # It says halted: a resume that is on its way must not make that untrue.
             self._latch.tighten(self._latch.halt)
             self._answer(self._stop_answers[key], frame.request_id, urgent=True)
@@ -214,7 +211,7 @@ class ControlFlow:
             while len(self._stop_answers) >= MAX_WAITING:
                 del self._stop_answers[next(iter(self._stop_answers))]
             self._stop_answers[key] = answer
-            await self._remember(key, table.EMERGENCY_STOP, answer)
+            await self._once.remember(key, table.EMERGENCY_STOP, answer)
 
     def _stopped(self, frame: StopFrame, halt: Halt, *, durable: bool) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -285,49 +282,8 @@ class ControlFlow:
         if needs is not None and needs not in self._permitted:
             return table.failed(command.name, Reason.FORBIDDEN.value, _forbidden(needs))
         if command.acts and command.request_id is not None:
-            return await self._once(command, str(command.request_id), latched)
+            return await self._once.answer(command, str(command.request_id), lambda: self._do(command, latched))
         return await self._do(command, latched)
-
-    async def _once(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
-        """A repeated `request_id` gets the first answer again and does nothing twice, across restarts too."""
-        if key in self._acting:
-            self.stats.repeated += 1
-            return await asyncio.shield(self._acting[key])
-        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._acting[key] = answered
-        try:
-            answer = await self._first_answer(command, key, latched)
-        except BaseException:
-            answered.cancel()
-            raise
-        finally:
-            self._acting.pop(key, None)
-        answered.set_result(answer)
-        return answer
-
-    async def _first_answer(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
-        try:
-            stored = await self._journal.answer(key)
-        except JournalError as error:
-            return table.failed(command.name, "journal_unavailable", str(error))
-        if stored is not None and self._clock.now_ms() - stored.at_msc < DAY:
-            self.stats.repeated += 1
-            first: dict[str, Any] = table.decode_answer(stored.answer)
-            return first
-        answer = await self._do(command, latched)
-        await self._remember(key, command.name, answer)
-        return answer
-
-    async def _remember(self, key: str, command: str, answer: dict[str, Any]) -> None:
-        remembered = changes.CommandAnswered(
-            request_id=key, command=command, answer=table.encode_answer(answer), at_msc=self._clock.now_ms()
-        )
-        try:
-            await self._journal.commit(remembered)
-        except JournalError as error:
-            logger.bind(event="answer_not_journalled", command=command).error(
-                "ERROR the answer to {command} cannot be remembered: {error}", command=command, error=error
-            )
 
     async def _do(self, command: Command, latched: Latched) -> dict[str, Any]:
         if command.name == RESUME and self._stopped_since(latched):

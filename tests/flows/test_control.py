@@ -138,7 +138,7 @@ async def test_a_repeated_stop_gets_the_first_answer_while_halted_and_acts_when_
         await asyncio.sleep(10)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert await answer(kit, "s1", 2) == first
-        assert (kit.emergency.stops, kit.control.stats.repeated) == (1, 1)
+        assert (kit.emergency.stops, kit.control._once.repeated) == (1, 1)
         await kit.commands.resume("ok", "ann", force=True, origin=Origin.LOCAL)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert kit.latch.halt.state is HaltState.HALTED
@@ -264,7 +264,7 @@ async def test_a_repeated_request_acts_once_at_the_same_time_later_and_after_a_r
         frame(kit, request)
         assert await answer(kit, 17, 3) == first
         assert len(asked) == 1
-        assert kit.control.stats.repeated == 2
+        assert kit.control._once.repeated == 2
         await kit.crash()
     async with FlowKit.open(tmp_path) as kit:
         asked = counting(kit)
