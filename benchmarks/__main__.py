@@ -14,13 +14,14 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import decisions, emergency, footprint, kept, paper, rig, signals, stalls, ticks
+from benchmarks import backlog, decisions, emergency, footprint, kept, paper, rig, signals, stalls, ticks
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "ticks": ticks.run,
     "footprint": footprint.run,
     "signals": signals.run,
+    "backlog": backlog.run,
     "decisions": decisions.run,
     "kept": kept.run,
     "emergency": emergency.run,

@@ -26,23 +26,26 @@ async def run(scale: float) -> Section:
         settings = {"BACKEND_WS_URL": backend.url, "RESUME_REMOTE": "true", "SIGNAL_MAX_AGE_MS": "1000"}
         with rig.broker() as bootstrap, rig.daemon(bootstrap, settings, ticks_per_s=TICKS_PER_S) as daemon:
             bridge = await backend.connected()
-            async with rig.signal_sender(bootstrap) as sender, rig.consumer(bootstrap, "mt5_events") as results:
-                await signals.ready(sender, results)
-            load = asyncio.create_task(_load(bootstrap))
-            for number in range(max(5, int(100 * scale))):
-                await _position(bridge)
-                sent, began = time.time_ns(), time.perf_counter()
-                await bridge.command("emergency_stop", {"reason": "benchmark", "by": "benchmark"})
-                answers.append((time.perf_counter() - began) * 1000)
-                await _flat(bridge)
-                first = min((at for at in daemon.notes().values() if at > sent), default=None)
-                if first is None:
-                    slow += 1
-                else:
-                    closes.append((first - sent) / 1e6)
-                await bridge.command("resume_trading", {"reason": f"round {number}", "by": "benchmark", "force": True})
-            load.cancel()
-            await asyncio.wait([load])
+            with rig.signal_sender(bootstrap) as sender:
+                async with rig.consumer(bootstrap, "mt5_events") as results:
+                    await signals.ready(sender, results)
+                load = asyncio.create_task(_load(sender))
+                for number in range(max(5, int(100 * scale))):
+                    await _position(bridge)
+                    sent, began = time.time_ns(), time.perf_counter()
+                    await bridge.command("emergency_stop", {"reason": "benchmark", "by": "benchmark"})
+                    answers.append((time.perf_counter() - began) * 1000)
+                    await _flat(bridge)
+                    first = min((at for at in daemon.notes().values() if at > sent), default=None)
+                    if first is None:
+                        slow += 1
+                    else:
+                        closes.append((first - sent) / 1e6)
+                    await bridge.command(
+                        "resume_trading", {"reason": f"round {number}", "by": "benchmark", "force": True}
+                    )
+                load.cancel()
+                await asyncio.wait([load])
     return Section(
         "Emergency stop under load",
         METHOD,
@@ -57,17 +60,15 @@ async def run(scale: float) -> Section:
     )
 
 
-async def _load(bootstrap: str) -> None:
-    async with rig.signal_sender(bootstrap) as sender:
-        number, began = 0, time.perf_counter()
-        while True:
-            await asyncio.sleep(max(0.0, began + number / SIGNALS_PER_S - time.perf_counter()))
-            symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
-            buy = number // len(rig.SYMBOLS) % 2 == 0
-            more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
-            value = rig.signal(f"load-{began}-{number}", symbol, "BUY" if buy else "CLOSE", **more)
-            await sender.send("trading_signals", value, key=symbol.encode())
-            number += 1
+async def _load(sender: rig.SignalSender) -> None:
+    number, began = 0, time.perf_counter()
+    while True:
+        await asyncio.sleep(max(0.0, began + number / SIGNALS_PER_S - time.perf_counter()))
+        symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
+        buy = number // len(rig.SYMBOLS) % 2 == 0
+        more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
+        sender.send(rig.signal(f"load-{began}-{number}", symbol, "BUY" if buy else "CLOSE", **more), symbol)
+        number += 1
 
 
 async def _position(bridge: BridgeConnection) -> None:

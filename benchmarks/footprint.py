@@ -24,7 +24,7 @@ async def run(scale: float) -> Section:
     async with rig.backend() as backend:
         settings = {"BACKEND_WS_URL": backend.url}
         with rig.broker() as bootstrap:
-            async with rig.consumer(bootstrap, "tick_data") as reader:
+            async with rig.consumer(bootstrap, "tick_data", wait_ms=2) as reader:
                 await rig.assigned(reader)
                 with rig.daemon(bootstrap, settings, ticks_per_s=HZ * len(rig.SYMBOLS)) as daemon:
                     async with asyncio.timeout(rig.START_S):

@@ -82,7 +82,7 @@ def _fill(path: Path, prefix: str, count: int, since_msc: int, until_msc: int) -
 
 async def _start(data: str) -> float:
     with rig.broker() as bootstrap:
-        async with rig.consumer(bootstrap, "tick_data") as reader:
+        async with rig.consumer(bootstrap, "tick_data", wait_ms=2) as reader:
             await rig.assigned(reader)
             with rig.daemon(bootstrap, {"DATA_DIR": data}) as daemon:
                 async with asyncio.timeout(rig.START_S):
@@ -128,14 +128,14 @@ async def _commits(journal: Journal, waits: list[float]) -> None:
 async def _reconciled(count: int) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="mt5-bench-", ignore_cleanup_errors=True) as data:
         settings = {"DATA_DIR": data, "LOG_LEVEL": "INFO"}
-        with rig.broker() as bootstrap:
-            async with rig.signal_sender(bootstrap) as sender, rig.consumer(bootstrap, "mt5_events") as results:
+        with rig.broker() as bootstrap, rig.signal_sender(bootstrap) as sender:
+            async with rig.consumer(bootstrap, "mt5_events") as results:
                 with rig.daemon(bootstrap, settings) as daemon:
                     await signals.ready(sender, results)
                     for number in range(count):
                         symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
                         value = rig.signal(f"held-{number}", symbol, "BUY", volume=0.01, stop_loss=0.5)
-                        await sender.send("trading_signals", value, key=symbol.encode())
+                        sender.send(value, symbol)
                     await _filled(results, count)
                     daemon.process.kill()
                 with rig.daemon(bootstrap, settings) as daemon:

@@ -239,7 +239,7 @@ class Bridge:
             limits=self._limits,
             early=self.judge.early,
             login=self.login,
-            hmac_key=rooms.reveal(settings.signal_hmac_key),
+            hmac_keys=rooms.hmac_keys(settings),
             reply=self._reply,
             magic_of=self.desk.natural_magic,
         )

@@ -120,6 +120,12 @@ def limits(settings: Settings, login: int | None) -> Limits:
     )
 
 
+def hmac_keys(settings: Settings) -> tuple[str, ...]:
+    """The keys that signals may be signed with, the one to use first; none: they need no signature."""
+    keys = (reveal(settings.signal_hmac_key), reveal(settings.signal_previous_hmac_key))
+    return tuple(key for key in keys if key)
+
+
 def stop_options(settings: Settings) -> StopOptions:
     """What an emergency stop does unless it says otherwise."""
     return StopOptions(

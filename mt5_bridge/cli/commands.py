@@ -216,3 +216,36 @@ def journal(signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID")], fold
         raise typer.Exit(FAILED)
     for line in tell(found):
         talk.say(line)
+
+
+@app.command()
+def dlq(
+    place: Annotated[
+        str | None, typer.Argument(metavar="[PARTITION:OFFSET]", help="One of them, in full.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """List the dead letters: signals that could not be accepted, and why. Exit code 1 when the broker cannot tell."""
+    from mt5_bridge.cli import letters
+    from mt5_bridge.redpanda import quiet_library
+
+    wanted = None if place is None else letters.place_of(place)
+    loaded = _loaded(overrides)
+    talk.warn(loaded)
+    settings, shown = loaded.settings, letters.Shown(loaded.settings)
+    with talk.without_log(), quiet_library():
+        if wanted is None:
+            found = asyncio.run(letters.newest(settings, limit))
+        else:
+            letter = asyncio.run(letters.one(settings, *wanted))
+    if as_json:
+        talk.say(letters.as_json(found if wanted is None else letter, shown))
+    elif wanted is not None:
+        for line in shown.lines(letter):
+            talk.say(line)
+    elif found:
+        talk.table(letters.HEAD, [shown.row(each) for each in found])
+    else:
+        talk.say(f"No dead letters in {settings.dlq_topic}")

@@ -84,8 +84,9 @@ def warn(loaded: Loaded) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line."""
-    sys.stdout.write(text + "\n")
+    """Prints a line; what a pipe's encoding cannot hold is written out as an escape."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> None:

@@ -3,8 +3,8 @@
 topics = BridgeTopics("127.0.0.1:19092")
 async with topics:
     await topics.send_signal({"symbol": "EURUSD", "action": "BUY", "volume": 0.1, "stop_loss": 1.05})
-    async for message in topics.messages():
-        print(message.type, message.data)
+    async for event in topics.events():
+        print(event.type, event.data)
 """
 
 from mt5_bridge.client.connection import BridgeConnection, CommandFailed, Frame, bearer

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from websockets.asyncio.server import ServerConnection
@@ -160,6 +160,34 @@ class BridgeConnection:
             error = (answer or {}).get("error") or {} if isinstance(answer, dict) else {}
             raise CommandFailed(str(error.get("code", "error")), str(error.get("message", answer)))
         return answer
+
+    async def emergency_stop(
+        self,
+        *,
+        reason: str | None = None,
+        by: str | None = None,
+        close_positions: bool | None = None,
+        cancel_orders: bool | None = None,
+        scope: Literal["all", "mine"] | None = None,
+        timeout: float = 10.0,
+    ) -> dict[str, Any]:
+        """Stop all trading of this bridge now, and return what it latched: `state reason by at durable`.
+
+        What is left out is as the bridge's settings say. How the flattening goes on is told by `halt_changed`.
+
+        Raises:
+            ChannelClosedError, TimeoutError: see `ask`; it may have stopped all the same. Ask again.
+        """
+        how = {
+            "reason": reason,
+            "by": by,
+            "close_positions": close_positions,
+            "cancel_orders": cancel_orders,
+            "scope": scope,
+        }
+        given = {name: value for name, value in how.items() if value is not None}
+        latched: dict[str, Any] = await self.command("emergency_stop", given, timeout=timeout)
+        return latched
 
     async def send_signal(self, signal: TradingSignal | Mapping[str, Any]) -> None:
         """Send a signal; its `order_result` comes as a frame."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, Literal, Self
 
 import msgspec
@@ -18,7 +19,11 @@ from mt5_bridge.core.messages import TradingSignal
 
 SEND_TIMEOUT = 10.0
 STOP_TIMEOUT = 3.0
+REMEMBERED = 100_000
+"""Ticks, and events, that are known again when they are delivered again: more than a bridge ever sends twice."""
 _FETCH_WAIT_MS = 20
+_METADATA_MS = 5_000
+"""How soon a partition is noticed that was added."""
 _RETRY = BackoffPolicy(first=0.2, cap=5.0)
 
 
@@ -102,31 +107,50 @@ class BridgeTopics:
         if producer is not None:
             await _bounded_stop(producer)
 
+    async def ticks(self) -> AsyncGenerator[Message]:
+        """Every tick, for ever, each once for every bridge that sends it; see `messages`."""
+        async with aclosing(self.messages([self.names.ticks])) as messages:
+            async for message in _once(messages, tick_identity):
+                yield message
+
+    async def events(self) -> AsyncGenerator[Message]:
+        """Every event, for ever, each once and those of an account in their order; see `messages`."""
+        async with aclosing(self.messages([self.names.events])) as messages:
+            async for message in _once(messages, lambda message: message.event_id):
+                yield message
+
     async def messages(self, topics: Sequence[str] | None = None) -> AsyncGenerator[Message]:
         """Every record of the topics (default: ticks and events) for ever, over outages of the broker.
 
-        One reader at a time.
+        As it stands on the topic: at least once. Partitions that are added meanwhile are read from their beginning.
         A topic that does not exist yet is waited for, not created: the bridge knows how many partitions it wants.
         """
         wanted = list(topics or (self.names.ticks, self.names.events))
         waits = delays(_RETRY, lambda: 1.0)
         positions: dict[TopicPartition, int] = {}
         while True:
+            consumer = self._consumer(wanted)
             try:
-                consumer = await self._subscribe(wanted, positions)
+                await self._wait_for(wanted)
+                await consumer.start()
+                assigned = await _place(consumer, positions)
                 while True:
-                    for partition, records in (await consumer.getmany(timeout_ms=1000)).items():
+                    found = await consumer.getmany(timeout_ms=1000)
+                    if consumer.assignment() != assigned:
+                        # What was just read may come from where aiokafka begins by itself.
+                        assigned = await _place(consumer, positions)
+                        continue
+                    for partition, records in found.items():
                         waits = delays(_RETRY, lambda: 1.0)
                         for record in records:
                             positions[partition] = record.offset + 1
                             yield _message(record)
             except (KafkaError, OSError):
                 self.stumbles += 1
-            await self._drop_consumers()
+            await self._drop(consumer)
             await asyncio.sleep(next(waits))
 
-    async def _subscribe(self, topics: list[str], positions: Mapping[TopicPartition, int]) -> AIOKafkaConsumer:
-        await self._wait_for(topics)
+    def _consumer(self, topics: list[str]) -> AIOKafkaConsumer:
         # Without a group aiokafka assigns every partition itself, later ones too, and never waits for a rebalance.
         consumer = AIOKafkaConsumer(
             *topics,
@@ -134,13 +158,11 @@ class BridgeTopics:
             auto_offset_reset=self._start,
             enable_auto_commit=False,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
+            metadata_max_age_ms=_METADATA_MS,
             **self._options,
         )
-        # Stopped by `close`, not here: a generator that its reader breaks out of cannot await.
+        # Stopped by `close` as well: a generator that its reader breaks out of cannot await.
         self._consumers.append(consumer)
-        await consumer.start()
-        for partition in consumer.assignment() & set(positions):
-            consumer.seek(partition, positions[partition])
         return consumer
 
     async def _wait_for(self, topics: list[str]) -> None:
@@ -156,7 +178,12 @@ class BridgeTopics:
 
     async def _drop_consumers(self) -> None:
         while self._consumers:
-            await _bounded_stop(self._consumers.pop())
+            await self._drop(self._consumers[-1])
+
+    async def _drop(self, consumer: AIOKafkaConsumer) -> None:
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            await _bounded_stop(consumer)
 
     async def send_signal(self, signal: TradingSignal | Mapping[str, Any], *, key: str | None = None) -> int:
         """Publish a signal; returns its offset once the broker has it.
@@ -197,6 +224,46 @@ class BridgeTopics:
                     raise
                 self._producer = producer
             return self._producer
+
+
+async def _place(consumer: AIOKafkaConsumer, positions: dict[TopicPartition, int]) -> frozenset[TopicPartition]:
+    """Goes on where the reader was; aiokafka forgets that whenever the partitions change."""
+    assigned = frozenset(consumer.assignment())
+    fresh = assigned - positions.keys()
+    if positions and fresh:
+        begin = await consumer.beginning_offsets(list(fresh))
+    else:
+        begin = {each: await consumer.position(each) for each in fresh}
+    # Of those without a record, too: one that comes while the broker is away is not passed over.
+    positions.update(begin)
+    for each in assigned:
+        consumer.seek(each, positions[each])
+    return assigned
+
+
+def tick_identity(message: Message) -> tuple[object, ...] | None:
+    """What makes a tick one and the same: the bridge it is from, symbol, time and number; None: it is no tick."""
+    if message.type != "tick_data" or not isinstance(message.data, dict):
+        return None
+    tick = message.data
+    origin = message.headers.get("bridge"), message.headers.get("account")
+    return (*origin, tick.get("symbol"), tick.get("time_msc"), tick.get("seq"))
+
+
+async def _once(
+    messages: AsyncIterator[Message], identity: Callable[[Message], Hashable | None]
+) -> AsyncGenerator[Message]:
+    """Those that did not come lately; what has no identity is passed on as it is."""
+    seen: OrderedDict[Hashable, None] = OrderedDict()
+    async for message in messages:
+        name = identity(message)
+        if name is not None:
+            if name in seen:
+                continue
+            seen[name] = None
+            if len(seen) > REMEMBERED:
+                seen.popitem(last=False)
+        yield message
 
 
 def _message(record: Any) -> Message:

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -14,6 +15,7 @@ _LAST = 253_402_300_799_999  # year 9999
 _SECONDS_END = 100_000_000_000  # a plain number below is seconds (until the year 5138), above it milliseconds
 
 
+@lru_cache(maxsize=64)  # a batch of messages has one time or a few, and writing them out is half its cost
 def iso(msc: int) -> str:
     """`1577836800123` → `2020-01-01T00:00:00.123Z`. Times no calendar holds become the nearest one that does."""
     return f"{moment(msc).isoformat(timespec='milliseconds')[:23]}Z"

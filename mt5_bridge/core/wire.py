@@ -7,6 +7,8 @@ only `type` and `data` are required and unknown fields are ignored.
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -144,6 +146,8 @@ def decode_signal(data: bytes | msgspec.Raw) -> TradingSignal:
 
 
 _PRICES = ("price", "stop_limit_price", "stop_loss", "take_profit", "risk_percent")
+_WHOLE = ("ttl_ms", "deviation_points", "position", "order", "trailing_stop_points", "break_even_points")
+_prices, _whole = attrgetter(*_PRICES), attrgetter(*_WHOLE)
 _MAX_SIGNAL_ID = 200
 _TEXTS = {"symbol": 64, "comment": 500, "strategy": 200, "target_signal_id": _MAX_SIGNAL_ID}
 """They come back in the result: nothing may grow it beyond what a backend's socket takes."""
@@ -159,12 +163,10 @@ def _fault(signal: TradingSignal) -> str | None:
 def _number_fault(signal: TradingSignal) -> str | None:
     if signal.volume is not None and not 0 < signal.volume <= _MOST:
         return f"volume must be a positive number up to {_MOST:g}, not {signal.volume}"
-    for name in _PRICES:
-        value = getattr(signal, name)
+    for name, value in zip(_PRICES, _prices(signal), strict=True):
         if value is not None and not 0 <= value <= _MOST:
             return f"{name} must be a number from 0 to {_MOST:g}, not {value}"
-    for name in ("ttl_ms", "deviation_points", "position", "order", "trailing_stop_points", "break_even_points"):
-        value = getattr(signal, name)
+    for name, value in zip(_WHOLE, _whole(signal), strict=True):
         if value is not None and not 0 <= value <= _MAX_TICKET:
             return f"{name} must be a whole number from 0, not {value}"
     return None
@@ -219,6 +221,15 @@ def signature_of(value: bytes, key: str) -> str:
 def signature_matches(value: bytes, key: str, signature: str | None) -> bool:
     """Constant-time comparison; a missing signature does not match."""
     return signature is not None and hmac.compare_digest(signature_of(value, key).encode(), signature.strip().encode())
+
+
+def signed_with(value: bytes, keys: Sequence[str], signature: str | None) -> int | None:
+    """The index of the key that made the signature, None for none of them.
+
+    Every key is tried, whichever matches: the time tells nothing.
+    """
+    matches = [signature_matches(value, key, signature) for key in keys]
+    return matches.index(True) if any(matches) else None
 
 
 def derived_signal_id(topic: str, partition: int, offset: int, timestamp_ms: int | None, value: bytes) -> str:

@@ -44,7 +44,8 @@ _SPACING_S = 0.05
 """Between reads that only follow a change: a burst of fills shares one, and the orders between them go first."""
 _DEALS_WHOLE_MS = 1 * SECOND
 _DEALS_SPACING_MS = 250
-"""The most between reads of the day's deals while they go on coming; 1 ms for every two read again."""
+"""The most between reads of the day's deals while they go on coming; 1 ms for every one read again beyond the few."""
+_DEALS_FREE = 10
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -415,7 +416,7 @@ class Book:
         if unseen and before is not None:
             since = before.start_msc
         deals = await self._terminal.get_history_deals(since, now + DAY, priority=priority)
-        self._deals_due_msc = now + min(len(deals) // 2, _DEALS_SPACING_MS)
+        self._deals_due_msc = now + min(max(0, len(deals) - _DEALS_FREE), _DEALS_SPACING_MS)
         self._deals_whole_msc = now if whole else self._deals_whole_msc
         self._earlier = tuple(d for d in deals if d.time_msc < start) if unseen else None
         return self._ledger.add(deals)

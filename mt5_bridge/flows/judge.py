@@ -21,6 +21,7 @@ from mt5_bridge.terminal.port import OrderFacts, Terminal
 
 _EARLY = frozenset({Reason.TRADING_DISABLED, Reason.STALE, Reason.FROM_FUTURE, Reason.HALTED, Reason.REDUCING})
 _NOT_ASKED = Readiness()
+_LOG = logger.bind(event="denied")
 
 
 class Judge:
@@ -236,8 +237,9 @@ class Judge:
 
     def _count(self, decision: Approval | Denial) -> Approval | Denial:
         if isinstance(decision, Denial):
-            self.denials[decision.code.value] = self.denials.get(decision.code.value, 0) + 1
-            logger.bind(event="denied", code=decision.code.value).debug("Denied: {d}", d=decision.detail)
+            code = decision.code.value
+            self.denials[code] = self.denials.get(code, 0) + 1
+            _LOG.debug("Denied, {code}: {d}", code=code, d=decision.detail)
         return decision
 
 

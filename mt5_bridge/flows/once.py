@@ -1,4 +1,4 @@
-"""A command that acts is done once for its `request_id`, also when it is asked again at once, later, or after a restart."""
+"""A command that acts is done once for its `request_id`, also when asked again at once, later, or after a restart."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

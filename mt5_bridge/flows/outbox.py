@@ -9,7 +9,7 @@ drops duplicates by `event_id`.
 import asyncio
 import base64
 import hashlib
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -134,7 +134,7 @@ class Outbox:
         self, type: str, data: Any, *, event_id: str | None = None, request_id: wire.RequestId = None
     ) -> changes.Announced:
         """An event ready to be committed with the change it tells of."""
-        event_id = event_id or uuid.uuid4().hex
+        event_id = event_id or secrets.token_hex(16)
         now = self._clock.now_ms()
         return changes.Announced(
             event_id=event_id,
@@ -159,7 +159,7 @@ class Outbox:
             headers=[(name, base64.b64encode(content).decode()) for name, content in (*headers, *ours)],
         )
         return changes.Announced(
-            event_id=uuid.uuid4().hex,
+            event_id=secrets.token_hex(16),
             type=DEAD_LETTER,
             key="",
             payload=msgspec.msgpack.encode(letter),
@@ -172,7 +172,7 @@ class Outbox:
         if REDPANDA not in self._channels:
             return
         now = self._clock.now_ms()
-        event_id = uuid.uuid4().hex
+        event_id = secrets.token_hex(16)
         self._latest[slot or type] = (type, now, wire.encode(type, data, now_msc=now, event_id=event_id))
         self._latest_wake.set()
 

@@ -7,7 +7,8 @@ index is never poisoned: what is forged, foreign or undecodable does not enter i
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from loguru import logger
 
@@ -28,12 +29,16 @@ from mt5_bridge.journal.rows import StoredSignal
 __all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unreadable"]
 
 CHUNK = 100
-"""Signals sorted and entered in one go: a few ms, so that a flood does not hold up a stop."""
+"""Signals sorted or entered in one go: a few ms, so that a flood does not hold up a stop."""
+
+COMMIT = 500
+"""Records of a flood that share a look-up and a commit."""
 MOST_NOT_ENTERED = 1000
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
 
+T = TypeVar("T")
 Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
@@ -45,7 +50,7 @@ class Intake:
         limits: the settings now.
         early: a denial that needs no terminal (halted, stale, trading disabled), None where one is needed.
         login: our account's login, None while unknown.
-        hmac_key: SIGNAL_HMAC_KEY; None: signatures are not asked for.
+        hmac_keys: SIGNAL_HMAC_KEY and the one before it; none: signatures are not asked for.
         reply: sends a frame over the WebSocket, for results repeated to a repeated signal.
         magic_of: the magic that the first leg of the signal with a key has, unless somebody has it already.
     """
@@ -60,7 +65,7 @@ class Intake:
         limits: Callable[[], Limits],
         early: Callable[[Job], Denial | None],
         login: Callable[[], str | None],
-        hmac_key: str | None,
+        hmac_keys: Sequence[str],
         reply: Callable[[bytes], object],
         magic_of: Callable[[str], int],
     ) -> None:
@@ -85,7 +90,7 @@ class Intake:
         self._suspect_until: dict[int, int] = {}
         self._resets: dict[tuple[str, int], int] = {}
         self._sorter = Sorter(
-            outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_key=hmac_key
+            outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
         )
 
     def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
@@ -104,15 +109,18 @@ class Intake:
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
-        for start in range(0, len(batch), CHUNK):
-            await self._take(batch[start : start + CHUNK], received)
+        for some in _pieces(batch, COMMIT):
+            await self._take(some, received)
 
     async def _take(self, batch: Sequence[Record], received: int) -> None:
         self.stats.records += len(batch)
         while True:
             work = Sorted()
-            for record in batch:
-                self._sorter.record(record, work, received)
+            for number, some in enumerate(_pieces(batch, CHUNK)):
+                if number:
+                    await asyncio.sleep(0)
+                for record in some:
+                    self._sorter.record(record, work, received)
             work.beside += self._positions_after(batch)
             try:
                 await self._enter(work)
@@ -235,8 +243,7 @@ class Intake:
             for key in (entry.job.key for entry in work.entries if entry.record is not None):
                 if key in entering:
                     await asyncio.shield(entering[key])
-            for entry in fresh:
-                batch += self._entered(entry)
+            batch += await self._rows(fresh)
             if not batch:
                 return 0
             jobs = {entry.job.key: entry.job for entry in fresh}
@@ -251,6 +258,20 @@ class Intake:
         if wait:
             await asyncio.shield(admitted)
         return len(fresh)
+
+    async def _rows(self, fresh: Sequence[Entry]) -> list[changes.Change]:
+        """What enters the journal with them: neighbours of a kind, which are written together."""
+        received: list[changes.Change] = []
+        announced: list[changes.Change] = []
+        for some in _pieces(fresh, CHUNK):
+            if received:
+                await asyncio.sleep(0)
+            for entry in some:
+                row, event = self._entered(entry)
+                received.append(row)
+                if event is not None:
+                    announced.append(event)
+        return received + announced
 
     def _entered_now(self, done: "asyncio.Future[None]", jobs: dict[str, Job]) -> None:
         for key in jobs:
@@ -305,8 +326,30 @@ class Intake:
         finally:
             del self._owed[key]
 
-    def _entered(self, entry: Entry) -> list[changes.Change]:
+    def _entered(self, entry: Entry) -> tuple[changes.SignalReceived, changes.Announced | None]:
+        """Its inbox row, and what there is to announce when it is settled with that.
+
+        Hopeless ones are: a backlog of a day, or a flood after a stop, costs one commit a batch and never asks the
+        terminal.
+        """
         job, record = entry.job, entry.record
+        entry.denial = None if job.person else self._early(job)
+        settled = announced = None
+        if entry.denial is not None:
+            self.stats.early += 1
+            denied = result(
+                job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
+            )
+            announced = self._outbox.event("order_result", denied, request_id=job.request_id)
+            job.outcome.set_result(denied)
+            settled = changes.SignalSettled(
+                key=job.key,
+                status=denied.status.value,
+                reason=denied.reason or "",
+                event_id=announced.event_id,
+                result=announced.payload,
+                at_msc=announced.at_msc,
+            )
         received = changes.SignalReceived(
             key=job.key,
             signal_id=job.signal.signal_id or "",
@@ -319,30 +362,14 @@ class Intake:
             topic=record.topic if record else "",
             partition=record.partition if record else -1,
             offset=record.offset if record else -1,
+            settled=settled,
         )
-        # Hopeless ones are settled with their entry: a backlog of a day, or a flood after a stop, costs one commit a
-        # batch and never asks the terminal.
-        entry.denial = None if job.person else self._early(job)
-        if entry.denial is None:
-            return [received]
-        self.stats.early += 1
-        denied = result(
-            job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
-        )
-        announced = self._outbox.event("order_result", denied, request_id=job.request_id)
-        job.outcome.set_result(denied)
-        return [
-            received,
-            changes.SignalSettled(
-                key=job.key,
-                status=denied.status.value,
-                reason=denied.reason or "",
-                event_id=announced.event_id,
-                result=announced.payload,
-                at_msc=announced.at_msc,
-            ),
-            announced,
-        ]
+        return received, announced
+
+
+def _pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]
 
 
 def _used_anew(job: Job, first: StoredSignal) -> bool:

@@ -56,6 +56,8 @@ class IntakeStats:
     duplicates: int = 0
     dead_letters: int = 0
     bad_signatures: int = 0
+    previous_key: int = 0
+    """Signed with SIGNAL_PREVIOUS_HMAC_KEY: while it grows, a sender has not changed over."""
     incomplete: int = 0
     early: int = 0
 
@@ -103,7 +105,7 @@ class Sorter:
         *,
         limits: Callable[[], Limits],
         login: Callable[[], str | None],
-        hmac_key: str | None,
+        hmac_keys: Sequence[str],
     ) -> None:
         self.stats = stats
         self._outbox = outbox
@@ -111,7 +113,7 @@ class Sorter:
         self._suspect_until = suspect_until
         self._limits = limits
         self._login = login
-        self._hmac_key = hmac_key
+        self._hmac_keys = hmac_keys
         self._reminder = Reminder()
 
     def record(self, record: Record, work: Sorted, received: int) -> None:
@@ -215,12 +217,15 @@ class Sorter:
             )
 
     def _forged(self, signal: TradingSignal, value: bytes, signature: str | None) -> Denial | None:
-        if self._hmac_key is None:
+        if not self._hmac_keys:
             return None
-        if not wire.signature_matches(value, self._hmac_key, signature):
+        key = wire.signed_with(value, self._hmac_keys, signature)
+        if key is None:
             self.stats.bad_signatures += 1
             why = "no signature" if signature is None else "the signature does not match"
             return Denial(code=Reason.BAD_SIGNATURE, detail=why)
+        if key > 0:
+            self.stats.previous_key += 1
         missing = [n for n in ("signal_id", "created_at", "account") if getattr(signal, n) in (None, "")]
         if missing:
             self.stats.incomplete += 1

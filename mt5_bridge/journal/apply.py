@@ -1,12 +1,14 @@
 """How each change is written: one function a change, run inside the savepoint of its call."""
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from mt5_bridge.journal import changes as c
 from mt5_bridge.journal.errors import JournalConflict, JournalRejected
 
+_VARIABLES = 900  # below every build's limit of 999 in a statement
 COMMAND_MEMORY_MS = 24 * 60 * 60 * 1000
 
 
@@ -17,30 +19,78 @@ def apply(db: sqlite3.Connection, items: Iterable[c.Change]) -> None:
         JournalRejected: a change contradicts what is journalled.
         sqlite3.Error: the database failed.
     """
-    for change in items:
-        _APPLY[type(change)](db, change)
+    for kind, run in groupby(items, type):
+        some = _APPLY_SOME.get(kind)
+        if some is not None:
+            some(db, list(run))
+            continue
+        one = _APPLY[kind]
+        for change in run:
+            one(db, change)
 
 
-def _signal_received(db: sqlite3.Connection, x: c.SignalReceived) -> None:
-    done = db.execute(
+def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[object, ...]], but: str = "") -> int:
+    """Inserts rows, many with a statement: each gives the interpreter away and has to wait until it gets it back.
+
+    Returns:
+        How many were written.
+    """
+    if not rows:
+        return 0
+    width = len(rows[0])
+    marks = f"({','.join('?' * width)})"
+    written = 0
+    for start in range(0, len(rows), _VARIABLES // width):
+        some = rows[start : start + _VARIABLES // width]
+        values = [value for row in some for value in row]
+        written += db.execute(f"{into} VALUES {','.join([marks] * len(some))} {but}", values).rowcount
+    return written
+
+
+def _signals_received(db: sqlite3.Connection, run: Sequence[c.SignalReceived]) -> None:
+    one = len(run) == 1
+    # Of many it has to be found out which one was there before.
+    newest = 0 if one else db.execute("SELECT MAX(id) FROM signals").fetchone()[0] or 0
+    written = _insert(
+        db,
         'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
-        "received_msc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
-        (
-            x.key,
-            x.signal_id,
-            x.source,
-            x.topic,
-            x.partition,
-            x.offset,
-            x.account,
-            x.symbol,
-            x.action,
-            x.payload,
-            x.received_msc,
-        ),
+        "received_msc, status, reason, event_id, result, settled_msc)",
+        [_signal_row(x) for x in run],
+        "ON CONFLICT (key) DO NOTHING",
     )
-    if done.rowcount == 0:
-        raise JournalConflict(x.key)
+    if written < len(run):
+        raise JournalConflict(run[0].key if one else _conflicting(db, run, newest))
+
+
+def _conflicting(db: sqlite3.Connection, run: Sequence[c.SignalReceived], newest: int) -> str:
+    """The first key of the run that was there before, or is in the run twice."""
+    seen: set[str] = set()
+    for x in run:
+        there = db.execute("SELECT 1 FROM signals WHERE key = ? AND id <= ?", (x.key, newest)).fetchone()
+        if x.key in seen or there is not None:
+            return x.key
+        seen.add(x.key)
+    raise AssertionError("a row was not written although its key was free")
+
+
+def _signal_row(x: c.SignalReceived) -> tuple[object, ...]:
+    end = x.settled
+    if end is not None and end.key != x.key:
+        raise JournalRejected(f"signal {x.key!r} cannot enter with the result of {end.key!r}")
+    return (
+        x.key,
+        x.signal_id,
+        x.source,
+        x.topic,
+        x.partition,
+        x.offset,
+        x.account,
+        x.symbol,
+        x.action,
+        x.payload,
+        x.received_msc,
+        *((None,) * 5 if end is None else (end.status, end.reason, end.event_id, end.result, end.at_msc)),
+    )
 
 
 def _signal_settled(db: sqlite3.Connection, x: c.SignalSettled) -> None:
@@ -110,15 +160,16 @@ def _intent_moved(db: sqlite3.Connection, x: c.IntentMoved) -> None:
         raise JournalRejected(f"magic {x.magic} has no intent")
 
 
-def _announced(db: sqlite3.Connection, x: c.Announced) -> None:
-    db.executemany(
-        "INSERT INTO outbox (channel, event_id, type, key, payload, at_msc) VALUES (?, ?, ?, ?, ?, ?)",
-        [(channel, x.event_id, x.type, x.key, x.payload, x.at_msc) for channel in x.channels],
-    )
+def _announced(db: sqlite3.Connection, run: Sequence[c.Announced]) -> None:
+    rows = [(channel, x.event_id, x.type, x.key, x.payload, x.at_msc) for x in run for channel in x.channels]
+    _insert(db, "INSERT INTO outbox (channel, event_id, type, key, payload, at_msc)", rows)
 
 
 def _outbox_done(db: sqlite3.Connection, x: c.OutboxDone) -> None:
-    db.executemany("DELETE FROM outbox WHERE id = ? AND channel = ?", [(row, x.channel) for row in x.ids])
+    for start in range(0, len(x.ids), _VARIABLES):
+        ids = x.ids[start : start + _VARIABLES]
+        marks = ",".join("?" * len(ids))
+        db.execute(f"DELETE FROM outbox WHERE id IN ({marks}) AND channel = ?", (*ids, x.channel))  # noqa: S608 - marks only
 
 
 def _cursor_moved(db: sqlite3.Connection, x: c.CursorMoved) -> None:
@@ -157,16 +208,20 @@ def _audited(db: sqlite3.Connection, x: c.Audited) -> None:
     db.execute("INSERT INTO audit (at_msc, who, what, detail) VALUES (?, ?, ?, ?)", (x.at_msc, x.who, x.what, x.detail))
 
 
+_APPLY_SOME: dict[type, Callable[[sqlite3.Connection, Sequence[Any]], None]] = {
+    c.SignalReceived: _signals_received,
+    c.Announced: _announced,
+}
+"""Of these a flood brings hundreds in one call: neighbours of a kind are written together."""
+
 # Any: a function takes its own change only, which the table's keys ensure and a dict's type cannot say.
 _APPLY: dict[type, Callable[[sqlite3.Connection, Any], None]] = {
-    c.SignalReceived: _signal_received,
     c.SignalSettled: _signal_settled,
     c.ResultCorrected: _result_corrected,
     c.OffsetMoved: _offset_moved,
     c.TopicReset: _topic_reset,
     c.IntentOpened: _intent_opened,
     c.IntentMoved: _intent_moved,
-    c.Announced: _announced,
     c.OutboxDone: _outbox_done,
     c.CursorMoved: _cursor_moved,
     c.HaltChanged: _halt_changed,

@@ -11,7 +11,8 @@ import msgspec
 class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     """A signal enters the inbox. A second one with the same `key` raises `JournalConflict`.
 
-    `topic`, `partition` and `offset` are where it was read, empty and -1 for signals over WebSocket or HTTP.
+    `topic`, `partition` and `offset` are where it was read, empty and -1 for signals over WebSocket or HTTP. `settled`
+    is its final result where it has that at once, of the same `key`.
     """
 
     key: str
@@ -25,6 +26,7 @@ class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = ""
     partition: int = -1
     offset: int = -1
+    settled: "SignalSettled | None" = None
 
 
 class SignalSettled(msgspec.Struct, frozen=True, kw_only=True):

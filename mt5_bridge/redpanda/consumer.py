@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizatio
 from loguru import logger
 
 from mt5_bridge.core.backoff import Backoff
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import CREDENTIALS, CREDENTIALS_PAUSE_S, describe, diagnose
 from mt5_bridge.redpanda.finish import finish
@@ -88,23 +89,37 @@ class SignalConsumer:
         self._on_reset = on_reset
         self._now_ms = now_ms
         self._random = random
-        self._queue: asyncio.Queue[list[Record] | _Reset] = asyncio.Queue(maxsize=16)
+        self._queue: asyncio.Queue[list[Record] | _Reset | BaseException] = asyncio.Queue(maxsize=16)
         self._to_commit: dict[int, int] = {}
         self._commit_due = asyncio.Event()
         self._last_record = time.monotonic()
         self._patience = Patience()
         self._log = LinkLog("Signals", "consumer_state")
+        self._reminder = Reminder()
         self._task: asyncio.Task[None] | None = None
+        self._last_words: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begins to connect, and never gives up until `stop`."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="redpanda-consumer")
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """It never ends but by `stop` or a defect, which whoever reads must hear of: silence would look like peace."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._last_words = asyncio.create_task(self._queue.put(error), name="redpanda-consumer-last-words")
 
     async def records(self) -> AsyncIterator[list[Record]]:
-        """Records in the order of each partition, some at a time, for ever. One reader only."""
+        """Records in the order of each partition, some at a time, for ever. One reader only.
+
+        A defect of the reading is raised here.
+        """
         while True:
             item = await self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
             if not isinstance(item, _Reset):
                 yield item
             elif self._on_reset is not None:
@@ -121,6 +136,8 @@ class SignalConsumer:
         if task is not None:
             task.cancel()
             await asyncio.wait([task], timeout=timeout)
+        if self._last_words is not None:
+            self._last_words.cancel()
         self.ready.clear()
         self._set_state(LinkState.DISCONNECTED, "stopped")
 
@@ -250,7 +267,8 @@ class SignalConsumer:
                 logger.bind(event="fetch_error", partition=partition, code=fetched.error).debug("Fetch error")
             return True
         records = fetched.records
-        self.stats.corrupt += fetched.corrupt
+        if fetched.corrupt:
+            self._passed_over(fetched)
         too_old_before = self._placed[partition]
         if too_old_before and records:
             records = self._young(records, too_old_before)
@@ -262,6 +280,20 @@ class SignalConsumer:
             await self._queue.put(records)
         self._next[partition] = fetched.next_offset
         return False
+
+    def _passed_over(self, fetched: Fetched) -> None:
+        if fetched.records:
+            return  # the sound ones before it; it is asked for again
+        self.stats.corrupt += fetched.next_offset - fetched.position
+        if self._reminder.due(f"partition {fetched.partition}", time.monotonic()):
+            logger.bind(event="record_unreadable", partition=fetched.partition, offset=fetched.position).error(
+                "ERROR signals of {topic}/{partition} at {begin} to {end} cannot be decoded and are skipped: {why}",
+                topic=self._topic,
+                partition=fetched.partition,
+                begin=fetched.position,
+                end=fetched.next_offset - 1,
+                why=fetched.corrupt,
+            )
 
     def _young(self, records: list[Record], too_old_before: int) -> list[Record]:
         since_ms = self._now_ms() - self._max_age_ms

@@ -13,7 +13,6 @@ import msgspec
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import (
-    CorruptRecordException,
     KafkaError,
     LeaderNotAvailableError,
     NoError,
@@ -25,6 +24,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from loguru import logger
 
 from mt5_bridge.redpanda.repeat import Repeated
 
@@ -34,7 +34,11 @@ _CLOSE_SECONDS = 2.0
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A record as it was read. `value` None is a tombstone; `timestamp_ms` is UTC, -1 where there is none."""
+    """A record as it was read.
+
+    `value` None is a tombstone; a header without a value has an empty one; `timestamp_ms` is UTC, -1 where there is
+    none.
+    """
 
     topic: str
     partition: int
@@ -52,7 +56,8 @@ class Fetched(msgspec.Struct, frozen=True):
         position: the offset asked for.
         next_offset: where to read on; beyond the last record where the broker left some out.
         error: the partition's Kafka error code, 0 for none.
-        corrupt: one record could not be decoded and is skipped.
+        corrupt: why a record could not be decoded, empty: all could. Without `records` it is what was asked for, and
+            `next_offset` lies behind it.
     """
 
     partition: int
@@ -60,7 +65,7 @@ class Fetched(msgspec.Struct, frozen=True):
     records: list[Record]
     next_offset: int
     error: int = 0
-    corrupt: bool = False
+    corrupt: str = ""
 
 
 @dataclass(slots=True)
@@ -77,12 +82,17 @@ class Reader:
     """Reads one topic over connections of its own.
 
     Every method raises `aiokafka.errors.KafkaError` or `TimeoutError` when the broker does not do its part.
+
+    Args:
+        options: those of `security.client_options`.
+        all_topics: the broker is asked for all it has; a topic that is missing is then never made by the asking.
     """
 
-    def __init__(self, options: dict[str, Any], topic: str) -> None:
+    def __init__(self, options: dict[str, Any], topic: str, *, all_topics: bool = False) -> None:
         self.topic = topic
         self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
-        self._client.set_topics([topic])
+        if not all_topics:
+            self._client.set_topics([topic])
         self._coordinator: int | None = None
         self._fetches: dict[int, _Fetch] = {}
 
@@ -183,18 +193,43 @@ class Reader:
         where = TopicPartition(self.topic, partition)
         source = PartitionRecords(where, MemoryRecords(rest[-1]), aborted, position, None, None, True, READ_COMMITTED)
         records: list[Record] = []
-        corrupt = False
+        corrupt = ""
         try:
             records.extend(
-                Record(self.topic, partition, each.offset, each.key, each.value, tuple(each.headers), each.timestamp)
+                Record(
+                    self.topic,
+                    partition,
+                    each.offset,
+                    each.key,
+                    each.value,
+                    _headers(each.headers),
+                    -1 if each.timestamp is None else each.timestamp,
+                )
                 for each in source
             )
-        except CorruptRecordException:
-            corrupt = True
+        except Exception as error:  # noqa: BLE001 - five codecs and a text raise what they like; no record may block
+            corrupt = f"{type(error).__name__}: {error}"
         after = int(source.next_fetch_offset)
         if corrupt and not records:
-            after += 1  # nothing tells how long the damage is; the next fetch shows
+            after = _behind(rest[-1], after)
         return Fetched(partition, position, records, after, corrupt=corrupt)
+
+
+def _headers(found: Sequence[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, content or b"") for name, content in found) if found else ()
+
+
+def _behind(data: bytes, offset: int) -> int:
+    """Where to read on behind what cannot be decoded."""
+    try:
+        batches = MemoryRecords(data)
+        while batches.has_next():
+            batch = batches.next_batch()
+            if batch.next_offset > offset and batch.validate_crc():
+                return int(batch.next_offset)  # as it was made: nothing in it can be read however often it is fetched
+    except Exception:  # noqa: BLE001 - as above
+        logger.bind(event="batch_unreadable", offset=offset).debug("Not even its length can be read")
+    return offset + 1  # nothing tells how long the damage is; the next fetch shows
 
 
 def _check(code: int) -> None:

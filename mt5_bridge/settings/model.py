@@ -167,6 +167,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     signal_max_age_ms: Annotated[int, Whole(1, 86_400_000, "(milliseconds)")] = 5000
     clock_skew_ms: Annotated[int, Whole(0, 600_000, "(milliseconds)")] = 2000
     signal_hmac_key: OptionalSecret = None
+    signal_previous_hmac_key: OptionalSecret = None
+    """Valid as well while the senders change over to SIGNAL_HMAC_KEY."""
     signal_require_account: Bool = False
     settle_window: Annotated[float, Real(1, 600, "(seconds)")] = 10.0
     simulation_mode: Bool = False

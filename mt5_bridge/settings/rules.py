@@ -47,6 +47,7 @@ def contradictions(settings: Settings) -> list[Contradiction]:
         *_of_terminal(settings),
         *_of_redpanda(settings),
         *_of_backend(settings),
+        *_of_signatures(settings),
         *_of_files(settings),
     ]
 
@@ -128,6 +129,22 @@ def _of_backend(settings: Settings) -> Iterator[Contradiction]:
             yield _no_file(name, path, "a PEM file")
 
 
+def _of_signatures(settings: Settings) -> Iterator[Contradiction]:
+    key, previous = settings.signal_hmac_key, settings.signal_previous_hmac_key
+    names = ("SIGNAL_PREVIOUS_HMAC_KEY", "SIGNAL_HMAC_KEY")
+    if previous is not None and key is None:
+        yield Contradiction(
+            names,
+            "SIGNAL_PREVIOUS_HMAC_KEY: is set, but SIGNAL_HMAC_KEY is not; set that to the new key, "
+            "or, if there is to be one key, to this one",
+        )
+    elif previous is not None and previous == key:
+        yield Contradiction(
+            names,
+            "SIGNAL_PREVIOUS_HMAC_KEY: is the same as SIGNAL_HMAC_KEY; give the key before it, or take it out",
+        )
+
+
 def _of_topics(settings: Settings) -> Iterator[Contradiction]:
     topics = {"DLQ": settings.dlq_topic}
     for kind in ("SIGNAL", "TICK", "BAR", "EVENT"):
@@ -190,9 +207,12 @@ def _doubts_of_trading(settings: Settings) -> Iterator[str]:
     if settings.emergency_stop:
         yield "EMERGENCY_STOP: is true, the bridge starts halted"
     yield from _doubts_of_deadman(settings)
-    key = settings.signal_hmac_key
-    if key and len(key.get_secret_value()) < _SHORT_KEY:
-        yield f"SIGNAL_HMAC_KEY: is shorter than {_SHORT_KEY} characters and can be guessed"
+    for name in ("SIGNAL_HMAC_KEY", "SIGNAL_PREVIOUS_HMAC_KEY"):
+        key = getattr(settings, name.lower())
+        if key and len(key.get_secret_value()) < _SHORT_KEY:
+            yield f"{name}: is shorter than {_SHORT_KEY} characters and can be guessed"
+    if settings.signal_previous_hmac_key:
+        yield "SIGNAL_PREVIOUS_HMAC_KEY: is still valid; take it out when no sender uses it any more"
 
 
 def _doubts_of_deadman(settings: Settings) -> Iterator[str]:

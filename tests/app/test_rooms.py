@@ -183,6 +183,9 @@ def test_headers_are_made_once_for_a_schema_and_account() -> None:
 def test_secrets_are_revealed_only_here(tmp_path: Path) -> None:
     assert rooms.reveal(None) is None
     assert rooms.reveal(settings(tmp_path, SIGNAL_HMAC_KEY="k" * 32).signal_hmac_key) == "k" * 32
+    keys = {"SIGNAL_HMAC_KEY": "new" * 8, "SIGNAL_PREVIOUS_HMAC_KEY": "old" * 8}
+    assert rooms.hmac_keys(settings(tmp_path, **keys)) == ("new" * 8, "old" * 8)
+    assert rooms.hmac_keys(settings(tmp_path)) == ()
 
 
 def test_the_inbox_outlives_every_signal_that_may_come_again(tmp_path: Path) -> None:

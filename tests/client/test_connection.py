@@ -102,6 +102,17 @@ async def test_the_request_id_can_be_chosen() -> None:
         assert (await asked).request_id == 7
 
 
+async def test_an_emergency_stop_says_what_it_was_told_and_no_more() -> None:
+    async with server() as here, connect(here.url, proxy=None) as socket:
+        bridge = await here.bridge()
+        latched = {"state": "halted", "reason": "drill", "by": "ann", "durable": True}
+        for given in ({}, {"reason": "drill", "by": "ann", "close_positions": False, "scope": "mine"}):
+            asked = asyncio.create_task(bridge.emergency_stop(**given))  # type: ignore[arg-type]
+            command = await answer(socket, {"command": "emergency_stop", "success": True, "data": latched})
+            assert (command["type"], command["data"]) == ("emergency_stop", given)
+            assert await asked == latched
+
+
 async def test_hello_is_kept_and_nonsense_counted() -> None:
     async with server() as here, connect(here.url, proxy=None) as socket:
         bridge = await here.bridge()

@@ -231,6 +231,15 @@ def test_signatures() -> None:
     assert not wire.signature_matches(value + b" ", key, expected)
 
 
+def test_which_key_signed() -> None:
+    value = b'{"type":"trading_signal"}'
+    by_old = wire.signature_of(value, "old")
+    assert wire.signed_with(value, ("new", "old"), by_old) == 1
+    assert wire.signed_with(value, ("old", "older"), by_old) == 0
+    assert wire.signed_with(value, ("new",), by_old) is None
+    assert wire.signed_with(value, ("new", "old"), None) is None
+
+
 def test_a_record_without_id_gets_the_same_one_at_every_redelivery() -> None:
     first = wire.derived_signal_id("t", 0, 5, 1000, b"v")
     assert first == wire.derived_signal_id("t", 0, 5, 1000, b"v")

@@ -1,10 +1,15 @@
 """What must not trade: each signal is answered once, and by its reason; what is no signal is put aside."""
 
+import asyncio
 import json
+import sys
 import time
+from asyncio.subprocess import PIPE
 from typing import Any
 
 import pytest
+from support.broker import free_port
+from support.daemon import environment
 from support.eventually import eventually
 from support.topics import trading_signal, unique
 from support.world import World, price
@@ -122,6 +127,48 @@ async def test_what_does_not_decode_becomes_a_dead_letter(shared: World, value: 
     assert letters[0].raw == value
     assert letters[0].key == b"any key"
     assert letters[0].headers["reason"]
+    assert await shared.state() == "active"
+
+
+async def test_a_header_without_a_value_harms_nobody(shared: World) -> None:
+    mark = len(shared.topics.dead)
+    for value in (b"rubbish", trading_signal(unique(), SYMBOL, "BUY", volume=-1)):
+        await shared.topics.send(value, headers={"signature": None, "trace": b"abc"})
+    await eventually(lambda: len(shared.topics.dead) >= mark + 2, 5.0, "two dead letters")
+    for letter in shared.topics.dead[mark:]:
+        assert letter.headers["trace"] == b"abc"
+        assert not letter.headers["signature"]
+    assert await shared.state() == "active"
+
+
+async def test_the_dead_letters_can_be_listed_and_looked_at(shared: World) -> None:
+    mark = len(shared.topics.dead)
+    value = trading_signal(None, SYMBOL, "BUY", volume=-1, comment="backend-secret \x1b[2J")
+    await shared.topics.send(value, key="a key", headers={"trace": b"abc"})
+    (letter,) = await eventually(lambda: shared.topics.dead[mark:], 5.0, "a dead letter")
+    place = f"{letter.partition}:{letter.offset}"
+
+    async def dlq(*arguments: str, **env: str) -> tuple[int | None, str, str]:
+        command = (sys.executable, "-m", "mt5_bridge", "dlq", *arguments)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment({**shared.daemon.env, **env}), stdout=PIPE, stderr=PIPE
+        )
+        out, err = await asyncio.wait_for(process.communicate(), 60.0)
+        return process.returncode, out.decode(), err.decode()
+
+    code, out, err = await dlq("--json", "--limit", "1000")
+    assert code == 0, err
+    (listed,) = [each for each in json.loads(out) if each["place"] == place]
+    assert (listed["reason"], listed["key"], listed["bytes"]) == ("invalid", "a key", len(value))
+    assert listed["source"].startswith(f"{shared.topics.signal_topic}/")
+    code, out, _ = await dlq(place)
+    assert code == 0
+    assert "  trace: abc" in out.splitlines()
+    assert '"volume": -1' in out
+    assert "backend-secret" not in out
+    assert "\x1b" not in out
+    code, out, err = await dlq(REDPANDA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    assert (code, out, len(err.strip().splitlines())) == (1, "", 1)
     assert await shared.state() == "active"
 
 

@@ -199,7 +199,7 @@ def hmac_fields(kit: FlowKit, **changes: Any) -> dict[str, Any]:
 
 @simulated
 async def test_a_signed_signal_passes_and_no_other(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+    async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         good = kit.value(**hmac_fields(kit))
         forged = kit.value(**hmac_fields(kit, signal_id="f", volume=5.0))
         records = [
@@ -216,11 +216,46 @@ async def test_a_signed_signal_passes_and_no_other(tmp_path: Path) -> None:
         assert "no signature" in (await kit.results("none"))[0]["detail"]
 
 
+@simulated
+async def test_while_keys_change_both_are_valid_and_who_uses_the_old_one_is_counted(tmp_path: Path) -> None:
+    new = "the-new-key-of-the-senders"
+    async with FlowKit.open(tmp_path, hmac_keys=(new, KEY)) as kit:
+        for name, key in (("with-new", new), ("with-old", KEY), ("with-other", "some-other-key")):
+            value = kit.value(**hmac_fields(kit, signal_id=name))
+            header = ("signature", wire.signature_of(value, key).encode())
+            await kit.intake.take([kit.record(value, headers=(header,))])
+        assert [(await kit.result(name))["status"] for name in ("with-new", "with-old")] == ["filled", "filled"]
+        assert [r["reason"] for r in await kit.results("with-other")] == ["bad_signature"]
+        assert (kit.intake.stats.previous_key, kit.intake.stats.bad_signatures) == (1, 1)
+    async with FlowKit.open(tmp_path, hmac_keys=(new,)) as kit:  # the change is over
+        value = kit.value(**hmac_fields(kit, signal_id="late"))
+        await kit.intake.take([kit.record(value, **signed(value))])
+        assert [r["reason"] for r in await kit.results("late")] == ["bad_signature"]
+
+
+@simulated
+async def test_a_recorded_signal_played_again_does_nothing_within_its_time_and_is_stale_after(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
+        value = kit.value(**hmac_fields(kit))
+        await kit.intake.take([kit.record(value, **signed(value))])
+        assert (await kit.result("s"))["status"] == "filled"
+        # Another place, another record time: what is signed is the value, and that names the signal and its time.
+        await kit.intake.take([kit.record(value, partition=3, timestamp_ms=kit.clock.now_ms(), **signed(value))])
+        renamed = value.replace(b'"s"', b'"other"')
+        await kit.intake.take([kit.record(renamed, **signed(value))])
+        assert (kit.intake.stats.duplicates, kit.intake.stats.bad_signatures) == (1, 1)
+        unused = kit.value(**hmac_fields(kit, signal_id="kept-back"))
+        leap(60)
+        await kit.intake.take([kit.record(unused, timestamp_ms=kit.clock.now_ms(), **signed(unused))])
+        assert (await kit.result("kept-back"))["reason"] == "stale"
+        assert len(kit.terminal.sent) == 1
+
+
 @pytest.mark.parametrize("missing", ["signal_id", "created_at", "account"])
 def test_a_signed_signal_must_say_who_when_and_for_whom(tmp_path: Path, missing: str) -> None:
     @simulated
     async def run() -> None:
-        async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+        async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
             value = kit.value(**{n: v for n, v in hmac_fields(kit).items() if n != missing})
             await kit.intake.take([kit.record(value, **signed(value))])
             assert not kit.terminal.sent
@@ -238,7 +273,7 @@ async def test_what_anybody_can_write_does_not_fill_the_dlq_and_leaves_a_trace(t
     told: list[int] = []
     sink = logger.add(lambda line: told.append(line.record["extra"]["refused"]), filter=_about_refusals)
     try:
-        async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+        async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
             for _ in range(50):
                 await kit.intake.take([kit.record(kit.value(**hmac_fields(kit, signal_id=None)))])
             assert kit.intake.stats.bad_signatures == 50
@@ -257,7 +292,7 @@ def _about_refusals(record: Any) -> bool:
 
 @simulated
 async def test_a_signed_signal_is_as_old_as_it_says_whatever_its_record_says(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+    async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         value = kit.value(**hmac_fields(kit, created_at=kit.clock.now_ms() - 60_000))
         await kit.intake.take([kit.record(value, **signed(value))])
         assert (await kit.result("s"))["reason"] == "stale"
@@ -265,7 +300,7 @@ async def test_a_signed_signal_is_as_old_as_it_says_whatever_its_record_says(tmp
 
 @simulated
 async def test_signals_of_other_bridges_are_not_called_forged(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+    async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         await kit.intake.take([kit.record(kit.value(**hmac_fields(kit, account=999)))])
         assert (kit.intake.stats.foreign, kit.intake.stats.bad_signatures) == (1, 0)
         assert not await kit.results()
@@ -273,7 +308,7 @@ async def test_signals_of_other_bridges_are_not_called_forged(tmp_path: Path) ->
 
 @simulated
 async def test_a_signed_frame_is_checked_over_the_bytes_of_its_data(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, hmac_key=KEY) as kit:
+    async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         fields = {"symbol": "EURUSD", "action": "BUY", **hmac_fields(kit)}
         data = json.dumps(fields, indent=3).encode()
         now = kit.clock.now_ms()

@@ -53,6 +53,10 @@ def settled(key: str, *, status: str = "filled", event_id: str = "e1") -> Signal
     return SignalSettled(key=key, status=status, reason="", event_id=event_id, result=b"r", at_msc=2_000)
 
 
+def announced(event_id: str) -> Announced:
+    return Announced(event_id=event_id, type="t", key="", payload=b"p", channels=("redpanda",), at_msc=1)
+
+
 def intent(magic: int, key: str, *, leg: int = 0, at: int = 1_500) -> IntentOpened:
     return IntentOpened(
         magic=magic, key=key, leg=leg, symbol="EURUSD", action="BUY", request=b"q", opened_msc=at, volume=0.1, risk=12.5
@@ -98,6 +102,48 @@ async def test_a_signal_is_received_once(journal: Journal) -> None:
     assert not conflict.value.retriable
     assert await journal.intents("k1") == []
     assert await journal.offsets("t") == {}
+
+
+async def test_many_signals_of_one_call_enter_together_or_not_at_all(journal: Journal) -> None:
+    many = [received(f"k{i}") for i in range(300)]
+    await journal.commit(*many, *[announced(f"e{i}") for i in range(300)])
+    assert [each.key for each in await journal.waiting()] == [f"k{i}" for i in range(300)]
+    assert [row.event_id for row in await journal.outbox("redpanda")] == [f"e{i}" for i in range(300)]
+    for bad, key in (([*fresh("a"), received("k7")], "k7"), ([*fresh("b"), received("b3"), received("b9")], "b3")):
+        with pytest.raises(JournalConflict) as conflict:
+            await journal.commit(*bad)
+        assert conflict.value.key == key
+    assert len(await journal.waiting()) == 300
+
+
+def fresh(start: str) -> list[SignalReceived]:
+    return [received(f"{start}{i}") for i in range(100)]
+
+
+async def test_a_signal_may_enter_with_its_result(journal: Journal) -> None:
+    done = SignalReceived(**{**msgspec.structs.asdict(received("k1")), "settled": settled("k1", status="denied")})
+    await journal.commit(done, received("k2"))
+    row = (await journal.seen(["k1"]))["k1"]
+    assert (row.status, row.event_id, row.result, row.settled_msc) == ("denied", "e1", b"r", 2_000)
+    assert [each.key for each in await journal.waiting()] == ["k2"]
+    with pytest.raises(JournalRejected):
+        await journal.commit(settled("k1"))
+
+
+async def test_a_signal_does_not_enter_with_the_result_of_another(journal: Journal) -> None:
+    mixed = SignalReceived(**{**msgspec.structs.asdict(received("k1")), "settled": settled("k2", status="denied")})
+    with pytest.raises(JournalRejected, match="k2"):
+        await journal.commit(received("k0"), mixed)
+    assert await journal.waiting() == []
+
+
+async def test_many_acknowledged_events_are_deleted_and_no_others(journal: Journal) -> None:
+    await journal.commit(*[announced(f"e{i}") for i in range(1_000)])
+    ids = [row.id for row in await journal.outbox("redpanda", 0, 2_000)]
+    await journal.commit(OutboxDone(channel="websocket", ids=tuple(ids)))
+    assert len(await journal.outbox("redpanda", 0, 2_000)) == 1_000
+    await journal.commit(OutboxDone(channel="redpanda", ids=tuple(ids[:-1])))
+    assert [row.event_id for row in await journal.outbox("redpanda")] == ["e999"]
 
 
 async def test_seen_takes_many_keys(journal: Journal) -> None:

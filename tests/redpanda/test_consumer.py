@@ -4,15 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import PartitionRecords
 from support.broker import BrokerProcess, MockBroker
 from support.eventually import eventually
 from support.proxy import FaultyProxy
 
 from mt5_bridge.core.backoff import Backoff, BackoffPolicy
 from mt5_bridge.redpanda import LinkState, Record, RedpandaConfig, SignalConsumer
+from mt5_bridge.redpanda.reader import Reader
 
 QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
 MAX_AGE_MS = 5_000
@@ -86,6 +89,43 @@ async def test_what_is_sent_is_heard_as_it_was_sent(bootstrap: str, new_topic: C
         record = listener.heard[0]
         assert record == Record(topic, 0, 0, b"key", b"one", (("signature", b"s"),), stamp)
         assert listener.consumer.state is LinkState.CONNECTED
+
+
+async def test_a_record_that_cannot_be_decoded_holds_up_nobody(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header's name that is no text: it was counted, told, and the others are heard."""
+    decode = PartitionRecords._consumer_record
+
+    def consumer_record(self: PartitionRecords, place: TopicPartition, record: Any) -> Any:
+        if record.value == b"evil":
+            b"\xff".decode()
+        return decode(self, place, record)
+
+    monkeypatch.setattr(PartitionRecords, "_consumer_record", consumer_record)
+    topic = new_topic()
+    await send(bootstrap, topic, b"before", b"evil", b"after")
+    async with listening(bootstrap, topic) as listener:
+        await eventually(lambda: b"after" in listener.values)
+        assert listener.values == [b"before", b"after"]
+        assert listener.consumer.stats.corrupt == 1
+        assert listener.consumer.stats.sessions == 1
+
+
+async def test_a_defect_of_the_reading_is_heard_of(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence would look like peace."""
+
+    async def partitions(self: Reader) -> frozenset[int]:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Reader, "partitions", partitions)
+    listener = Listener(bootstrap, new_topic(), {})
+    listener.consumer.start()
+    with pytest.raises(RuntimeError, match="a defect"):
+        await asyncio.wait_for(listener.listen(), 10.0)
+    await listener.consumer.stop(1.0)
 
 
 async def test_every_partition_is_read_in_order(bootstrap: str, new_topic: Callable[[], str]) -> None:
@@ -346,6 +386,45 @@ async def test_a_topic_we_may_not_read_is_told_and_heard_when_we_may(mock_broker
         await eventually(lambda: listener.consumer.stats.sessions > sessions)
         await eventually(lambda: len(listener.heard) == 2)
         assert listener.values == [b"0", b"1"]
+
+
+async def test_partitions_added_later_are_read_from_their_young_records(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded broker adds none, so two of its four are kept from sight at first."""
+    monkeypatch.setattr("mt5_bridge.redpanda.consumer._REFRESH_SECONDS", 0.05)
+    visible = {0, 1}
+    ask = Reader.partitions
+
+    async def partitions(self: Reader) -> frozenset[int]:
+        return await ask(self) & visible
+
+    monkeypatch.setattr(Reader, "partitions", partitions)
+    topic = new_topic()
+    await send(bootstrap, topic, b"known", partition=0)
+    await send(bootstrap, topic, b"old", partition=2, timestamp_ms=now_ms() - 60_000)
+    await send(bootstrap, topic, b"young", partition=2)
+    async with listening(bootstrap, topic, {0: 0, 1: 0}) as listener:
+        await eventually(lambda: listener.values == [b"known"])
+        visible |= {2, 3}
+        await eventually(lambda: b"young" in listener.values)
+        assert [partition for partition, _, _ in listener.resets] == [2, 3], "each is told, what it brings is suspect"
+        await send(bootstrap, topic, b"more", partition=3)
+        await send(bootstrap, topic, b"still", partition=0)
+        await eventually(lambda: {b"more", b"still"} <= set(listener.values))
+        assert b"old" not in listener.values
+        assert listener.consumer.stats.sessions == 1, "without a new connection"
+
+
+async def test_several_bridges_hear_all_of_one_topic(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    async with listening(bootstrap, topic) as one, listening(bootstrap, topic) as other:
+        await asyncio.wait_for(one.consumer.ready.wait(), 5.0)
+        await asyncio.wait_for(other.consumer.ready.wait(), 5.0)
+        for partition in range(4):
+            await send(bootstrap, topic, b"%d" % partition, partition=partition)
+        everything = {b"0", b"1", b"2", b"3"}
+        await eventually(lambda: set(one.values) == set(other.values) == everything)
 
 
 async def test_a_topic_that_vanishes_is_noticed(mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,11 @@ def names_at_fault(folder: Path, env: dict[str, str]) -> list[str]:
         ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_CERT_FILE": "none.pem"}, "BACKEND_SSL_CERT_FILE"),
         ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_KEY_PASSWORD": "key-secret"}, "BACKEND_SSL_CERT_FILE"),
         ({"BACKEND_PERMISSIONS": "read,fly"}, "BACKEND_PERMISSIONS"),
+        ({"SIGNAL_PREVIOUS_HMAC_KEY": "the key of last year"}, "SIGNAL_PREVIOUS_HMAC_KEY"),
+        (
+            {"SIGNAL_HMAC_KEY": "the same key twice", "SIGNAL_PREVIOUS_HMAC_KEY": "the same key twice"},
+            "SIGNAL_PREVIOUS_HMAC_KEY",
+        ),
         ({"PAPER_TICKS": "none.csv"}, "PAPER_TICKS"),
         ({"PAPER_FAULTS": "none.json"}, "PAPER_FAULTS"),
         ({"PAPER_SYMBOLS": "none.toml"}, "PAPER_SYMBOLS"),
@@ -119,6 +124,10 @@ def test_a_wrong_value_is_told_once(tmp_path: Path) -> None:
         ({"MT5_PASSWORD": "abc"}, "MT5_PASSWORD: is so short or common"),
         ({"GATEWAY_TOKEN": "Changeme"}, "GATEWAY_TOKEN: is so short or common"),
         ({"SIGNAL_HMAC_KEY": "short"}, "SIGNAL_HMAC_KEY: is shorter"),
+        (
+            {"SIGNAL_HMAC_KEY": "the key of this year", "SIGNAL_PREVIOUS_HMAC_KEY": "the key of last year"},
+            "SIGNAL_PREVIOUS_HMAC_KEY: is still valid",
+        ),
     ],
 )
 def test_doubts(tmp_path: Path, env: dict[str, str], start: str) -> None:

@@ -329,7 +329,7 @@ class KitSettings:
     channels: tuple[str, ...] = ("redpanda", "websocket")
     simulate: bool = False
     settle_window_s: float = 10.0
-    hmac_key: str | None = None
+    hmac_keys: tuple[str, ...] = ()
     magic: int = MAGIC
     deviation_points: int = 20
     stop: StopOptions = field(default_factory=StopOptions)
@@ -494,7 +494,7 @@ class FlowKit:
             limits=lambda: self.limits,
             early=self.judge.early,
             login=lambda: self.login,
-            hmac_key=settings.hmac_key,
+            hmac_keys=settings.hmac_keys,
             reply=self.channel.send,
             magic_of=self.desk.natural_magic,
         )

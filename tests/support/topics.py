@@ -16,7 +16,7 @@ from support.broker import TEST_BROKER
 from support.eventually import eventually
 
 Frame = dict[str, Any]
-Headers = Mapping[str, bytes | str]
+Headers = Mapping[str, bytes | str | None]
 
 _FETCH_WAIT_MS = 20
 """The embedded broker holds an empty fetch as long as it may."""

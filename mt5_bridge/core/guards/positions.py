@@ -27,7 +27,8 @@ def positions(ctx: Context) -> Denial | None:
         group = class_of(ctx, name)
         limit = limits.max_positions_by_class.get(group)
         if limit is not None:
-            count = sum([open_in.count(other) for other in set(open_in) if class_of(ctx, other) is group])
+            known = ctx.classes.get
+            count = sum([(known(other) or class_of(ctx, other)) is group for other in open_in])
             denial = _full(group.value, count, limit)
     return denial
 

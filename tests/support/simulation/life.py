@@ -1,6 +1,7 @@
 """One life of the bridge, whole, from its composition root, in the simulated world: ended in order or killed."""
 
 import asyncio
+import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -197,6 +198,7 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         (LocalControl, "close", _nothing),
         (watch, "psutil", SimpleNamespace(Process=lambda: process)),
         (uuid, "uuid4", _Uuids(world)),
+        (secrets, "token_hex", lambda size: world.random("event ids").randbytes(size).hex()),
         *_SLOWER,
     ]
     with ExitStack() as stack:

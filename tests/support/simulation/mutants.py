@@ -4,7 +4,7 @@ Each mutant says what to put in the place of what. The last one is a fault that 
 """
 
 import asyncio
-import uuid
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -297,7 +297,7 @@ def managed_stops_go_both_ways() -> Places:
 
 def ids_of_its_own() -> Places:
     """Events get ids that no seed gives again."""
-    return [(outbox, "uuid", SimpleNamespace(uuid4=uuid.uuid4))]
+    return [(outbox, "secrets", SimpleNamespace(token_hex=secrets.token_hex))]
 
 
 # --- found by the simulation
