@@ -39,6 +39,7 @@ class Renewal:
         """Credentials for the next connection. Takes two seconds at most: the files may lie on a disk that hangs."""
         if self._reading is None or self._reading.done():
             self._reading = asyncio.get_running_loop().run_in_executor(self._disk, self._read)
+            self._reading.add_done_callback(_seen)
         try:
             async with asyncio.timeout(READ_S):
                 fresh = await asyncio.shield(self._reading)
@@ -63,3 +64,9 @@ class Renewal:
             logger.bind(event="backend_credentials_stale").warning(
                 "Going on with what was read before: {fault}", fault=fault
             )
+
+
+def _seen(reading: "asyncio.Future[Credentials]") -> None:
+    """A fault that comes when nobody waits any more is no defect: the next connection asks again."""
+    if not reading.cancelled():
+        reading.exception()
