@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import backlog, decisions, emergency, footprint, kept, paper, rig, signals, stalls, ticks
+from benchmarks import backlog, decisions, emergency, footprint, kept, paper, rig, scale, signals, stalls, ticks
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "backlog": backlog.run,
     "decisions": decisions.run,
     "kept": kept.run,
+    "scale": scale.run,
     "emergency": emergency.run,
     "stalls": stalls.run,
     "paper": paper.run,

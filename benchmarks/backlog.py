@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -40,14 +40,13 @@ async def run(scale: float) -> Section:
     with rig.broker() as bootstrap, tempfile.TemporaryDirectory(prefix="mt5-bench-") as name:
         home = {"DATA_DIR": name}
         journal = Path(name) / "journal.db"
-        async with rig.signal_sender(bootstrap) as sender, rig.consumer(bootstrap, EVENTS) as results:
-            with rig.daemon(bootstrap, home):
+        async with rig.consumer(bootstrap, EVENTS) as results:
+            with rig.signal_sender(bootstrap) as sender, rig.daemon(bootstrap, home):
                 await ready(sender, results)
             # Only of a partition that was read before does the journal know where to go on.
             partitions = sorted(_positions(journal))
             count = each * len(partitions)
-            for partition in partitions:
-                await _write(sender, partition, each)
+            await _write(bootstrap, partitions, each)
             with rig.daemon(bootstrap, home) as daemon:
                 denied, announced = await asyncio.gather(_denied(journal, count), _announced(results, count))
                 cpu, memory = rig.cpu_seconds([daemon.pid]), rig.rss_mib(daemon.pid)
@@ -66,12 +65,22 @@ async def run(scale: float) -> Section:
     )
 
 
-async def _write(sender: AIOKafkaProducer, partition: int, count: int) -> None:
+async def _write(bootstrap: str, partitions: Sequence[int], count: int) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    await producer.start()
+    try:
+        for partition in partitions:
+            await _write_one(producer, partition, count)
+    finally:
+        await producer.stop()
+
+
+async def _write_one(producer: AIOKafkaProducer, partition: int, count: int) -> None:
     """A day of signals into one partition, evenly spread over the day."""
     now = time.time_ns() // 1_000_000
     number = 0
     while number < count:
-        batch = sender.create_batch()
+        batch = producer.create_batch()
         while number < count:
             made = now - _YOUNGEST_MS - (count - number) * (_DAY_MS - 2 * _YOUNGEST_MS) // count
             symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
@@ -81,7 +90,7 @@ async def _write(sender: AIOKafkaProducer, partition: int, count: int) -> None:
                 break
             number += 1
         batch.close()
-        await (await sender.send_batch(batch, TOPIC, partition=partition))
+        await (await producer.send_batch(batch, TOPIC, partition=partition))
 
 
 async def _denied(journal: Path, count: int) -> float:

@@ -246,9 +246,9 @@ class SignalSender:
         options = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "partitioner": "murmur2_random"}
         self._producer = Producer(options)
 
-    def send(self, value: bytes, symbol: str) -> None:
+    def send(self, value: bytes, key: str) -> None:
         """Hand a signal over; it leaves at once."""
-        self._producer.produce("trading_signals", value, key=symbol.encode())
+        self._producer.produce("trading_signals", value, key=key.encode())
         self._producer.poll(0)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ index is never poisoned: what is forged, foreign or undecodable does not enter i
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from loguru import logger
@@ -33,6 +33,8 @@ CHUNK = 100
 
 COMMIT = 500
 """Records of a flood that share a look-up and a commit."""
+PASSED_S = 1.0
+"""How often the offset behind records of others becomes durable."""
 MOST_NOT_ENTERED = 1000
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
@@ -89,6 +91,8 @@ class Intake:
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
         self._resets: dict[tuple[str, int], int] = {}
+        self._moved: dict[tuple[str, int], float] = {}
+        """When the offset of a partition became durable last (monotonic seconds)."""
         self._sorter = Sorter(
             outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
         )
@@ -121,6 +125,9 @@ class Intake:
                     await asyncio.sleep(0)
                 for record in some:
                     self._sorter.record(record, work, received)
+            places = {(record.topic, record.partition) for record in batch}
+            if not (work.entries or work.beside) and self._moved_lately(places):
+                return
             work.beside += self._positions_after(batch)
             try:
                 await self._enter(work)
@@ -130,9 +137,19 @@ class Intake:
                 )
                 await asyncio.sleep(_RETRY_S)
             else:
-                for record in batch:
-                    self._resets.pop((record.topic, record.partition), None)
+                for place in places:
+                    self._resets.pop(place, None)
+                    self._moved[place] = self._clock.monotonic()
                 return
+
+    def _moved_lately(self, places: Iterable[tuple[str, int]]) -> bool:
+        """Whether the offset behind records of others can wait for the next record of their partition.
+
+        To read them again would do no harm, and on a topic of many accounts nearly all records are of this kind: each
+        would cost a sync.
+        """
+        due = self._clock.monotonic() - PASSED_S
+        return all(place not in self._resets and self._moved.get(place, due) > due for place in places)
 
     def _positions_after(self, batch: Sequence[Record]) -> list[changes.Change]:
         offsets = {(record.topic, record.partition): record.offset + 1 for record in batch}

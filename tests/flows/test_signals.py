@@ -20,7 +20,7 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action
 from mt5_bridge.core.times import DAY, iso
-from mt5_bridge.flows.signals import CHUNK
+from mt5_bridge.flows.signals import CHUNK, PASSED_S
 
 KEY = "the shared secret"
 
@@ -594,6 +594,35 @@ async def test_every_frame_is_answered_by_its_order_result(tmp_path: Path) -> No
         assert await inbox(kit, "f") == []
 
 
+@simulated
+async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset_back(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def foreign(count: int) -> None:
+            for _ in range(count):
+                await kit.intake.take([kit.record(kit.value(account=999, **BUY))])
+
+        async def offset() -> int:
+            return (await kit.journal.offsets("trading_signals")).get(0, 0)
+
+        await foreign(1)
+        assert await offset() == 1, "the first is where to go on"
+        before = kit.journal.stats.calls
+        await foreign(50)
+        assert kit.journal.stats.calls == before
+        await kit.intake.take([kit.record(kit.value(signal_id="ours", **BUY))])
+        assert await offset() == 52, "with one of ours, and never before it"
+        await foreign(1)
+        assert await offset() == 52
+        leap(2)
+        await foreign(1)
+        assert await offset() == 54
+        # A topic made anew begins again, whatever was passed over lately.
+        kit.intake.position_lost("trading_signals", 0, 7, "topic_made_anew")
+        await kit.intake.take([kit.record(kit.value(account=999, **BUY), offset=7)])
+        assert await offset() == 8
+
+
 # --- floods
 
 
@@ -665,7 +694,11 @@ def test_whatever_comes_everything_is_accounted_for(
             assert fates == len(values)
             opened = [r.comment for r in terminal.sent if not r.position]
             assert len(opened) == len(set(opened))
-            assert await kit.journal.offsets("trading_signals") == ({0: len(values)} if values else {})
+            left = len(values) - (await kit.journal.offsets("trading_signals")).get(0, 0)
+            assert 0 <= left <= stats.tombstones + stats.foreign, "no more than what does no harm when it is read again"
+            leap(2 * PASSED_S)
+            await kit.intake.take([kit.record(None)])
+            assert await kit.journal.offsets("trading_signals") == {0: len(values) + 1}
             assert not await kit.journal.waiting()
 
     run_simulated(run())

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+import pytest
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from mt5_bridge.redpanda import RedpandaConfig
-from mt5_bridge.redpanda.reader import Reader
+from mt5_bridge.redpanda.reader import Reader, _why
 from mt5_bridge.redpanda.security import client_options
 
 
@@ -70,6 +72,23 @@ async def test_what_was_made_unreadable_is_passed_over_with_its_batch() -> None:
     assert heard == [(0, b"0"), (1, b"1"), (2, b"2"), (5, b"5")]
     assert corrupt == ["UnicodeDecodeError", "UnicodeDecodeError", ""]
     await reader.close()
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4, 7])
+async def test_what_does_not_decompress_is_passed_over(codec: int) -> None:
+    """Gzip, snappy, lz4, zstd, and none that there is: whether a library is there for it or not."""
+    reader = Reader(client_options(RedpandaConfig()), "t")
+    data = batch(b"zz")
+    data[21:23] = codec.to_bytes(2, "big")
+    fetched = reader._decode(4, (0, 0, 9, 9, [], bytes(forged(data, b"zz", b"xx"))), 0)
+    assert (fetched.records, fetched.next_offset) == ([], 1)
+    assert fetched.corrupt
+    await reader.close()
+
+
+def test_a_compression_that_is_not_known_here_is_told_with_the_remedy() -> None:
+    assert "pip install cramjam" in _why(UnsupportedCodecError("no lz4"))
+    assert _why(ValueError("x")) == "ValueError: x"
 
 
 async def test_what_is_no_batch_at_all_is_passed_over() -> None:
