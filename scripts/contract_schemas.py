@@ -60,10 +60,14 @@ ON_SOCKET = (
     "error",
 )
 
+PAGED = tuple(name for name, spec in COMMANDS.items() if "cursor" in spec.params.__struct_fields__)
+"""Commands whose answers may go on in another."""
+
 _OUT, _IN = "from_bridge", "to_bridge"
 _MOST = 10**15
 _TICKET = (1 << 63) - 1
 _SIGNATURE = "Over the WebSocket, with SIGNAL_HMAC_KEY: hex HMAC-SHA256 of the bytes of `data`."
+_NEXT = {"type": "string", "description": "There is more, or may be: ask again with this as `cursor`."}
 _WORDS: dict[type, dict[str, Iterable[str]]] = {
     OrderResult: {"reason": Reason},
     PositionMessage: {"side": Side},
@@ -222,7 +226,8 @@ def _sent(type: str) -> Schema:
 def _command_result() -> Schema:
     done = [
         {
-            "properties": {"command": {"const": name}, "success": {"const": True}, "data": _either(kinds)},
+            "properties": {"command": {"const": name}, "success": {"const": True}, "data": _either(kinds)}
+            | ({"next": dict(_NEXT)} if name in PAGED else {}),
             "required": ["command", "success", "data"],
         }
         for name, kinds in ANSWERS.items()

@@ -11,8 +11,9 @@ from loguru import logger
 
 from mt5_bridge import __version__
 from mt5_bridge.app import rooms
+from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
-from mt5_bridge.control.commands import CAPABILITIES
+from mt5_bridge.control.commands import capabilities
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
@@ -86,14 +87,21 @@ class Bridge:
         settings: what the bridge was told.
         clock: time.
         terminal: a session not connected yet, its host perhaps on its way; None: one of its own.
+        reread: a setting as it stands in its sources now, for a token that is replaced; None: as at the start for ever.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock | None = None, terminal: MT5SessionManager | None = None
+        self,
+        settings: Settings,
+        clock: Clock | None = None,
+        terminal: MT5SessionManager | None = None,
+        *,
+        reread: Reread | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self._session = terminal
+        self._reread = reread
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
@@ -169,7 +177,11 @@ class Bridge:
         if backend is not None:
             self._states["backend"] = "disconnected"
             self.control = ControlClient(
-                backend, hello=self._hello, on_frame=self._on_frame, on_state=self._backend_state
+                backend,
+                hello=self._hello,
+                on_frame=self._on_frame,
+                on_state=self._backend_state,
+                credentials=Renewal(settings, self._reread),
             )
         self.producer: Producer | None = None
         if self.hybrid:
@@ -357,6 +369,7 @@ class Bridge:
             clock,
             self.commands.table(),
             on_defect=self._on_defect,
+            permitted=rooms.permissions(settings),
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
@@ -644,7 +657,7 @@ class Bridge:
             "account": int(login) if login else None,
             "symbols": list(self.ticks.symbols) or list(self.settings.symbols),
             "halt": halt_data(self.latch.halt),
-            "capabilities": list(CAPABILITIES),
+            "capabilities": capabilities(rooms.permissions(self.settings)),
         }
         return wire.encode("hello", data, now_msc=self.clock.now_ms())
 
@@ -668,9 +681,12 @@ class Bridge:
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
+                "tick_path": msgspec.to_builtins(self.ticks.stats),
                 "signals": msgspec.to_builtins(self.intake.stats),
                 "orders": msgspec.to_builtins(self.desk.stats),
                 "denials": dict(self.judge.denials),
+                "commands": msgspec.to_builtins(self.control_flow.stats),
+                "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },

@@ -10,8 +10,10 @@ from mt5_bridge.app.early import deadman_args as deadman_args
 from mt5_bridge.app.early import reveal as reveal
 from mt5_bridge.app.early import terminal_config as terminal_config
 from mt5_bridge.control.config import ControlConfig
+from mt5_bridge.control.security import TlsFiles, tls_context
 from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.model import PAPER_LOGIN, AssetClass
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.flows.watch import WatchConfig
@@ -40,6 +42,7 @@ def redpanda_config(settings: Settings) -> RedpandaConfig:
         cert_file=_text(settings.redpanda_ssl_cert_file),
         key_file=_text(settings.redpanda_ssl_key_file),
         key_password=reveal(settings.redpanda_ssl_key_password),
+        compression=settings.redpanda_compression,
     )
 
 
@@ -63,10 +66,34 @@ def topic_specs(settings: Settings) -> "list[TopicSpec]":
 
 
 def control_config(settings: Settings) -> ControlConfig | None:
-    """How the backend is reached; None without one."""
+    """How the backend is reached; None without one.
+
+    Raises:
+        SettingsError: a certificate cannot be used.
+    """
     if settings.backend_ws_url is None:
         return None
-    return ControlConfig(url=settings.backend_ws_url, token=reveal(settings.backend_auth_token))
+    return ControlConfig(
+        url=settings.backend_ws_url,
+        token=reveal(settings.backend_auth_token),
+        tls=tls_context(backend_files(settings)),
+    )
+
+
+def backend_files(settings: Settings) -> TlsFiles:
+    """What the connection to the backend is made sure with."""
+    ca, cert, key = settings.backend_ssl_ca_file, settings.backend_ssl_cert_file, settings.backend_ssl_key_file
+    return TlsFiles(
+        ca=None if ca is None else str(ca),
+        cert=None if cert is None else str(cert),
+        key=None if key is None else str(key),
+        key_password=reveal(settings.backend_ssl_key_password),
+    )
+
+
+def permissions(settings: Settings) -> frozenset[Permission]:
+    """What the backend's commands may do."""
+    return frozenset(map(Permission, settings.backend_permissions))
 
 
 def limits(settings: Settings, login: int | None) -> Limits:

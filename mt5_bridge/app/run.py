@@ -5,18 +5,19 @@ import gc
 import signal
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from mt5_bridge import __version__, log
 from mt5_bridge.app.early import daemon_config
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
-from mt5_bridge.settings import Loaded, Settings
+from mt5_bridge.settings import Loaded, SecretStr, Settings
 from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
     from mt5_bridge.app.bridge import Bridge
+    from mt5_bridge.app.renewal import Reread
 
 OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 """Exit codes."""
@@ -90,13 +91,28 @@ def run_bridge(loaded: Loaded) -> int:
         with logs:
             for warning in loaded.warnings:
                 logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
-            return asyncio.run(_run(settings))
+            return asyncio.run(_run(settings, _rereading(loaded, logs)))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-async def _run(settings: Settings) -> int:
+def _rereading(loaded: Loaded, logs: log.Logs) -> "Reread | None":
+    """Reads a setting anew; a new secret is kept out of the logs from then on."""
+    reread = loaded.reread
+    if reread is None:
+        return None
+
+    def read(name: str) -> Any:
+        value = reread(name)
+        if isinstance(value, SecretStr):
+            logs.hide(value.get_secret_value())
+        return value
+
+    return read
+
+
+async def _run(settings: Settings, reread: "Reread | None" = None) -> int:
     logger.bind(event="starting", version=__version__, mode=settings.mode, terminal=settings.terminal).info(
         "MT5 Bridge {version} starts in {mode} mode on the {terminal} terminal, data in {folder}",
         version=__version__,
@@ -109,12 +125,14 @@ async def _run(settings: Settings) -> int:
     try:
         # The host starts on another core, while this one loads the rest of the bridge.
         await terminal.warm_up()
-        return await _run_bridge(settings, terminal, interrupts)
+        return await _run_bridge(settings, terminal, interrupts, reread)
     finally:
         await terminal.disconnect()
 
 
-async def _run_bridge(settings: Settings, terminal: MT5SessionManager, interrupts: Interrupts) -> int:
+async def _run_bridge(
+    settings: Settings, terminal: MT5SessionManager, interrupts: Interrupts, reread: "Reread | None"
+) -> int:
     from mt5_bridge.app.bridge import Bridge
 
     if interrupts.ended:
@@ -125,7 +143,7 @@ async def _run_bridge(settings: Settings, terminal: MT5SessionManager, interrupt
     # The journal's thread asks for the interpreter after every statement; by default a busy loop gives it up only
     # every 5 ms, and an order waits for several statements.
     sys.setswitchinterval(_SWITCH_S)
-    bridge = Bridge(settings, terminal=terminal)
+    bridge = Bridge(settings, terminal=terminal, reread=reread)
     interrupts.pass_to(bridge)
     try:
         await bridge.run()

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -133,11 +133,33 @@ class BridgeConnection:
             CommandFailed: the bridge said no.
             ChannelClosedError, TimeoutError: see `ask`.
         """
+        return (await self._succeeds(type, data, timeout)).get("data")
+
+    async def pages(
+        self, type: str, data: Mapping[str, Any] | None = None, *, timeout: float = 10.0
+    ) -> AsyncIterator[list[Any]]:
+        """Send a command that answers a list, again and again until it is told whole; yields its pages.
+
+        `get_ticks` without `to_msc` has no end: an empty page says that there is nothing new yet.
+
+        Raises:
+            CommandFailed: the bridge said no.
+            ChannelClosedError, TimeoutError: see `ask`.
+        """
+        asked = dict(data or {})
+        while True:
+            answer = await self._succeeds(type, asked, timeout)
+            yield answer.get("data") or []
+            if answer.get("next") is None:
+                return
+            asked["cursor"] = answer["next"]
+
+    async def _succeeds(self, type: str, data: Mapping[str, Any] | None, timeout: float) -> dict[str, Any]:
         answer = (await self.ask(type, data, timeout=timeout)).data
         if not isinstance(answer, dict) or not answer.get("success"):
             error = (answer or {}).get("error") or {} if isinstance(answer, dict) else {}
             raise CommandFailed(str(error.get("code", "error")), str(error.get("message", answer)))
-        return answer.get("data")
+        return answer
 
     async def emergency_stop(
         self,

@@ -5,44 +5,33 @@ that is queued. Frames out wait in `outbound`. When to try again is decided in `
 """
 
 import asyncio
-import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from loguru import logger
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.frames import CloseCode
 from websockets.uri import parse_uri
 
 from mt5_bridge.control.config import ChannelState, ControlConfig, ControlStats, whereabouts
+from mt5_bridge.control.dial import dial, goodbye, hang_up
+from mt5_bridge.control.life import Life
 from mt5_bridge.control.outbound import Outbound, Parcel
 from mt5_bridge.control.pacing import Pace, retry_after_seconds
+from mt5_bridge.control.security import Credentials, why_unreachable
+from mt5_bridge.control.window import Window
 from mt5_bridge.core.errors import ChannelClosedError
 from mt5_bridge.core.reminder import Reminder
 
-OPEN_TIMEOUT = 5.0
-PING_INTERVAL = 5.0
-PING_TIMEOUT = 5.0
-CLOSE_TIMEOUT = 1.0
-"""A link that died silently is noticed after at most interval + ping timeout = 10 s, and torn down at once."""
 _STEADY_S = 10.0
 """A connection that ended younger is no news: it comes and goes."""
-_BATCH = 64
+_BATCH_BYTES = 65_536
+"""Of one go; an answer to a stop waits for no more than that."""
 _FRAMES_PER_TURN = 32
 """Frames handed over before other tasks get the loop: a flood must not stall it."""
-
-# The library logs request headers at DEBUG, among them the token: this logger never goes below WARNING.
-_quiet = logging.getLogger("mt5_bridge.control.websocket")
-_quiet.setLevel(logging.WARNING)
-
-
-class _Connect(connect):
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """A redirect is an error here: it would carry the connection elsewhere, and past the limit of attempts."""
-        return exc
 
 
 class ControlClient:
@@ -53,6 +42,8 @@ class ControlClient:
         hello: makes the first frame of each connection.
         on_frame: called from the receive loop with each text or binary frame; must be quick and must not raise.
         on_state: called with the new state and a detail for people, whenever it changes.
+        credentials: asked before each connection, so that a token or certificate is replaced without a restart;
+            None: those of `config` for ever. It must not raise.
         now_ms: UTC wall clock, ms.
         monotonic: seconds, for uptimes.
         random: uniform 0 to 1, for the jitter.
@@ -68,6 +59,7 @@ class ControlClient:
         hello: Callable[[], bytes],
         on_frame: Callable[[bytes], None],
         on_state: Callable[[ChannelState, str], None] = lambda state, detail: None,
+        credentials: Callable[[], Awaitable[Credentials]] | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
@@ -81,11 +73,14 @@ class ControlClient:
         self._hello = hello
         self._on_frame = on_frame
         self._on_state = on_state
+        self._credentials = credentials
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._pace = Pace(random)
         self._outbound = Outbound(max_frames=config.max_frames, max_bytes=config.max_bytes)
+        self._window = Window()
         self._socket: ClientConnection | None = None
+        self._life: Life | None = None
         self._up = asyncio.Event()
         self._written = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -109,18 +104,19 @@ class ControlClient:
         """Return when there is a connection."""
         await self._up.wait()
 
-    def send(self, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool:
         """Queue a frame, in order. False when there is no connection or too much waits already.
 
         Args:
             frame: one JSON message.
             urgent: overtakes everything that waits; for answers to an emergency stop.
+            brief: a few words that find room when all else is full; for answers that say so.
         """
         if self._socket is None:
             self._outbound.stats.refused += 1
             return False
         self._written.clear()
-        return self._outbound.put(Parcel(frame), urgent=urgent)
+        return self._outbound.put(Parcel(frame), urgent=urgent, brief=brief)
 
     def send_latest(self, slot: str, frame: bytes) -> None:
         """Keep the newest frame of the slot and send it when its turn comes, be it after a reconnect."""
@@ -130,25 +126,43 @@ class ControlClient:
         """Send in order and return when the backend answered a ping sent after the frame.
 
         Raises:
-            ChannelClosedError: no connection, too much waits, the connection ended, or no pong within 5 s (the
+            ChannelClosedError: no connection, too much waits, the connection ended, or no sign of life for 5 s (the
                 connection is then given up). The frame may have arrived all the same.
         """
-        socket = self._socket
-        if socket is None:
+        await self.send_run_confirmed((frame,))
+
+    async def send_run_confirmed(self, frames: Sequence[bytes]) -> int:
+        """`send_confirmed` for several frames, as many of them as there is room for.
+
+        Returns:
+            How many, from the first on, have arrived. The others were not sent.
+
+        Raises:
+            ChannelClosedError: as `send_confirmed`. Those sent may have arrived all the same.
+        """
+        socket, life = self._socket, self._life
+        if socket is None or life is None:
             raise ChannelClosedError("the backend is not connected")
-        parcel = Parcel(frame, asyncio.get_running_loop().create_future())
-        self._written.clear()
-        if not self._outbound.put(parcel):
+        last: Parcel | None = None
+        count = 0
+        for frame in frames:
+            parcel = Parcel(frame)
+            if not self._outbound.put(parcel):
+                break
+            last, count = parcel, count + 1
+        if last is None:
             raise ChannelClosedError("too many frames wait for the backend")
-        assert parcel.written is not None
-        pong = await parcel.written
+        self._written.clear()
+        # The lane is first in, first out: what has arrived has arrived with all before it.
+        last.written = asyncio.get_running_loop().create_future()
+        pong = await last.written
         try:
-            async with asyncio.timeout(PING_TIMEOUT):
-                await asyncio.shield(pong)
+            await life.until(pong)
         except (TimeoutError, ConnectionClosed) as error:
-            self.stats.unconfirmed += 1
+            self.stats.unconfirmed += count
             socket.transport.abort()
             raise ChannelClosedError("the backend did not confirm the frame") from error
+        return count
 
     async def run(self) -> None:
         """Connect, serve, come back; returns after `stop()`."""
@@ -192,7 +206,7 @@ class ControlClient:
         except InvalidStatus as error:
             return self._not_accepted(error)
         except (OSError, InvalidHandshake, UnicodeError, EOFError) as error:
-            detail = str(error) or type(error).__name__
+            detail = why_unreachable(error, secure=self._secure)
             pause = self._pace.after_failure()
             self._tell("backend_unreachable", f"Backend not reachable: {detail}", retry_in=round(pause, 1))
             self._set_state(ChannelState.DISCONNECTED, detail)
@@ -216,19 +230,8 @@ class ControlClient:
             stopped.cancel()
 
     async def _connect(self) -> ClientConnection:
-        token = self._config.token
-        return await _Connect(
-            self._config.url,
-            additional_headers={"Authorization": f"Bearer {token}"} if token else None,
-            compression=None,  # frames are small and the memory of two deflate windows is not
-            proxy=None,
-            open_timeout=OPEN_TIMEOUT,
-            ping_interval=None,  # `_keepalive` does it, to see the pongs
-            close_timeout=CLOSE_TIMEOUT,
-            max_size=self._config.max_size,
-            logger=_quiet,
-            ssl=self._config.tls or (True if self._secure else None),
-        )
+        known = self._config.credentials if self._credentials is None else await self._credentials()
+        return await dial(self._config, known, secure=self._secure)
 
     def _not_accepted(self, error: InvalidStatus) -> float:
         status = error.response.status_code
@@ -253,28 +256,31 @@ class ControlClient:
         self.stats.connections += 1
         # From here on frames are queued; `hello` is written before the first of them.
         self._socket = socket
+        self._life = life = Life(self._seen)
+        self._window = Window()
+        self._outbound.open_latest()
         self._up.set()
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
                     # A server that accepts and never reads must not hold `hello` for ever: pings start before it.
-                    group.create_task(self._keepalive(socket), name="control-keepalive"),
-                    group.create_task(self._send_loop(socket), name="control-send"),
+                    group.create_task(self._keepalive(socket, life), name="control-keepalive"),
+                    group.create_task(self._send_loop(socket, life), name="control-send"),
                     group.create_task(self._say_goodbye(socket), name="control-goodbye"),
                 ]
                 try:
-                    await self._receive_loop(socket)
+                    await self._receive_loop(socket, life)
                 finally:
                     for helper in helpers:
                         helper.cancel()
         finally:
-            self._socket = None
+            self._socket = self._life = None
             self._up.clear()
             self._written.set()
             self._outbound.connection_lost("the connection to the backend ended")
-            await _hang_up(socket)
+            await hang_up(socket)
         uptime = self._monotonic() - began
-        detail = _goodbye(socket)
+        detail = goodbye(socket)
         pause = self._pace.after_session(uptime)
         if uptime >= _STEADY_S:
             self._news.settled()
@@ -282,12 +288,12 @@ class ControlClient:
         self._set_state(ChannelState.DISCONNECTED, detail)
         return pause
 
-    async def _receive_loop(self, socket: ClientConnection) -> None:
+    async def _receive_loop(self, socket: ClientConnection, life: Life) -> None:
         in_turn = 0
         try:
             while True:
                 frame = await socket.recv(decode=False)
-                self.last_seen_msc = self._now_ms()
+                life.sign()
                 self.stats.frames_in += 1
                 self._on_frame(frame)
                 in_turn += 1
@@ -297,7 +303,7 @@ class ControlClient:
         except ConnectionClosed:
             return
 
-    async def _send_loop(self, socket: ClientConnection) -> None:
+    async def _send_loop(self, socket: ClientConnection, life: Life) -> None:
         try:
             self._written.clear()
             await socket.send(self._hello(), text=True)
@@ -309,18 +315,22 @@ class ControlClient:
                 if self._outbound.ordered_empty:
                     self._written.set()
                 await self._outbound.filled()
-                await self._send_batch(socket, self._outbound.take(_BATCH))
+                await self._send_batch(socket, life, self._outbound.take(self._window.size, _BATCH_BYTES))
         except ConnectionClosed:
             return
 
-    async def _send_batch(self, socket: ClientConnection, batch: list[Parcel]) -> None:
+    async def _send_batch(self, socket: ClientConnection, life: Life, batch: list[Parcel]) -> None:
         try:
             for parcel in batch:
                 await socket.send(parcel.frame, text=True)
                 self.stats.frames_out += 1
             waiting = [parcel.written for parcel in batch if parcel.written is not None]
-            if waiting:
+            newest = any(parcel.latest for parcel in batch)
+            if waiting or newest:
+                if newest:
+                    self._outbound.hold_latest()
                 pong = asyncio.ensure_future(await socket.ping())
+                pong.add_done_callback(partial(self._arrived, life))
                 for written in waiting:
                     if not written.done():
                         written.set_result(pong)
@@ -329,19 +339,24 @@ class ControlClient:
             for parcel in batch:
                 parcel.fail("the connection to the backend ended")
 
+    def _arrived(self, life: Life, pong: "asyncio.Future[float]") -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            life.sign()
+            self._window.answered(pong.result())
+        self._outbound.open_latest()
+
+    def _seen(self) -> None:
+        self.last_seen_msc = self._now_ms()
+
     async def _say_goodbye(self, socket: ClientConnection) -> None:
         await self._stopping.wait()
         await _within(self._drain_timeout, self._written)
-        await _hang_up(socket)
+        await hang_up(socket)
 
-    async def _keepalive(self, socket: ClientConnection) -> None:
-        """Own pings instead of the library's: a pong counts as life, and a silent link is cut without further wait."""
+    async def _keepalive(self, socket: ClientConnection, life: Life) -> None:
+        """A silent link is cut without further wait."""
         try:
-            while True:
-                await asyncio.sleep(PING_INTERVAL)
-                async with asyncio.timeout(PING_TIMEOUT):
-                    await (await socket.ping())
-                self.last_seen_msc = self._now_ms()
+            await life.watch(socket)
         except TimeoutError:
             self.stats.half_open += 1
             self._tell("backend_silent", "Backend does not answer pings: connection given up")
@@ -356,20 +371,3 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await event.wait()
-
-
-async def _hang_up(socket: ClientConnection) -> None:
-    """Close politely within a second, else cut. The library's own close may wait for ever on a full send buffer."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT):
-            await socket.close(1001)
-    except TimeoutError:
-        socket.transport.abort()
-
-
-def _goodbye(socket: ClientConnection) -> str:
-    ended = socket.protocol.close_exc
-    if ended.sent is not None and ended.sent.code == CloseCode.MESSAGE_TOO_BIG:
-        return f"a frame of the backend is over the limit: {ended.sent.reason}"
-    code, reason = socket.close_code, socket.close_reason
-    return f"code {code} {reason}".strip() if code is not None else "connection lost"

@@ -16,6 +16,7 @@ from mt5_bridge.control.params import (
     EmergencyStop,
     GetHistory,
     GetRates,
+    GetSymbols,
     GetTicks,
     ModifyOrder,
     ModifyPosition,
@@ -26,6 +27,7 @@ from mt5_bridge.control.params import (
     Symbols,
 )
 from mt5_bridge.core.errors import WireError
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.wire import Envelope, RequestId
 
 P = TypeVar("P", bound=Params)
@@ -41,32 +43,34 @@ class Spec(msgspec.Struct, frozen=True):
     Attributes:
         params: what the command's `data` must be.
         acts: the command changes something: its `request_id` and first answer are remembered.
+        needs: what the backend must be permitted; None: always.
     """
 
     params: type[Params]
+    needs: Permission | None
     acts: bool = False
 
 
 COMMANDS: dict[str, Spec] = {
-    "close_position": Spec(ClosePosition, acts=True),
-    "modify_position": Spec(ModifyPosition, acts=True),
-    "cancel_order": Spec(CancelOrder, acts=True),
-    "modify_order": Spec(ModifyOrder, acts=True),
-    "close_all": Spec(CloseAll, acts=True),
-    EMERGENCY_STOP: Spec(EmergencyStop, acts=True),
-    "reduce_only": Spec(ReduceOnly, acts=True),
-    "resume_trading": Spec(ResumeTrading, acts=True),
-    "get_status": Spec(Params),
-    "get_account": Spec(Params),
-    "get_positions": Spec(OfSymbol),
-    "get_orders": Spec(OfSymbol),
-    "get_symbols": Spec(Params),
-    "get_rates": Spec(GetRates),
-    "get_ticks": Spec(GetTicks),
-    "get_history": Spec(GetHistory),
-    "subscribe": Spec(Symbols),
-    "unsubscribe": Spec(Symbols),
-    "heartbeat": Spec(Params),
+    "close_position": Spec(ClosePosition, Permission.TRADE, acts=True),
+    "modify_position": Spec(ModifyPosition, Permission.TRADE, acts=True),
+    "cancel_order": Spec(CancelOrder, Permission.TRADE, acts=True),
+    "modify_order": Spec(ModifyOrder, Permission.TRADE, acts=True),
+    "close_all": Spec(CloseAll, Permission.TRADE, acts=True),
+    EMERGENCY_STOP: Spec(EmergencyStop, None, acts=True),
+    "reduce_only": Spec(ReduceOnly, Permission.HALT, acts=True),
+    "resume_trading": Spec(ResumeTrading, Permission.HALT, acts=True),
+    "get_status": Spec(Params, Permission.READ),
+    "get_account": Spec(Params, Permission.READ),
+    "get_positions": Spec(OfSymbol, Permission.READ),
+    "get_orders": Spec(OfSymbol, Permission.READ),
+    "get_symbols": Spec(GetSymbols, Permission.READ),
+    "get_rates": Spec(GetRates, Permission.READ),
+    "get_ticks": Spec(GetTicks, Permission.READ),
+    "get_history": Spec(GetHistory, Permission.READ),
+    "subscribe": Spec(Symbols, Permission.STREAM),
+    "unsubscribe": Spec(Symbols, Permission.STREAM),
+    "heartbeat": Spec(Params, None),
 }
 
 ALIASES: dict[str, str] = {name: name for name in COMMANDS} | {
@@ -96,6 +100,15 @@ ALIASES: dict[str, str] = {name: name for name in COMMANDS} | {
 """What `mt5_command` may name. A closed list: nothing of the terminal can be called but through these."""
 
 CAPABILITIES: tuple[str, ...] = (*COMMANDS, MT5_COMMAND, TRADING_SIGNAL)
+
+
+def capabilities(permitted: frozenset[Permission]) -> list[str]:
+    """What of it a backend with these permissions may send."""
+    barred = {name for name, spec in COMMANDS.items() if spec.needs is not None and spec.needs not in permitted}
+    if Permission.SIGNAL not in permitted:
+        barred.add(TRADING_SIGNAL)
+    return [name for name in CAPABILITIES if name not in barred]
+
 
 _ANSWER_ENDINGS = ("_processed", "_response", "_result")
 
@@ -204,6 +217,16 @@ def is_command(type: str) -> bool:
     return type in COMMANDS or type == MT5_COMMAND
 
 
+def meant(envelope: Envelope) -> str | None:
+    """The command's name in the table, aliases resolved; None where it is none, or cannot be told."""
+    if envelope.type != MT5_COMMAND:
+        return envelope.type if envelope.type in COMMANDS else None
+    try:
+        return _unwrap(envelope.data)[0]
+    except WireError:
+        return None
+
+
 def is_answer(type: str) -> bool:
     """Whether a frame of this type is an answer itself: never answered, or two peers would talk for ever."""
     return type == "error" or type.endswith(_ANSWER_ENDINGS)
@@ -243,9 +266,19 @@ def _params(name: str, spec: Spec, data: msgspec.Raw) -> Params:
         raise WireError(f"{name}: {error}", reason="invalid_params") from None
 
 
+class Page(msgspec.Struct, frozen=True):
+    """A list that did not fit, or goes on: `next` is the cursor to ask on from; None when there is no more."""
+
+    rows: list[Any]
+    next: str | None = None
+
+
 def succeeded(command: str, data: Any) -> dict[str, Any]:
     """The `data` of a `command_result` that says yes."""
-    return {"command": command, "success": True, "data": data}
+    if not isinstance(data, Page):
+        return {"command": command, "success": True, "data": data}
+    answer = {"command": command, "success": True, "data": data.rows}
+    return answer if data.next is None else answer | {"next": data.next}
 
 
 def failed(command: str, code: str, message: str) -> dict[str, Any]:

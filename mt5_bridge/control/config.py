@@ -6,6 +6,7 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 from mt5_bridge.control.outbound import OutboundStats
+from mt5_bridge.control.security import Credentials
 
 
 class ChannelState(StrEnum):
@@ -37,6 +38,11 @@ class ControlConfig:
     max_frames: int = 1024
     max_bytes: int = 8 << 20
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Token and context together."""
+        return Credentials(token=self.token, tls=self.tls)
 
 
 def whereabouts(url: str) -> str:

@@ -6,7 +6,8 @@ Three lanes, served in this order:
     latest    one frame per slot, a newer one replaces it in place; when there are too many slots the oldest goes
 
 The ordered lane lives as long as the connection. The latest lane outlives it: after a reconnect the newest quote or
-account is what the backend wants.
+account is what the backend wants. It is closed while a handful of its frames is on its way: what a slow backend has not
+read yet must not pile up in buffers where nothing replaces it any more.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from mt5_bridge.core.errors import ChannelClosedError
+
+SPARE_FRAMES = 256
+"""Brief answers find so much room more when the ordered lane is full: whoever asked is told that it is."""
 
 
 @dataclass(slots=True)
@@ -32,10 +36,11 @@ class OutboundStats:
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """A frame on its way; `written` is told the pong waiter of a ping sent after it."""
+    """A frame on its way; `written` is told the pong waiter of a ping sent after it. `latest`: from that lane."""
 
     frame: bytes
     written: "asyncio.Future[asyncio.Future[float]] | None" = None
+    latest: bool = False
 
     def fail(self, why: str) -> None:
         """Tell whoever waits that the frame was not known to arrive."""
@@ -62,6 +67,7 @@ class Outbound:
         self._ordered: deque[Parcel] = deque()
         self._bytes = 0
         self._latest: OrderedDict[str, bytes] = OrderedDict()
+        self._latest_open = True
         self._filled = asyncio.Event()
         self.stats = OutboundStats()
 
@@ -73,11 +79,11 @@ class Outbound:
         """True when nothing waits that would be lost with the connection."""
         return not self._urgent and not self._ordered
 
-    def put(self, parcel: Parcel, *, urgent: bool = False) -> bool:
-        """Queue in order; False when the lane is full (the newest is refused)."""
+    def put(self, parcel: Parcel, *, urgent: bool = False, brief: bool = False) -> bool:
+        """Queue in order; False when the lane is full (the newest is refused). `brief` may use the spare room."""
         if urgent and len(self._urgent) < self._max_urgent:
             self._urgent.append(parcel)
-        elif len(self._ordered) >= self._max_frames or self._bytes + len(parcel.frame) > self._max_bytes:
+        elif not self._fits(parcel.frame, spare=urgent or brief):
             self.stats.refused += 1
             return False
         else:
@@ -85,6 +91,11 @@ class Outbound:
             self._bytes += len(parcel.frame)
         self._filled.set()
         return True
+
+    def _fits(self, frame: bytes, *, spare: bool) -> bool:
+        if spare:
+            return len(self._ordered) < self._max_frames + SPARE_FRAMES
+        return len(self._ordered) < self._max_frames and self._bytes + len(frame) <= self._max_bytes
 
     def put_latest(self, slot: str, frame: bytes) -> None:
         """Keep the newest frame of the slot; it keeps the slot's place in the lane."""
@@ -96,22 +107,38 @@ class Outbound:
         self._latest[slot] = frame
         self._filled.set()
 
-    def take(self, limit: int) -> list[Parcel]:
-        """Up to `limit` parcels in the order of the lanes."""
+    def take(self, limit: int, max_bytes: int) -> list[Parcel]:
+        """The next parcels in the order of the lanes: up to `limit`, and no more once they hold `max_bytes`."""
         batch: list[Parcel] = []
-        while len(batch) < limit:
-            if self._urgent:
-                batch.append(self._urgent.popleft())
-            elif self._ordered:
-                parcel = self._ordered.popleft()
-                self._bytes -= len(parcel.frame)
-                batch.append(parcel)
-            elif self._latest:
-                batch.append(Parcel(self._latest.popitem(last=False)[1]))
-            else:
+        size = 0
+        while len(batch) < limit and size < max_bytes:
+            parcel = self._next()
+            if parcel is None:
                 self._filled.clear()
                 break
+            size += len(parcel.frame)
+            batch.append(parcel)
         return batch
+
+    def _next(self) -> Parcel | None:
+        if self._urgent:
+            return self._urgent.popleft()
+        if self._ordered:
+            parcel = self._ordered.popleft()
+            self._bytes -= len(parcel.frame)
+            return parcel
+        if self._latest and self._latest_open:
+            return Parcel(self._latest.popitem(last=False)[1], latest=True)
+        return None
+
+    def hold_latest(self) -> None:
+        """Frames of the latest lane are on their way: no more of them before these have arrived."""
+        self._latest_open = False
+
+    def open_latest(self) -> None:
+        """They have arrived, or never will."""
+        self._latest_open = True
+        self._filled.set()
 
     async def filled(self) -> None:
         """Wait until there may be something to take."""

@@ -20,6 +20,10 @@ Person = Annotated[str, Meta(min_length=1, max_length=100)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Msc = Annotated[int, Meta(ge=0, le=1 << 53)]
 Time = str | int | float
+Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,16}:-?[0-9]{1,19}$")]
+"""Behind which the next page begins: time in UTC ms, and what orders those of one ms."""
+After = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]
+"""The same where one number orders them."""
 Scope = Literal["all", "mine"]
 Timeframe = Literal[
     "M1", "M2", "M3", "M4", "M5", "M6", "M10", "M12", "M15", "M20", "M30",
@@ -106,18 +110,26 @@ class ResumeTrading(Params, frozen=True, kw_only=True):
 
 
 class OfSymbol(Params, frozen=True, kw_only=True):
-    """All, or those of one symbol."""
+    """All, or those of one symbol; `cursor` is the `next` of the page before."""
 
     symbol: Name | None = None
+    cursor: After | None = None
+
+
+class GetSymbols(Params, frozen=True, kw_only=True):
+    """All symbols of the terminal; `cursor` is the `next` of the page before."""
+
+    cursor: Name | None = None
 
 
 class GetRates(Params, frozen=True, kw_only=True):
-    """Bars: the newest `count`, or `count` from a time on."""
+    """Bars: the newest `count`, or `count` from a time on; `cursor` is the `next` of the page before."""
 
     symbol: Name
     timeframe: Timeframe
     count: Count = 100
     from_: Time | None = msgspec.field(name="from", default=None)
+    cursor: After | None = None
 
     def __post_init__(self) -> None:
         _check_times(**{"from": self.from_})
@@ -125,16 +137,19 @@ class GetRates(Params, frozen=True, kw_only=True):
     @property
     def from_msc(self) -> int | None:
         """UTC ms, None for the newest bars."""
+        if self.cursor is not None:
+            return int(self.cursor) + 1
         return None if self.from_ is None else parse_time(self.from_)
 
 
 class GetTicks(Params, frozen=True, kw_only=True):
-    """Ticks between two times in UTC ms; without them the newest."""
+    """Ticks between two times in UTC ms, or behind a cursor (the `next` of the answer before); else the newest."""
 
     symbol: Name
     from_msc: Msc | None = None
     to_msc: Msc | None = None
     count: Count = 100
+    cursor: Cursor | None = None
 
     def __post_init__(self) -> None:
         if self.from_msc is not None and self.to_msc is not None and self.from_msc > self.to_msc:
@@ -142,12 +157,13 @@ class GetTicks(Params, frozen=True, kw_only=True):
 
 
 class GetHistory(Params, frozen=True, kw_only=True):
-    """Deals or orders of the past; without times those of the last 24 h."""
+    """Deals or orders of the past, without times those of the last 24 h; `cursor` as in `GetTicks`."""
 
     kind: Literal["deals", "orders"] = "deals"
     symbol: Name | None = None
     from_: Time | None = msgspec.field(name="from", default=None)
     to: Time | None = None
+    cursor: Cursor | None = None
 
     def __post_init__(self) -> None:
         _check_times(**{"from": self.from_, "to": self.to})

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     STALE = "stale"
     FROM_FUTURE = "from_future"
     BAD_SIGNATURE = "bad_signature"
+    FORBIDDEN = "forbidden"
     UNKNOWN_SYMBOL = "unknown_symbol"
     AMBIGUOUS_SYMBOL = "ambiguous_symbol"
     SYMBOL_BLOCKED = "symbol_blocked"

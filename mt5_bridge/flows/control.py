@@ -1,28 +1,30 @@
 """Commands over the WebSocket: the stop in the receive loop, everything else queued, each answered once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from loguru import logger
 
 from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.core import wire
-from mt5_bridge.core.errors import JournalError, WireError
+from mt5_bridge.core.errors import WireError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.messages import Reason
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.once import Once
 from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
-from mt5_bridge.journal import changes
+from mt5_bridge.flows.turns import Turn, Turns
 from mt5_bridge.journal.journal import Journal
 
 MAX_WAITING = 512
 MAX_SIGNALS = 2048
 MAX_AT_ONCE = 16
+MAX_STOPS = 256
 QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
 """What asks nothing of the terminal does not wait behind what does."""
 RESUME = "resume_trading"
@@ -33,7 +35,7 @@ _MESSAGE_MOST = 500
 class Answering(Protocol):
     """What this flow needs of the WebSocket client."""
 
-    def send(self, frame: bytes, *, urgent: bool = False) -> bool: ...
+    def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool: ...
 
 
 class Refusal(Exception):
@@ -55,10 +57,17 @@ class ControlFlowStats:
 
     commands: int = 0
     stops: int = 0
-    repeated: int = 0
     overloaded: int = 0
     errors: int = 0
     silenced: int = 0
+
+
+class _Lane:
+    """Commands that wait, and places for those being done."""
+
+    def __init__(self) -> None:
+        self.waiting: asyncio.Queue[tuple[wire.Envelope, Latched, Turn]] = asyncio.Queue(MAX_WAITING)
+        self.places = asyncio.Semaphore(MAX_AT_ONCE)
 
 
 class ControlFlow:
@@ -66,6 +75,7 @@ class ControlFlow:
 
     Args:
         handlers: what does each command, by name; a `Refusal` becomes the failed answer.
+        permitted: what the backend may do here.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class ControlFlow:
         handlers: dict[str, Handler],
         *,
         on_defect: Callable[[BaseException], None],
+        permitted: Container[Permission] = tuple(Permission),
     ) -> None:
         self.stats = ControlFlowStats()
         self._journal = journal
@@ -87,12 +98,14 @@ class ControlFlow:
         self._clock = clock
         self._handlers = handlers
         self._on_defect = on_defect
+        self._permitted = permitted
         self._channel: Answering | None = None
-        self._frames: asyncio.Queue[tuple[wire.Envelope, Latched]] = asyncio.Queue(MAX_WAITING)
+        self._reads = _Lane()
+        self._acts = _Lane()
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
-        self._places = asyncio.Semaphore(MAX_AT_ONCE)
+        self._turns = Turns(self._answer, most=2 * MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._acting: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._once = Once(journal, clock)
         self._stop_answers: dict[str, dict[str, Any]] = {}
         self._last_error = float("-inf")
 
@@ -113,24 +126,27 @@ class ControlFlow:
             return
         if envelope.type == SIGNAL:
             self._queue_signal(envelope)
-        elif envelope.type in QUICK and len(self._tasks) < MAX_WAITING:
-            self._spawn(self._command(envelope, self._latched()))
         elif table.is_command(envelope.type):
-            self._queue_command(envelope)
+            self._take_command(envelope)
         elif table.is_answer(envelope.type):
             return
         elif envelope.request_id is not None:
             failed = table.failed(envelope.type, "unknown_command", f"unknown command {envelope.type[:64]!r}")
-            self._answer(failed, envelope.request_id)
+            self._turns.take().answer(failed, envelope.request_id)
         else:
             self._error("unknown_type", f"unknown type {envelope.type[:64]!r}")
 
     async def run_commands(self) -> None:
-        """Do what is queued: begun in order, a few at once, so that a slow read holds up nothing."""
+        """Do what is queued: begun in order, a few at once; slow reads hold up neither a close nor one another."""
+        async with asyncio.TaskGroup() as group:
+            for lane in (self._reads, self._acts):
+                group.create_task(self._run_lane(lane), name="commands-lane")
+
+    async def _run_lane(self, lane: _Lane) -> None:
         while True:
-            envelope, latched = await self._frames.get()
-            await self._places.acquire()
-            self._spawn(self._command(envelope, latched), release=True)
+            envelope, latched, turn = await lane.waiting.get()
+            await lane.places.acquire()
+            self._spawn(self._command(envelope, latched, turn), lane.places)
 
     async def run_signals(self) -> None:
         """Enter signals in the order they came."""
@@ -145,6 +161,7 @@ class ControlFlow:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._turns.close()
 
     # --- the stop
 
@@ -163,7 +180,7 @@ class ControlFlow:
         params, defaults = frame.params, self._emergency.defaults
         key = None if frame.request_id is None else str(frame.request_id)
         if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
-            self.stats.repeated += 1
+            self._once.repeated += 1
             # It says halted: a resume that is on its way must not make that untrue.
             self._latch.tighten(self._latch.halt)
             self._answer(self._stop_answers[key], frame.request_id, urgent=True)
@@ -179,37 +196,50 @@ class ControlFlow:
             origin=Origin.REMOTE,
             options=options,
         )
-        self._spawn(self._answer_stop(frame, key, halt, durable))
+        if len(self._tasks) < MAX_WAITING + MAX_STOPS:
+            self._spawn(self._answer_stop(frame, key, halt, durable))
+        else:
+            # A flood of stops: each latches, but no more of them are waited with for the journal, nor remembered.
+            self._answer(self._stopped(frame, halt, durable=self._latch.durable), frame.request_id, urgent=True)
 
     async def _answer_stop(
         self, frame: StopFrame, key: str | None, halt: Halt, durable: "asyncio.Task[None] | None"
     ) -> None:
-        data: dict[str, Any] = {
-            "state": halt.state.value,
-            "reason": halt.reason,
-            "by": halt.by,
-            "at": iso(halt.at_msc),
-            "durable": await self._latch.durable_within(durable),
-        }
-        if frame.faults:
-            data["faults"] = list(frame.faults)
-        answer = table.succeeded(table.EMERGENCY_STOP, data)
+        answer = self._stopped(frame, halt, durable=await self._latch.durable_within(durable))
         self._answer(answer, frame.request_id, urgent=True)
         if key is not None:
             while len(self._stop_answers) >= MAX_WAITING:
                 del self._stop_answers[next(iter(self._stop_answers))]
             self._stop_answers[key] = answer
-            await self._remember(key, table.EMERGENCY_STOP, answer)
+            await self._once.remember(key, table.EMERGENCY_STOP, answer)
+
+    def _stopped(self, frame: StopFrame, halt: Halt, *, durable: bool) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "state": halt.state.value,
+            "reason": halt.reason,
+            "by": halt.by,
+            "at": iso(halt.at_msc),
+            "durable": durable,
+        }
+        if frame.faults:
+            data["faults"] = list(frame.faults)
+        return table.succeeded(table.EMERGENCY_STOP, data)
 
     # --- all other commands
 
-    def _queue_command(self, envelope: wire.Envelope) -> None:
-        try:
-            self._frames.put_nowait((envelope, self._latched()))
-        except asyncio.QueueFull:
-            self.stats.overloaded += 1
-            failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
-            self._answer(failed, envelope.request_id)
+    def _take_command(self, envelope: wire.Envelope) -> None:
+        name = table.meant(envelope)
+        if name in QUICK and len(self._tasks) < MAX_WAITING:
+            self._spawn(self._command(envelope, self._latched(), self._turns.take()))
+            return
+        lane = self._acts if name is not None and table.COMMANDS[name].acts else self._reads
+        if not lane.waiting.full():
+            lane.waiting.put_nowait((envelope, self._latched(), self._turns.take()))
+            return
+        # At once, whatever else is still to be answered: there is no place left to wait in.
+        self.stats.overloaded += 1
+        failed = table.failed(envelope.type, "overloaded", f"{MAX_WAITING} frames wait already: send less")
+        self._answer(failed, envelope.request_id)
 
     def _unreadable(self, seen: wire.Glimpse, error: WireError) -> None:
         """A frame that does not decode is answered as what it is all the same; an answer is never answered."""
@@ -218,72 +248,42 @@ class ControlFlow:
         elif seen.type is None or not (table.is_command(seen.type) or table.is_answer(seen.type)):
             self._error("invalid", str(error))
         elif table.is_command(seen.type):
-            self._answer(table.failed(seen.type, "invalid_params", str(error)[:_MESSAGE_MOST]), seen.request_id)
+            failed = table.failed(seen.type, "invalid_params", str(error)[:_MESSAGE_MOST])
+            self._turns.take().answer(failed, seen.request_id)
 
     def _queue_signal(self, signal: wire.Envelope | Unreadable) -> None:
+        if Permission.SIGNAL not in self._permitted:
+            self._send(self._intake.turned_away(signal, Reason.FORBIDDEN, _forbidden(Permission.SIGNAL)), brief=True)
+            return
         try:
             self._signals.put_nowait((signal, self._clock.now_ms()))
         except asyncio.QueueFull:
             self.stats.overloaded += 1
-            self._send(self._intake.overloaded(signal, f"{MAX_SIGNALS} signals wait already: send less"))
+            why = f"{MAX_SIGNALS} signals wait already: send less"
+            self._send(self._intake.turned_away(signal, Reason.THROTTLED, why), brief=True)
 
     def _latched(self) -> Latched:
         """What is latched when a frame comes: a resume lifts that, and nothing that comes after it."""
         return self._latch.halt, self._said_stop
 
-    async def _command(self, envelope: wire.Envelope, latched: Latched) -> None:
+    async def _command(self, envelope: wire.Envelope, latched: Latched, turn: Turn) -> None:
         self.stats.commands += 1
+        try:
+            turn.answer(await self._answer_to(envelope, latched), envelope.request_id)
+        finally:
+            turn.give_up()
+
+    async def _answer_to(self, envelope: wire.Envelope, latched: Latched) -> dict[str, Any]:
         try:
             command = table.decode_command(envelope)
         except WireError as error:
-            self._answer(table.failed(envelope.type, error.reason, str(error)), envelope.request_id)
-            return
+            return table.failed(envelope.type, error.reason, str(error))
+        needs = table.COMMANDS[command.name].needs
+        if needs is not None and needs not in self._permitted:
+            return table.failed(command.name, Reason.FORBIDDEN.value, _forbidden(needs))
         if command.acts and command.request_id is not None:
-            answer = await self._once(command, str(command.request_id), latched)
-        else:
-            answer = await self._do(command, latched)
-        self._answer(answer, command.request_id)
-
-    async def _once(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
-        """A repeated `request_id` gets the first answer again and does nothing twice, across restarts too."""
-        if key in self._acting:
-            self.stats.repeated += 1
-            return await asyncio.shield(self._acting[key])
-        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._acting[key] = answered
-        try:
-            answer = await self._first_answer(command, key, latched)
-        except BaseException:
-            answered.cancel()
-            raise
-        finally:
-            self._acting.pop(key, None)
-        answered.set_result(answer)
-        return answer
-
-    async def _first_answer(self, command: Command, key: str, latched: Latched) -> dict[str, Any]:
-        try:
-            stored = await self._journal.answer(key)
-        except JournalError as error:
-            return table.failed(command.name, "journal_unavailable", str(error))
-        if stored is not None and self._clock.now_ms() - stored.at_msc < DAY:
-            self.stats.repeated += 1
-            first: dict[str, Any] = table.decode_answer(stored.answer)
-            return first
-        answer = await self._do(command, latched)
-        await self._remember(key, command.name, answer)
-        return answer
-
-    async def _remember(self, key: str, command: str, answer: dict[str, Any]) -> None:
-        remembered = changes.CommandAnswered(
-            request_id=key, command=command, answer=table.encode_answer(answer), at_msc=self._clock.now_ms()
-        )
-        try:
-            await self._journal.commit(remembered)
-        except JournalError as error:
-            logger.bind(event="answer_not_journalled", command=command).error(
-                "ERROR the answer to {command} cannot be remembered: {error}", command=command, error=error
-            )
+            return await self._once.answer(command, str(command.request_id), lambda: self._do(command, latched))
+        return await self._do(command, latched)
 
     async def _do(self, command: Command, latched: Latched) -> dict[str, Any]:
         if command.name == RESUME and self._stopped_since(latched):
@@ -312,11 +312,11 @@ class ControlFlow:
         why = f"the answer of {len(frame)} bytes finds no room beside what waits already: ask for less, or later"
         short = table.failed(data["command"], "overloaded", why)
         self._send(
-            wire.encode("command_result", short, now_msc=self._clock.now_ms(), request_id=request_id), urgent=True
+            wire.encode("command_result", short, now_msc=self._clock.now_ms(), request_id=request_id), brief=True
         )
 
-    def _send(self, frame: bytes, *, urgent: bool = False) -> bool:
-        return self._channel is not None and self._channel.send(frame, urgent=urgent)
+    def _send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool:
+        return self._channel is not None and self._channel.send(frame, urgent=urgent, brief=brief)
 
     def _error(self, code: str, message: str) -> None:
         """At most one a second: an endless stream of nonsense must not become two."""
@@ -329,15 +329,19 @@ class ControlFlow:
         data = {"code": code, "message": message[:_MESSAGE_MOST]}
         self._send(wire.encode("error", data, now_msc=self._clock.now_ms()))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], *, release: bool = False) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], place: asyncio.Semaphore | None = None) -> None:
         task = asyncio.create_task(work, name="command")
         self._tasks.add(task)
 
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
-            if release:
-                self._places.release()
+            if place is not None:
+                place.release()
             if not task.cancelled() and (error := task.exception()) is not None:
                 self._on_defect(error)
 
         task.add_done_callback(done)
+
+
+def _forbidden(needs: Permission) -> str:
+    return f"BACKEND_PERMISSIONS of this bridge leaves out {needs.value!r}"

@@ -99,6 +99,11 @@ class HaltLatch:
         """
         await self._outbox.commit(self._outbox.event("halt_changed", changed(self._halt, "latched")), *beside)
 
+    @property
+    def durable(self) -> bool:
+        """Whether the journal has the state as it is, as far as is known now."""
+        return not self._tasks
+
     async def durable_within(self, task: asyncio.Task[None] | None) -> bool:
         """Whether the latch is in the journal by the time an answer must be out; the write goes on either way."""
         waiting = set(self._tasks) if task is None else {task}

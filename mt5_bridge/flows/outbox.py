@@ -68,9 +68,7 @@ class Publisher(Protocol):
 class Confirming(Protocol):
     """What the outbox needs of the WebSocket client."""
 
-    def send(self, frame: bytes) -> bool: ...
-
-    async def send_confirmed(self, frame: bytes) -> None: ...
+    async def send_run_confirmed(self, frames: Sequence[bytes]) -> int: ...
 
     async def wait_connected(self) -> None: ...
 
@@ -289,12 +287,12 @@ class Outbox:
             done: list[int] = []
             for some in _handfuls(rows):
                 try:
-                    if not all(control.send(row.payload) for row in some[:-1]):
-                        break
-                    await control.send_confirmed(some[-1].payload)
+                    taken = await control.send_run_confirmed([row.payload for row in some])
                 except ChannelClosedError:
                     break
-                done += [row.id for row in some]
+                done += [row.id for row in some[:taken]]
+                if taken < len(some):
+                    break
             self.stats.delivered_websocket += len(done)
             return done
 

@@ -1,8 +1,9 @@
 """Ticks and bars of the past as a backend asks for them, read from the terminal in pieces that fit the memory."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
-from mt5_bridge.core.model import TICK_RECORD_SIZE, Bar, TickBlock
+from mt5_bridge.core.model import TICK_RECORD_SIZE, Bar, Deal, Order, TickBlock
 from mt5_bridge.core.times import DAY, HOUR, MINUTE
 from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.clock import BrokerClock
@@ -11,9 +12,13 @@ from mt5_bridge.terminal.port import Terminal
 Row = tuple[int, int, float, float, float, float, int]
 """(utc_msc, seq, bid, ask, last, volume, flags)."""
 
+Past = TypeVar("Past", Deal, Order)
+
 _LOOK_BACKS_MS = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY)
 _SLACK = 512
 _MOST_BARS = 50_000
+_LEAST_PIECE_MS = 7 * DAY
+_MOST_PIECES = 32
 _BAR_MS = {"M": MINUTE, "H": HOUR, "D": DAY, "W": 7 * DAY, "MN": 31 * DAY}
 
 
@@ -32,6 +37,17 @@ async def ticks_from(terminal: Terminal, symbol: str, since: int, until: int, co
         if len(rows) >= count or over or sum(block.count for block in blocks) < size:
             return [row for row in rows if row[0] <= until][:count]
         size *= 2
+
+
+async def ticks_after(terminal: Terminal, symbol: str, after: tuple[int, int], until: int, count: int) -> list[Row]:
+    """The first `count` ticks behind the one of this UTC time (ms) and `seq`, up to a UTC time.
+
+    Raises:
+        MT5Error: the terminal cannot be asked.
+    """
+    since, seq = after
+    rows = await ticks_from(terminal, symbol, since, until, count + seq + 1)
+    return [row for row in rows if row[:2] > after][:count]
 
 
 async def ticks_before(terminal: Terminal, symbol: str, until: int, count: int) -> list[Row]:
@@ -83,6 +99,26 @@ async def bars_from(terminal: Terminal, symbol: str, timeframe: str, since: int,
         if len(bars) >= count or end >= now or asked == _MOST_BARS:
             return bars[:count]
         span *= 4  # a weekend, or a quiet symbol, lies in between
+
+
+async def in_pieces(read: Callable[[int, int], Awaitable[list[Past]]], since: int, until: int) -> list[Past]:
+    """Deals or orders between two UTC times (ms), asked for piece by piece: a stop waits for one of them at most.
+
+    Args:
+        read: gives those between two times, both included.
+
+    Raises:
+        MT5Error: the terminal cannot be asked.
+    """
+    piece = max(_LEAST_PIECE_MS, -(-(until - since) // _MOST_PIECES))
+    found: dict[int, Past] = {}
+    while True:
+        end = min(until, since + piece)
+        # The terminal's dates are whole seconds: what lies on an edge comes twice.
+        found |= {each.ticket: each for each in await read(since, end)}
+        if end >= until:
+            return list(found.values())
+        since = end
 
 
 def _bar_ms(timeframe: str) -> int:

@@ -185,13 +185,13 @@ class Intake:
             )
             self._tell_refused(work, str(error))
 
-    def overloaded(self, signal: wire.Envelope | Unreadable, why: str) -> bytes:
-        """The answer to a frame with a signal that cannot even wait; its id is not spent."""
+    def turned_away(self, signal: wire.Envelope | Unreadable, reason: Reason, why: str) -> bytes:
+        """The answer to a frame with a signal that is not even looked at; its id is not spent."""
         if isinstance(signal, Unreadable):
             signal_id = signal.signal_id
         else:
             signal_id = wire.peek(b'{"data":' + bytes(signal.data) + b"}").signal_id
-        denied = self._sorter.denied(signal_id, signal.request_id, Denial(code=Reason.THROTTLED, detail=why))
+        denied = self._sorter.denied(signal_id, signal.request_id, Denial(code=reason, detail=why))
         return self._outbox.event("order_result", denied, request_id=signal.request_id).payload
 
     async def command(self, signal: TradingSignal, request_id: wire.RequestId, *, name: str | None = None) -> Job:

@@ -133,6 +133,10 @@ class Logs:
             suppressed=self._library.suppressed,
         )
 
+    def hide(self, secret: str) -> None:
+        """Keep one more secret out of what is written from now on."""
+        self._redactor.add(secret)
+
     def close(self) -> None:
         """Writes what waits, as far as disk and console take it within a second each."""
         if self._handler is None:

@@ -40,11 +40,21 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        forms = {form: is_guessable(secret) for secret in secrets if secret for form in _forms(secret)}
+        self._secrets = frozenset(filter(None, secrets))
+        self._known = self._pattern()
+
+    def add(self, secret: str) -> None:
+        """One more secret: it was replaced while the program runs. The former stays hidden."""
+        if secret and secret not in self._secrets:
+            self._secrets |= {secret}
+            self._known = self._pattern()
+
+    def _pattern(self) -> re.Pattern[str] | None:
+        forms = {form: is_guessable(secret) for secret in self._secrets for form in _forms(secret)}
         # The longest first, so that a secret within another leaves nothing of the longer one.
         longest_first = sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
         alternatives = "|".join(_guarded(form, guessable) for form, guessable in longest_first)
-        self._known = re.compile(alternatives) if alternatives else None
+        return re.compile(alternatives) if alternatives else None
 
     def text(self, text: str) -> str:
         """The text without secrets."""

@@ -12,6 +12,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
 from mt5_bridge.core.ticks import Framed, varint
+from mt5_bridge.redpanda.compress import Codec, squeezed
 
 Headers = Sequence[tuple[str, bytes]]
 Record = tuple[int | None, bytes | None]
@@ -33,12 +34,22 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """What `AIOKafkaProducer.send_batch` takes, with one more way to fill it.
 
     Args:
-        limit: bytes at which it takes no more; the first record is always taken.
+        limit: bytes at which it takes no more, as they are before they are compressed; the first record is always
+            taken.
+        codec: how it is compressed; None: not at all.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, codec: Codec | None = None) -> None:
         super().__init__(limit, _UNCOMPRESSED)
         self._relative_offset: int = 0
+        self._buffer: bytearray | None = None
+        self._codec = codec
+
+    def _build(self) -> bytearray:
+        if self._buffer is None:
+            batch: bytearray = super()._build()
+            self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
+        return self._buffer
 
     def extend(self, key: bytes | None, headers: list[tuple[str, bytes]], records: Sequence[Record], start: int) -> int:
         """Adds records from `start` on while there is room; returns the index of the first that was not added."""
@@ -56,8 +67,9 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
 class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """What `AIOKafkaProducer.send_batch` takes, made of records that are framed already."""
 
-    def __init__(self, framed: Framed) -> None:
+    def __init__(self, framed: Framed, codec: Codec | None = None) -> None:
         self._framed = framed
+        self._codec = codec
         self._relative_offset = framed.count
         self._buffer: bytearray | None = None
         self._closed = True
@@ -68,11 +80,12 @@ class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
 
     def _build(self) -> bytearray:
         if self._buffer is None:
-            self._buffer = stored(self._framed, *self._state)
+            batch = stored(self._framed, *self._state)
+            self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
         return self._buffer
 
     def size(self) -> int:
-        """Bytes of the whole batch."""
+        """Bytes of the whole batch, before it is compressed."""
         return _HEAD.size + len(self._framed.body)
 
 

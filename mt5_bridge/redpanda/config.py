@@ -34,6 +34,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
         key_password: what the key is encrypted with.
         request_timeout: seconds until an unanswered request counts as failed.
         ack_timeout: seconds without any acknowledgement, while some is due, until the broker counts as dead.
+        compression: of what is sent: none, lz4 or zstd.
         max_batch_bytes: size at which a batch of records is closed; a larger record travels alone.
         max_record_bytes: larger records are refused before they leave.
         backoff: pauses between attempts; short, since signals wait, and two a second burden no broker.
@@ -54,6 +55,7 @@ class RedpandaConfig(msgspec.Struct, frozen=True, kw_only=True):
     key_password: str | None = None
     request_timeout: float = 10.0
     ack_timeout: float = 10.0
+    compression: str = "none"
     max_batch_bytes: int = 500_000
     max_record_bytes: int = 1_000_000
     max_pending_bytes: int = 16_000_000

@@ -1,4 +1,7 @@
-"""What waits to be published, one lane a partition: order within a lane is the order of `add`, whatever fails.
+"""What waits to be published, one lane a partition: order within a key is the order of `add`, whatever fails.
+
+Whole batches, the ticks of hours ago, let everything else pass: what is live must not stand behind a catch-up. So a
+key's records come either way, but not both ways at a time.
 
 No I/O: the producer takes batches out, and tells which arrived.
 """
@@ -10,6 +13,7 @@ from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch, split
+from mt5_bridge.redpanda.compress import Codec
 
 
 @dataclass(slots=True, eq=False)
@@ -58,11 +62,17 @@ class Share:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """The parcels for one partition, oldest first."""
+    """The parcels for one partition, oldest first.
+
+    Attributes:
+        waiting: single records.
+        bulk: whole batches, which go when nothing waits.
+    """
 
     topic: str
     partition: int
     waiting: deque[Parcel] = field(default_factory=deque)
+    bulk: deque[Parcel] = field(default_factory=deque)
     task: "asyncio.Task[None] | None" = None
     _serial: int = 0
 
@@ -79,22 +89,19 @@ class Lane:
         """Puts a parcel of whole batches at the end."""
         self._serial += 1
         parcel = Parcel(None, (), [], future, self._serial, framed=framed)
-        self.waiting.append(parcel)
+        self.bulk.append(parcel)
         return parcel
 
-    def take(self, limit: int) -> tuple[RecordBatch | FramedBatch, list[Share]]:
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.bulk)
+
+    def take(self, limit: int, codec: Codec | None = None) -> tuple[RecordBatch | FramedBatch, list[Share]]:
         """Fills a batch from the front. Its shares are empty when nothing waits."""
-        batch = RecordBatch(limit)
+        batch = RecordBatch(limit, codec)
         shares: list[Share] = []
-        while self.waiting:
-            parcel = self.waiting[0]
-            if parcel.future.done():
-                self.waiting.popleft()  # failed, or its caller was cancelled before it left
-                continue
-            if shares and (parcel.alone or parcel.framed):
+        while (parcel := _first(self.waiting)) is not None:
+            if shares and parcel.alone:
                 break
-            if parcel.framed:
-                return self._take_framed(parcel, limit)
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
@@ -104,40 +111,61 @@ class Lane:
             self.waiting.popleft()
             if parcel.alone:
                 break
+        if not shares and (parcel := _first(self.bulk)) is not None:
+            return self._take_framed(parcel, limit, codec)
         batch.close()
         return batch, shares
 
-    def _take_framed(self, parcel: Parcel, limit: int) -> tuple[FramedBatch, list[Share]]:
+    def _take_framed(self, parcel: Parcel, limit: int, codec: Codec | None) -> tuple[FramedBatch, list[Share]]:
         while (next_one := parcel.framed[parcel.taken]).count > 1 and FramedBatch(next_one).size() > limit:
             at = parcel.taken
             parcel.framed = [*parcel.framed[:at], *split(next_one), *parcel.framed[at + 1 :]]
         parcel.taken += 1
         share = parcel.share(parcel.taken - 1)
         if parcel.taken == len(parcel):
-            self.waiting.popleft()
-        return FramedBatch(parcel.framed[share.start]), [share]
+            self.bulk.popleft()
+        return FramedBatch(parcel.framed[share.start], codec), [share]
 
     def fail(self, error: Exception) -> None:
         """Nothing that waits here will be sent."""
-        for parcel in self.waiting:
+        for parcel in (*self.waiting, *self.bulk):
             if not parcel.future.done():
                 parcel.future.set_exception(error)
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
         self.waiting.clear()
+        self.bulk.clear()
 
     def put_back(self, shares: Sequence[Share]) -> None:
         """Returns what did not arrive to its old place, with all that was taken behind it: order is kept by sending
         that again, too, whatever becomes of it."""
-        waiting = {parcel.serial for parcel in self.waiting}
+        there = {parcel.serial for parcel in (*self.waiting, *self.bulk)}
         for share in shares:
             parcel = share.parcel
             if parcel.future.done() or share not in parcel.out:
                 continue
             del parcel.out[parcel.out.index(share) :]
             parcel.taken = share.start
-            if parcel.serial not in waiting:
-                waiting.add(parcel.serial)
-                self.waiting.append(parcel)
-        self.waiting = deque(sorted(self.waiting, key=lambda parcel: parcel.serial))
+            if parcel.serial not in there:
+                there.add(parcel.serial)
+                (self.bulk if parcel.framed else self.waiting).append(parcel)
+        self.waiting = _by_age(self.waiting)
+        self.bulk = _by_age(self.bulk)
+
+
+def _first(queue: deque[Parcel]) -> Parcel | None:
+    """The oldest that is still wanted: others failed, or their caller was cancelled before they left."""
+    while queue:
+        if not queue[0].future.done():
+            return queue[0]
+        queue.popleft()
+    return None
+
+
+def _by_age(queue: deque[Parcel]) -> deque[Parcel]:
+    return deque(sorted(queue, key=lambda parcel: parcel.serial))
 
 
 def arrive(shares: Sequence[Share]) -> None:

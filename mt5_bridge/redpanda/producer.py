@@ -16,6 +16,7 @@ from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
 from mt5_bridge.redpanda.causes import denied
+from mt5_bridge.redpanda.compress import codec
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import (
     RecordRefused,
@@ -78,6 +79,7 @@ class Producer:
         self.stats = ProducerStats()
         self._config = config
         self.access = Access(config)
+        self._codec = codec(config.compression)
         self._on_state = on_state
         self._random = random
         self._connected = asyncio.Event()
@@ -139,7 +141,11 @@ class Producer:
             await self._deliver(topic, key, size, lambda lane, future: lane.add(key, records, headers, future))
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
-        """Sends records that are framed already, all under the key given; see `publish` for order and errors."""
+        """Sends records that are framed already, all under the key given; see `publish` for errors.
+
+        They keep their own order, and let all others of their partition pass while they wait: a key's records must not
+        come both ways at a time.
+        """
         if batches:
             size = self._measure(None, [(None, batch.body) for batch in batches], ())
             await self._deliver(topic, key, size, lambda lane, future: lane.add_framed(batches, future))
@@ -352,7 +358,7 @@ class Producer:
             await asyncio.wait(tasks)
 
     def _drive(self, lane: Lane) -> None:
-        if lane.task is None and lane.waiting and self._session is not None:
+        if lane.task is None and len(lane) and self._session is not None:
             work = self._send_lane(lane, self._session)
             lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
 
@@ -362,7 +368,7 @@ class Producer:
                 await session.first_settled(lane.topic, lane.partition)
                 if self._ended is None or self._ended.done():
                     return  # a batch is missing: what follows it would be refused, too
-                batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes))
+                batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes), self._codec)
                 if not shares:
                     return
                 try:
@@ -438,7 +444,7 @@ class Producer:
             if not future.done():
                 future.set_exception(BrokerError(reason))
         for lane in self._lanes.values():
-            lane.waiting.clear()
+            lane.clear()
 
     def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):

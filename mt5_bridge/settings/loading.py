@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         wrong: what is written where it cannot be used, by the setting's name; of a secret only that it is one.
         faults: one line for each fault; empty for settings that `load` gave.
+        reread: the value of one setting as it stands in its sources now; raises SettingsError when it is wrong.
     """
 
     settings: Settings
@@ -34,6 +36,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
     wrong: dict[str, str] = {}
     faults: list[str] = []
+    reread: Callable[[str], Any] | None = None
 
 
 def load(
@@ -90,7 +93,29 @@ def examine(
         if name in entries and getattr(settings, name.lower()) != SPECS[name].default
     ]
     origins = {name: entries[name].origin if name in entries else "default" for name in SPECS}
-    return Loaded(settings=settings, sources=origins, warnings=warnings, wrong=wrong, faults=faults)
+    return Loaded(
+        settings=settings,
+        sources=origins,
+        warnings=warnings,
+        wrong=wrong,
+        faults=faults,
+        reread=partial(_reread, cli=cli or {}, env=env, folder=folder, keyring=keyring or from_keyring),
+    )
+
+
+def _reread(name: str, *, cli: Mapping[str, Any], env: Mapping[str, str], folder: Path, keyring: KeyringLookup) -> Any:
+    spec = SPECS[name]
+    sources = _read_all(cli, env, folder)
+    found = [source.entries[name] for source in sources if name in source.entries]
+    broken = [fault for source in sources if not source.entries for fault in source.faults]
+    if broken:
+        raise SettingsError("\n".join(broken))  # a file half written would look like one without the setting
+    if not found:
+        return spec.default
+    try:
+        return _value(spec, found[-1], folder, keyring)
+    except FaultError as error:
+        raise SettingsError(_line(spec, found[-1], error)) from error
 
 
 def find_data_dir(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from mt5_bridge.core.bars import LENGTHS as TIMEFRAMES
+from mt5_bridge.core.permission import ALL as PERMISSIONS
 from mt5_bridge.settings import places
 from mt5_bridge.settings.kinds import (
     Choice,
@@ -112,11 +113,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redpanda_event_topic: Topic = "mt5_events"
     redpanda_signal_topic: Topic = "trading_signals"
     redpanda_create_topics: Bool = True
+    redpanda_compression: Annotated[Literal["none", "lz4", "zstd"], Choice("none", "lz4", "zstd")] = "none"
+    """Of what is sent; lz4 and zstd need the extra `compression`."""
 
     # backend
     backend_ws_url: Annotated[str | None, Url("ws", "wss")] = None
     backend_api_url: Annotated[str | None, Url("http", "https")] = None
     backend_auth_token: OptionalSecret = None
+    """Read anew before each connection, where it stands in a file or the keyring."""
+    backend_ssl_ca_file: Annotated[Path | None, PathText()] = None
+    """Who signed the backend's certificate; None: the platform's trusted roots. These four are read anew, too."""
+    backend_ssl_cert_file: Annotated[Path | None, PathText()] = None
+    backend_ssl_key_file: Annotated[Path | None, PathText()] = None
+    """None: the key is in the certificate's file."""
+    backend_ssl_key_password: OptionalSecret = None
+    backend_permissions: Annotated[tuple[str, ...], Choices(*PERMISSIONS)] = PERMISSIONS
+    """What commands over the WebSocket may do; a stop they may always."""
     account_interval: Seconds = 5.0
     heartbeat_interval: Seconds = 5.0
     backend_dead_after: OptionalSeconds = None

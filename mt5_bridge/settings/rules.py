@@ -46,6 +46,7 @@ def contradictions(settings: Settings) -> list[Contradiction]:
         *_of_mode(settings),
         *_of_terminal(settings),
         *_of_redpanda(settings),
+        *_of_backend(settings),
         *_of_signatures(settings),
         *_of_files(settings),
     ]
@@ -117,6 +118,29 @@ def _of_tls(settings: Settings, protocol: str) -> Iterator[Contradiction]:
                 ("REDPANDA_SSL_CERT_FILE", name),
                 f"REDPANDA_SSL_CERT_FILE: is not set, but {name} is; set it, or take the other out",
             )
+
+
+def _of_backend(settings: Settings) -> Iterator[Contradiction]:
+    files = {
+        "BACKEND_SSL_CA_FILE": settings.backend_ssl_ca_file,
+        "BACKEND_SSL_CERT_FILE": settings.backend_ssl_cert_file,
+        "BACKEND_SSL_KEY_FILE": settings.backend_ssl_key_file,
+    }
+    given = [name for name, path in files.items() if path]
+    if given and urlsplit(settings.backend_ws_url or "").scheme.lower() != "wss":
+        yield Contradiction(
+            (given[0], "BACKEND_WS_URL"),
+            f"{given[0]}: is set, but BACKEND_WS_URL does not encrypt; begin it with wss://, or take the file out",
+        )
+    if (settings.backend_ssl_key_file or settings.backend_ssl_key_password) and not settings.backend_ssl_cert_file:
+        name = "BACKEND_SSL_KEY_FILE" if settings.backend_ssl_key_file else "BACKEND_SSL_KEY_PASSWORD"
+        yield Contradiction(
+            ("BACKEND_SSL_CERT_FILE", name),
+            f"BACKEND_SSL_CERT_FILE: is not set, but {name} is; give the certificate that belongs to the key",
+        )
+    for name, path in files.items():
+        if path and not path.is_file():
+            yield _no_file(name, path, "a PEM file")
 
 
 def _of_signatures(settings: Settings) -> Iterator[Contradiction]:

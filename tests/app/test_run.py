@@ -18,7 +18,7 @@ from mt5_bridge.app import run_bridge
 from mt5_bridge.app.bridge import JOURNAL_FILE, Bridge
 from mt5_bridge.cli.interrupts import Early
 from mt5_bridge.core.errors import InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
-from mt5_bridge.settings import Loaded, Settings, load
+from mt5_bridge.settings import Loaded, SecretStr, Settings, load
 from mt5_bridge.terminal.session import MT5SessionManager
 
 
@@ -85,12 +85,27 @@ async def test_exit_codes(
 
 
 def test_runs_with_logs_and_tells_doubts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Any) -> int:
+    async def brief(settings: Any, reread: object) -> int:
         return 3
 
     monkeypatch.setattr(module, "_run", brief)
     assert run_bridge(loaded(tmp_path)) == 3
     assert "BACKEND_AUTH_TOKEN" in (tmp_path / "mt5_bridge.log").read_text()
+
+
+def test_a_token_read_anew_is_kept_out_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def brief(settings: Any, reread: Any) -> int:
+        assert reread("BACKEND_AUTH_TOKEN").get_secret_value() == "replaced-token"
+        assert reread("HEARTBEAT_INTERVAL") == 5.0
+        logger.info("The backend was sent replaced-token")
+        return 0
+
+    monkeypatch.setattr(module, "_run", brief)
+    told = loaded(tmp_path)
+    values = {"BACKEND_AUTH_TOKEN": SecretStr("replaced-token"), "HEARTBEAT_INTERVAL": 5.0}
+    assert run_bridge(msgspec.structs.replace(told, reread=values.__getitem__)) == 0
+    assert "was sent ***" in (tmp_path / "mt5_bridge.log").read_text()
+    assert module._rereading(msgspec.structs.replace(told, reread=None), None) is None  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_written_is_a_matter_of_configuration(
@@ -191,7 +206,7 @@ def test_asked_to_end_while_the_bridge_is_loaded_it_ends_at_once(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
 def test_asked_again_while_the_logs_are_closed_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Settings) -> int:
+    async def brief(settings: Settings, reread: object) -> int:
         module.Interrupts(break_is_emergency=False).pass_to(Asked())  # type: ignore[arg-type]  # only hears
         return 3
 

@@ -58,6 +58,22 @@ async def test_a_command_is_answered_by_its_request_id() -> None:
         assert [frame.request_id for frame in here.frames] == ["another", command["request_id"]]
 
 
+async def test_a_list_is_read_page_by_page() -> None:
+    async with server() as here, connect(here.url, proxy=None) as socket:
+        bridge = await here.bridge()
+        told: list[Any] = []
+
+        async def read() -> None:
+            told.extend([page async for page in bridge.pages("get_history", {"kind": "deals"})])
+
+        reading = asyncio.create_task(read())
+        first = await answer(socket, {"success": True, "data": [1, 2], "next": "5:2"})
+        second = await answer(socket, {"success": True, "data": [3]})
+        await reading
+        assert told == [[1, 2], [3]]
+        assert (first["data"], second["data"]) == ({"kind": "deals"}, {"kind": "deals", "cursor": "5:2"})
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [

@@ -14,16 +14,19 @@ from mt5_bridge.control.commands import (
     COMMANDS,
     Command,
     StopFrame,
+    capabilities,
     decode_answer,
     decode_command,
     encode_answer,
     failed,
     is_answer,
     is_command,
+    meant,
     stop_of,
     succeeded,
 )
 from mt5_bridge.core.errors import WireError
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.wire import decode
 
 NOON = 1_577_880_000_000
@@ -276,3 +279,26 @@ def test_no_frame_upsets_the_search_for_a_stop(raw: bytes) -> None:
 def test_an_answer_is_remembered_as_it_was() -> None:
     answer = succeeded("close_position", {"order": 5})
     assert decode_answer(encode_answer(answer)) == answer
+
+
+def test_capabilities_are_what_is_permitted() -> None:
+    assert capabilities(frozenset(Permission)) == list(CAPABILITIES)
+    assert capabilities(frozenset()) == ["emergency_stop", "heartbeat", "mt5_command"]
+    assert set(capabilities(frozenset({Permission.SIGNAL}))) - set(capabilities(frozenset())) == {"trading_signal"}
+    reading = set(capabilities(frozenset({Permission.READ})))
+    assert {"get_status", "get_ticks"} <= reading
+    assert not reading & {"close_all", "subscribe", "resume_trading", "trading_signal"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        ({"type": "get_status", "data": {}}, "get_status"),
+        ({"type": "mt5_command", "data": {"command": "Close"}}, "close_position"),
+        ({"type": "mt5_command", "data": {"command": "dance"}}, None),
+        ({"type": "mt5_command", "data": 5}, None),
+        ({"type": "dance", "data": {}}, None),
+    ],
+)
+def test_which_command_is_meant(sent: dict[str, Any], name: str | None) -> None:
+    assert meant(decode(msgspec.json.encode(sent))) == name

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mt5_bridge.control.outbound import Outbound, Parcel
+from mt5_bridge.control.outbound import SPARE_FRAMES, Outbound, Parcel
 from mt5_bridge.core.errors import ChannelClosedError
 
 
@@ -13,7 +13,7 @@ def lanes(max_frames: int = 3, max_bytes: int = 100, max_urgent: int = 1, max_sl
 
 
 def sent(outbound: Outbound, limit: int = 100) -> list[bytes]:
-    return [parcel.frame for parcel in outbound.take(limit)]
+    return [parcel.frame for parcel in outbound.take(limit, 1 << 30)]
 
 
 async def test_urgent_first_then_in_order_then_the_newest_of_each_slot() -> None:
@@ -96,3 +96,34 @@ async def test_takes_no_more_than_asked() -> None:
     assert sent(outbound, 1) == [b"1"]
     await outbound.filled()
     assert sent(outbound, 1) == [b"2"]
+
+
+async def test_a_go_ends_with_the_frame_that_makes_it_large() -> None:
+    outbound = lanes(max_frames=9)
+    for n in range(4):
+        outbound.put(Parcel(b"%d" % n * 10))
+    assert [len(outbound.take(9, 15)), len(outbound.take(9, 1)), len(outbound.take(1, 99))] == [2, 1, 1]
+
+
+async def test_the_newest_values_wait_while_some_are_on_their_way() -> None:
+    outbound = lanes()
+    outbound.put_latest("A", b"a1")
+    assert sent(outbound) == [b"a1"]
+    outbound.hold_latest()
+    outbound.put_latest("A", b"a2")
+    outbound.put(Parcel(b"result"))
+    assert sent(outbound) == [b"result"]
+    outbound.put_latest("A", b"a3")
+    assert sent(outbound) == []
+    outbound.open_latest()
+    await asyncio.wait_for(outbound.filled(), 1)
+    assert sent(outbound) == [b"a3"]
+
+
+async def test_a_few_words_find_room_in_a_full_lane_up_to_a_bound() -> None:
+    outbound = lanes(max_frames=1, max_bytes=5, max_urgent=0)
+    assert outbound.put(Parcel(b"12345"))
+    assert not outbound.put(Parcel(b"6"))
+    assert all(outbound.put(Parcel(b"too much"), brief=True) for _ in range(SPARE_FRAMES - 1))
+    assert outbound.put(Parcel(b"stopped"), urgent=True)
+    assert not outbound.put(Parcel(b"too much"), brief=True)

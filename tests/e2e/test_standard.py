@@ -44,6 +44,20 @@ async def test_all_of_it(backend: Backend, tmp_path: Path) -> None:
         heartbeat = (await backend.frame("heartbeat"))["data"]
         assert set(heartbeat["channels"]) == {"terminal", "backend"}
 
+        # Every tick on request, behind a cursor; the stream has the latest only.
+        asked: dict[str, Any] = {"symbol": "AUDUSD", "count": 3}
+        every: list[dict[str, Any]] = []
+        while len(every) < 12:
+            page = (await backend.command("get_ticks", asked, request_id=f"t{len(backend.frames)}"))["data"]
+            every += page["data"]
+            asked["cursor"] = page["next"]
+        keys = [(tick["time_msc"], tick["seq"]) for tick in every]
+        span = {"symbol": "AUDUSD", "from_msc": keys[0][0], "to_msc": keys[-1][0], "count": 1000}
+        whole = (await backend.command("get_ticks", span, request_id="whole"))["data"]["data"]
+        assert [
+            (tick["time_msc"], tick["seq"]) for tick in whole if (tick["time_msc"], tick["seq"]) <= keys[-1]
+        ] == keys
+
         opened = await signal(backend, "one", "BUY", volume=0.01, stop_loss=round(bid * 0.98, 5))
         assert opened["status"] == "filled"
         await backend.frame("positions", where=lambda f: [p["ticket"] for p in f["data"]] == [opened["position"]])

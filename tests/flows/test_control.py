@@ -11,8 +11,9 @@ from support.simulated import leap, simulated
 from mt5_bridge.control.commands import Command
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import HaltState, Origin
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY
-from mt5_bridge.flows.control import MAX_SIGNALS, MAX_WAITING
+from mt5_bridge.flows.control import MAX_SIGNALS, MAX_STOPS, MAX_WAITING
 from mt5_bridge.flows.emergency import StopOptions
 
 
@@ -137,7 +138,7 @@ async def test_a_repeated_stop_gets_the_first_answer_while_halted_and_acts_when_
         await asyncio.sleep(10)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert await answer(kit, "s1", 2) == first
-        assert (kit.emergency.stops, kit.control.stats.repeated) == (1, 1)
+        assert (kit.emergency.stops, kit.control._once.repeated) == (1, 1)
         await kit.commands.resume("ok", "ann", force=True, origin=Origin.LOCAL)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert kit.latch.halt.state is HaltState.HALTED
@@ -263,7 +264,7 @@ async def test_a_repeated_request_acts_once_at_the_same_time_later_and_after_a_r
         frame(kit, request)
         assert await answer(kit, 17, 3) == first
         assert len(asked) == 1
-        assert kit.control.stats.repeated == 2
+        assert kit.control._once.repeated == 2
         await kit.crash()
     async with FlowKit.open(tmp_path) as kit:
         asked = counting(kit)
@@ -305,7 +306,103 @@ async def test_without_a_request_id_everything_acts(tmp_path: Path) -> None:
         assert len(asked) == 2
 
 
+# --- in order
+
+
+@simulated
+async def test_answers_come_in_the_order_of_the_commands(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        kit.terminal.tick("EURUSD", 1.1, 1.1001)
+        kit.terminal.holds["get_account_info"] = asyncio.Event()
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("get_account", {}),
+            ("get_status", {}),
+            ("close_position", {"ticket": 99}),
+            ("dance", {}),
+            ("close_position", {"ticket": "x"}),
+            ("mt5_command", {"command": "ping"}),
+            ("reduce_only", {}),
+            ("get_positions", {}),
+            ("get_ticks", {"symbol": "EURUSD"}),
+            ("subscribe", {"symbols": ["EURUSD"]}),
+        ]
+        for n, (name, data) in enumerate(asked):
+            frame(kit, {"type": name, "data": data, "request_id": n})
+        await asyncio.sleep(0.3)
+        assert not kit.channel.of("command_result")
+        kit.terminal.holds.pop("get_account_info").set()
+        await answer(kit, len(asked) - 1)
+        assert [f["request_id"] for f in kit.channel.of("command_result")] == list(range(len(asked)))
+
+
+@simulated
+async def test_a_stop_waits_for_no_other_answer(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        kit.terminal.holds["get_account_info"] = asyncio.Event()
+        frame(kit, {"type": "get_account", "data": {}, "request_id": "a"})
+        frame(kit, {"type": "emergency_stop", "data": {}, "request_id": "s"})
+        await asyncio.sleep(0.1)
+        assert [f["request_id"] for f in kit.channel.of("command_result")] == ["s"]
+        kit.terminal.holds.pop("get_account_info").set()
+        await answer(kit, "a")
+
+
+# --- what the backend may
+
+
+@simulated
+async def test_what_is_not_permitted_is_forbidden_and_does_nothing(tmp_path: Path) -> None:
+    may: dict[Permission, list[tuple[str, dict[str, Any]]]] = {
+        Permission.READ: [("get_account", {}), ("get_status", {}), ("mt5_command", {"command": "positions_get"})],
+        Permission.STREAM: [("unsubscribe", {"symbols": ["EURUSD"]})],
+        Permission.TRADE: [("close_all", {}), ("mt5_command", {"command": "close", "params": {"ticket": 1}})],
+        Permission.HALT: [("reduce_only", {}), ("resume_trading", {"reason": "x", "by": "ann"})],
+    }
+    async with FlowKit.open(tmp_path, permitted=frozenset()) as kit:
+        kit.run("commands", "frame-signals")
+        for needs, asked in may.items():
+            for n, (name, data) in enumerate(asked):
+                frame(kit, {"type": name, "data": data, "request_id": f"{needs}{n}"})
+                told = await answer(kit, f"{needs}{n}")
+                assert (told["success"], told["error"]["code"]) == (False, "forbidden")
+                assert repr(str(needs)) in told["error"]["message"]
+        assert kit.latch.halt.state is HaltState.ACTIVE
+        frame(
+            kit, {"type": "trading_signal", "request_id": 5, "data": {"signal_id": "s", "symbol": "X", "action": "BUY"}}
+        )
+        (denied,) = kit.channel.of("order_result")
+        assert (denied["request_id"], denied["data"]["reason"]) == (5, "forbidden")
+        assert not await kit.journal.seen(["s"])
+        frame(kit, {"type": "heartbeat", "data": {}, "request_id": "h"})
+        assert (await answer(kit, "h"))["success"]
+        frame(kit, {"type": "emergency_stop", "data": {}, "request_id": "stop"})
+        assert (await answer(kit, "stop"))["data"]["state"] == "halted", "a stop needs no permission"
+
+
+@simulated
+async def test_what_is_permitted_is_done(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, permitted=frozenset({Permission.READ})) as kit:
+        kit.run("commands")
+        frame(kit, {"type": "get_account", "data": {}, "request_id": "a"})
+        assert (await answer(kit, "a"))["success"]
+
+
 # --- load
+
+
+@simulated
+async def test_a_flood_of_stops_costs_bounded_work(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        most = MAX_WAITING + MAX_STOPS
+        for n in range(most + 500):
+            frame(kit, {"type": "emergency_stop", "data": {}, "request_id": n})
+        assert kit.latch.halt.state is HaltState.HALTED
+        assert len(kit.control._tasks) == most
+        await answer(kit, most - 1)
+        assert len(kit.channel.of("command_result")) == most + 500, "each is answered"
+        await kit.idle()
 
 
 @simulated
@@ -322,6 +419,27 @@ async def test_what_asks_nothing_of_the_terminal_does_not_wait_behind_what_does(
         kit.terminal.holds.pop("get_account_info").set()
         await answer(kit, "a39")
         assert kit.control.stats.commands == 41
+
+
+@simulated
+async def test_reads_that_hang_leave_places_to_what_acts(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run("commands")
+        for name in ("get_account_info", "get_symbols"):
+            kit.terminal.holds[name] = asyncio.Event()
+        for n in range(40):
+            frame(kit, {"type": "get_account", "data": {}, "request_id": f"a{n}"})
+            frame(kit, {"type": "mt5_command", "data": {"command": "symbols_get"}, "request_id": f"s{n}"})
+        asked = [("close_position", {"ticket": 99}), ("mt5_command", {"command": "close", "params": {"ticket": 99}})]
+        for n, (name, data) in enumerate(asked):
+            frame(kit, {"type": name, "data": data, "request_id": f"c{n}"})
+        frame(kit, {"type": "mt5_command", "data": {"command": "status"}, "request_id": "quick"})
+        for n in range(2):
+            assert (await answer(kit, f"c{n}"))["error"]["code"] == "not_found"
+        assert (await answer(kit, "quick"))["success"]
+        for event in kit.terminal.holds.values():
+            event.set()
+        await answer(kit, "s39")
 
 
 @simulated

@@ -217,11 +217,11 @@ class NarrowChannel(FakeChannel):
         super().__init__()
         self.waiting: list[bytes] = []
 
-    def send(self, frame: bytes, *, urgent: bool = False) -> bool:
+    def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool:
         if len(self.waiting) >= self.room or sum(map(len, self.waiting)) + len(frame) > self.room_bytes:
             return False
         self.waiting.append(frame)
-        return super().send(frame, urgent=urgent)
+        return super().send(frame, urgent=urgent, brief=brief)
 
     async def send_confirmed(self, frame: bytes) -> None:
         if not self.send(frame):

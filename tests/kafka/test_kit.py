@@ -17,6 +17,7 @@ from support.kafka import USERS, KafkaBroker
 
 from mt5_bridge.redpanda.config import RedpandaConfig
 from mt5_bridge.redpanda.security import client_options
+from mt5_bridge.redpanda.throttle import Throttle
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +84,17 @@ async def test_a_frozen_one_answers_when_it_is_thawed(broker: KafkaBroker) -> No
 
 
 async def test_a_bound_slows_a_sender_and_can_be_lifted(broker: KafkaBroker) -> None:
-    broker.throttle(produce=2_000)
-    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap) as producer:
-        for _ in range(3):
-            await producer.send_and_wait("t", b"x" * 10_000, partition=0)
-        late = await producer.send("t", b"x", partition=0)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(late), 0.5)
-        broker.throttle()
-        await asyncio.wait_for(late, 60)
+    async def told_to_wait() -> bool:
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, client_id="bound") as producer:
+            throttle = Throttle(producer.client, "Sender")
+            await producer.send_and_wait("t", bytes(100_000), partition=0)
+            return throttle.until() > 0
+
+    assert not await told_to_wait()
+    broker.throttle(produce=1_000, client="bound")
+    assert await told_to_wait()
+    broker.throttle(client="bound")
+    assert not await told_to_wait()
 
 
 async def test_topics_grow_and_go(broker: KafkaBroker) -> None:

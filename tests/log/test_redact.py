@@ -127,3 +127,11 @@ def test_the_settings_secrets_and_the_passwords_in_addresses() -> None:
         gateway_token=SecretStr(""),
     )
     assert secrets_of(settings) == ["one", "three", "postgresql://u:two@h/db", "two"]
+
+
+def test_a_secret_that_replaced_another_is_hidden_beside_it() -> None:
+    redactor = Redactor(["first-token"])
+    redactor.add("second-token")
+    redactor.add("second-token")
+    redactor.add("")
+    assert redactor.text("from first-token to second-token") == "from *** to ***"

@@ -1,4 +1,4 @@
-"""The end of a certificate, against what openssl says."""
+"""The end of a certificate, against what another library wrote."""
 
 import contextlib
 import ssl

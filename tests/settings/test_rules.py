@@ -45,6 +45,10 @@ def names_at_fault(folder: Path, env: dict[str, str]) -> list[str]:
         ({"REDPANDA_EVENT_TOPIC": "trading_signals.dlq"}, "REDPANDA_EVENT_TOPIC"),
         ({**SASL, **CREDENTIALS, "REDPANDA_SSL_CA_FILE": "none.pem"}, "REDPANDA_SSL_CA_FILE"),
         ({**SASL, **CREDENTIALS, "REDPANDA_SSL_CERT_FILE": "none.pem"}, "REDPANDA_SSL_CERT_FILE"),
+        ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_CA_FILE": "none.pem"}, "BACKEND_SSL_CA_FILE"),
+        ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_CERT_FILE": "none.pem"}, "BACKEND_SSL_CERT_FILE"),
+        ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_KEY_PASSWORD": "key-secret"}, "BACKEND_SSL_CERT_FILE"),
+        ({"BACKEND_PERMISSIONS": "read,fly"}, "BACKEND_PERMISSIONS"),
         ({"SIGNAL_PREVIOUS_HMAC_KEY": "the key of last year"}, "SIGNAL_PREVIOUS_HMAC_KEY"),
         (
             {"SIGNAL_HMAC_KEY": "the same key twice", "SIGNAL_PREVIOUS_HMAC_KEY": "the same key twice"},
@@ -57,6 +61,19 @@ def names_at_fault(folder: Path, env: dict[str, str]) -> list[str]:
 )
 def test_contradictions_on_paper(tmp_path: Path, env: dict[str, str], name: str) -> None:
     assert names_at_fault(tmp_path, {"TERMINAL": "paper", **env}) == [name]
+
+
+@pytest.mark.parametrize("name", ["BACKEND_SSL_CA_FILE", "BACKEND_SSL_CERT_FILE"])
+def test_certificates_for_a_backend_without_encryption(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.pem").write_text("")
+    env = {"TERMINAL": "paper", "BACKEND_WS_URL": "ws://127.0.0.1/", name: "a.pem"}
+    assert names_at_fault(tmp_path, env) == [name]
+
+
+def test_a_key_for_the_backend_without_its_certificate(tmp_path: Path) -> None:
+    (tmp_path / "a.key").write_text("")
+    env = {"TERMINAL": "paper", "BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_KEY_FILE": "a.key"}
+    assert names_at_fault(tmp_path, env) == ["BACKEND_SSL_CERT_FILE"]
 
 
 def test_a_ca_file_without_encryption(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A backend in the test's own process: a WebSocket server that records frames, sends commands, and can misbehave."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -22,27 +23,33 @@ class Backend:
     Args:
         token: what must come as `Authorization: Bearer`; None accepts everybody.
         port: 0 takes a free one; a fixed one lets a test bring the backend back.
+        tls: speak TLS with this context; it may be replaced between `stop` and `start`.
 
     Attributes:
         frames: every frame received, decoded, in order, over all connections.
         raw: the same as bytes.
+        tokens, origins: the headers `Authorization` and `Origin` of each, None where there was none.
         attempts: `time.monotonic()` of each handshake, refused ones too.
         refuse: HTTP status to answer handshakes with, None to accept.
         retry_after: sent as `Retry-After` when refusing.
         close_at_once: accept, then close.
+        pace: seconds that each frame takes to be read.
         reading: cleared, nothing more is read from the sockets.
     """
 
-    def __init__(self, token: str | None = None, port: int = 0) -> None:
+    def __init__(self, token: str | None = None, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.token = token
         self.port = port
+        self.tls = tls
         self.frames: list[Frame] = []
         self.raw: list[bytes] = []
         self.attempts: list[float] = []
         self.tokens: list[str | None] = []
+        self.origins: list[str | None] = []
         self.refuse: int | None = None
         self.retry_after: str | None = None
         self.close_at_once = False
+        self.pace = 0.0
         self.reading = asyncio.Event()
         self.reading.set()
         self.sockets: set[ServerConnection] = set()
@@ -50,7 +57,7 @@ class Backend:
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/bridge"
+        return f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{self.port}/bridge"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -72,6 +79,7 @@ class Backend:
             ping_interval=None,
             close_timeout=1,
             max_queue=1,
+            ssl=self.tls,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
 
@@ -135,6 +143,7 @@ class Backend:
         self.attempts.append(time.monotonic())
         header = request.headers.get("Authorization")
         self.tokens.append(header)
+        self.origins.append(request.headers.get("Origin"))
         if self.refuse is not None:
             response = socket.respond(HTTPStatus(self.refuse), "no\n")
             if self.retry_after is not None:
@@ -152,6 +161,8 @@ class Backend:
             while True:
                 frame = await socket.recv(decode=False)
                 await self.reading.wait()
+                if self.pace:
+                    await asyncio.sleep(self.pace)
                 self.raw.append(bytes(frame))
                 self.frames.append(msgspec.json.decode(frame))
         except ConnectionClosed:

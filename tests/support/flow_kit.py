@@ -33,6 +33,7 @@ from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import BrokerError, ChannelClosedError, JournalError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.bar_ways import SocketWay, TopicWay
@@ -233,8 +234,8 @@ class FakeChannel:
     async def wait_connected(self) -> None:
         await self._up.wait()
 
-    def send(self, frame: bytes, *, urgent: bool = False) -> bool:
-        if not (self.accepting and self.connected) or len(frame) > self.room:
+    def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool:
+        if not (self.accepting and self.connected) or (len(frame) > self.room and not brief):
             return False
         self.frames.append(frame)
         if urgent:
@@ -251,6 +252,19 @@ class FakeChannel:
         if not (self.confirming and self.connected):
             raise ChannelClosedError("the backend went away")
         self.frames.append(frame)
+
+    async def send_run_confirmed(self, frames: Sequence[bytes]) -> int:
+        sent = 0
+        for frame in frames[:-1]:
+            if not self.send(frame):
+                break
+            sent += 1
+        if sent < len(frames) - 1:
+            if not sent:
+                raise ChannelClosedError("too many frames wait for the backend")
+            return sent
+        await self.send_confirmed(frames[-1])
+        return len(frames)
 
     def of(self, type: str) -> list[dict[str, Any]]:
         """The decoded frames of a type."""
@@ -329,6 +343,7 @@ class KitSettings:
     bars: tuple[str, ...] = ()
     hybrid: bool = True
     remote_resume: bool = False
+    permitted: frozenset[Permission] = frozenset(Permission)
     drawdown_flattens: bool = False
     backend_dead_after_s: float | None = None
     backend_dead_action: str = "reduce"
@@ -603,6 +618,7 @@ class FlowKit:
             clock,
             self.commands.table(),
             on_defect=self.defects.append,
+            permitted=settings.permitted,
         )
         self.control.attach(self.channel)
         self.local = LocalControl(self.folder, self.latch, self.emergency, self.commands, status=self.watch.health)

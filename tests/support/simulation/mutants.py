@@ -5,7 +5,7 @@ Each mutant says what to put in the place of what. The last one is a fault that 
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -25,9 +25,11 @@ from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.once import Answer, Once
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.sorting import Sorted, Sorter
-from mt5_bridge.flows.ticks import Feed, TickFlow
+from mt5_bridge.flows.tick_feed import Feed
+from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.watch import Watch
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal import host_ops
@@ -256,13 +258,13 @@ def throttle_without_latch() -> Places:
 def commands_not_remembered() -> Places:
     """A command that is sent again is done again."""
 
-    async def once(self: ControlFlow, command: Any, key: str, latched: Any) -> dict[str, Any]:
-        return await self._do(command, latched)
+    async def once(self: Once, command: Any, key: str, do: Callable[[], Awaitable[Answer]]) -> Answer:
+        return await do()
 
     async def nothing_earlier(self: Intake, name: str) -> None:
         """No command was ever done before."""
 
-    return [(ControlFlow, "_once", once), (Intake, "earlier_command", nothing_earlier)]
+    return [(Once, "answer", once), (Intake, "earlier_command", nothing_earlier)]
 
 
 def connects_without_a_pause() -> Places:
