@@ -15,7 +15,7 @@ from support.kafka import KafkaBroker
 from support.world import MakeWorld, check_ticks
 
 from mt5_bridge.core.model import TICK_RECORD_SIZE
-from mt5_bridge.flows import ticks as flow
+from mt5_bridge.flows import tick_catch_up
 from mt5_bridge.journal.changes import CursorMoved
 from mt5_bridge.redpanda import LinkState, Producer, RedpandaConfig
 
@@ -85,7 +85,7 @@ async def test_live_ticks(broker: KafkaBroker, tmp_path: Path) -> None:
 
 async def test_a_catch_up(broker: KafkaBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One page under way and the next one in hand, however long the broker takes nothing."""
-    monkeypatch.setattr(flow, "CATCH_UP_PAGE", PAGE)
+    monkeypatch.setattr(tick_catch_up, "PAGE", PAGE)
     terminal = FakeTerminal(login=LOGIN)
     for _ in range(20 * PAGE):
         terminal.tick("EURUSD", 1.1, 1.2, after_ms=1000)
