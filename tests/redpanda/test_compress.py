@@ -3,6 +3,7 @@
 import random
 import struct
 import sys
+from collections.abc import Callable
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -78,8 +79,10 @@ def test_wrong_settings_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["lz4", "zstd"])
-async def test_a_broker_takes_them_and_a_consumer_reads_them(bootstrap: str, name: str) -> None:
-    topic = f"compressed-{name}"
+async def test_a_broker_takes_them_and_a_consumer_reads_them(
+    bootstrap: str, new_topic: Callable[[], str], name: str
+) -> None:
+    topic = new_topic()
     producer = Producer(RedpandaConfig(bootstrap=bootstrap, compression=name))
     producer.start()
     try:
