@@ -40,7 +40,7 @@ def caught(mutant: Mutant, focus: Focus, promise: str, known: int) -> bool:
         (mutants.poison_thrown_away, mutants.CROWD, 0, "P7"),
         (mutants.offset_committed_early, mutants.CROWD, 0, "offsets"),
         (mutants.none_is_flat, mutants.ANYTHING, 1, "P8"),
-        (mutants.a_lost_connection_changes_nothing, mutants.CROWD, 0, "P8"),
+        (mutants.a_lost_connection_changes_nothing, mutants.CROWD_BEFORE_DEAF_EARS, 5, "P8"),
         (mutants.limits_counted_after_the_send, mutants.CROWD, 0, "P9"),
         (mutants.throttle_without_latch, mutants.FLOODS, 0, "P10"),
         (mutants.commands_not_remembered, mutants.PEOPLE, 2, "P11"),

@@ -40,6 +40,7 @@ ANYTHING = Focus({})
 STOPS = Focus({"take_back": 15.0, "rush": 8.0, "resume": 10.0})
 ONE_STOP = Focus({**_NO_STOPS, "signal": 0.0, "burst": 0.0, "flood": 0.0, "sleep": 0.0}, roomy=True)
 CROWD = Focus({**_NO_STOPS, "burst": 12.0})
+CROWD_BEFORE_DEAF_EARS = Focus({**_NO_STOPS, "burst": 12.0, "deaf": 12.0})
 FLOODS = Focus({**_NO_STOPS, "flood": 6.0}, roomy=True)
 PEOPLE = Focus({**_NO_STOPS, "command": 60.0}, roomy=True)
 
