@@ -51,6 +51,7 @@ async def test_stops_flattens_reports_and_stays(new_world: MakeWorld) -> None:
         assert (phases[0], phases[-1]) == ("latched", "done")
         assert await world.ask("get_positions") == []
         assert await world.ask("get_orders") == []
+
         def reasons() -> bool:
             told = [closed_by(world, ticket) for ticket in positions]
             assert told == ["command"] * 3, told

@@ -195,7 +195,9 @@ class Strict(FakeTerminal):
         pack(Request(1, "ticks", [self.clock.to_broker(from_msc), self.clock.to_broker(to_msc or 1), count]))
         return await super().get_ticks(symbol, from_msc, to_msc, count, timeout=timeout)
 
-    async def get_history_deals(self, from_msc: int | None = None, to_msc: int | None = None, **more: Any) -> list[Deal]:
+    async def get_history_deals(
+        self, from_msc: int | None = None, to_msc: int | None = None, **more: Any
+    ) -> list[Deal]:
         if from_msc is not None and to_msc is not None:
             pack(Request(1, "deals", [self.clock.to_broker(from_msc), self.clock.to_broker(to_msc)]))
         return await super().get_history_deals(from_msc, to_msc, **more)
