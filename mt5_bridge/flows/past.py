@@ -29,11 +29,13 @@ async def ticks_after(terminal: Terminal, symbol: str, after: tuple[int, int], u
     Raises:
         MT5Error: the terminal cannot be asked.
     """
-    size = count + _SLACK
+    size, clock = count + _SLACK, terminal.clock
+    # Where the broker's clock passed an hour twice, all that bears its times is read: what follows bears smaller ones.
+    since = min(after[0], 2 * after[0] - clock.to_utc(clock.to_broker(after[0])))
     while True:
-        blocks = await terminal.get_ticks(symbol, after[0], None, size)
+        blocks = await terminal.get_ticks(symbol, since, None, size)
         # The terminal reads from whole seconds on.
-        rows = [row for block in blocks for row in convert.ticks(block, terminal.clock) if row[:2] > after]
+        rows = [row for block in blocks for row in convert.ticks(block, clock) if row[:2] > after]
         over = bool(rows) and rows[-1][0] > until
         if len(rows) >= count or over or sum(block.count for block in blocks) < size:
             return [row for row in rows if row[0] <= until][:count]

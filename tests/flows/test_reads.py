@@ -14,9 +14,9 @@ from support.flow_kit import FlowKit
 from support.simulated import simulated
 
 from mt5_bridge.core.model import Deal, TickBlock
-from mt5_bridge.core.times import DAY, MINUTE
+from mt5_bridge.core.times import DAY, HOUR, MINUTE
 from mt5_bridge.flows import pages
-from mt5_bridge.terminal.clock import BrokerClock
+from mt5_bridge.terminal.clock import BrokerClock, Segment
 from mt5_bridge.terminal.frames import Request, pack
 from mt5_bridge.terminal.port import Priority
 
@@ -269,6 +269,19 @@ async def test_ticks_by_cursor_are_read_without_loss_while_they_come(tmp_path: P
         assert len(told) == 262, "with the one that was there"
         assert identity(told) == sorted(set(identity(told)))
         assert [row["bid"] for row in told[-7:]] == [1.1 + n * 1e-5 for n in range(7)]
+
+
+@simulated
+async def test_a_cursor_from_before_the_brokers_clock_stepped_back(tmp_path: Path) -> None:
+    """Its raw time comes again: what followed in the hour after it bears smaller ones."""
+    async with FlowKit.open(tmp_path) as kit:
+        step = kit.terminal.now_msc + HOUR
+        kit.terminal.clock = BrokerClock(timeline=[Segment(0, 0, 3 * HOUR), Segment(1, step + 2 * HOUR, 2 * HOUR)])
+        for minutes in (10, 30, 70):
+            kit.terminal.now_msc = step + minutes * MINUTE
+            kit.terminal.tick("EURUSD", 1.1, 1.2, after_ms=0)
+        told = await answer(kit, "get_ticks", symbol="EURUSD", cursor=f"{step - MINUTE}:0")
+        assert identity(told["data"]) == [(step + minutes * MINUTE, 0) for minutes in (10, 30, 70)]
 
 
 @simulated
