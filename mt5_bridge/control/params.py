@@ -21,8 +21,8 @@ Count = Annotated[int, Meta(ge=1, le=10_000)]
 Msc = Annotated[int, Meta(ge=0, le=1 << 53)]
 Time = str | int | float
 EARLIEST_MSC = DAY
-LATEST_MSC = 4_102_444_800_000
-"""1970 to 2100: beyond it no terminal can be asked, and calendars and the frames to its host end."""
+LATEST_MSC = ((1 << 31) - 1) * 1000 - 2 * DAY
+"""A day within what the terminal's package takes, seconds of 32 bits: 1970 to 2038, whatever the broker's offset."""
 Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,16}:-?[0-9]{1,19}$")]
 """Behind which the next page begins: time in UTC ms, and what orders those of one ms."""
 After = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]

@@ -188,18 +188,23 @@ class Strict(FakeTerminal):
         self.clock = BrokerClock(timezone="Europe/Athens", offset_ms=OFFSET_MS)
         self.most = 0
 
+    def taken(self, *times: int) -> None:
+        """Seconds of 32 bits, as the terminal's package takes them."""
+        assert all(0 <= self.clock.to_broker(time) // 1000 < 1 << 31 for time in times)
+
     async def get_ticks(
         self, symbol: str, from_msc: int, to_msc: int | None = None, count: int | None = None, *, timeout: float = 60.0
     ) -> list[TickBlock]:
         self.most = max(self.most, count or 0)
-        pack(Request(1, "ticks", [self.clock.to_broker(from_msc), self.clock.to_broker(to_msc or 1), count]))
+        self.taken(from_msc, to_msc or from_msc)
+        pack(Request(1, "ticks", [count]))
         return await super().get_ticks(symbol, from_msc, to_msc, count, timeout=timeout)
 
     async def get_history_deals(
         self, from_msc: int | None = None, to_msc: int | None = None, **more: Any
     ) -> list[Deal]:
         if from_msc is not None and to_msc is not None:
-            pack(Request(1, "deals", [self.clock.to_broker(from_msc), self.clock.to_broker(to_msc)]))
+            self.taken(from_msc, to_msc)
         return await super().get_history_deals(from_msc, to_msc, **more)
 
 
