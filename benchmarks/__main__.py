@@ -14,12 +14,28 @@ from collections.abc import Awaitable, Callable
 
 from loguru import logger
 
-from benchmarks import backlog, decisions, emergency, footprint, kept, paper, rig, scale, signals, stalls, ticks
+from benchmarks import (
+    backlog,
+    behind,
+    decisions,
+    emergency,
+    footprint,
+    kept,
+    many,
+    paper,
+    rig,
+    scale,
+    signals,
+    stalls,
+    ticks,
+)
 from benchmarks.figures import Section, page
 
 BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "ticks": ticks.run,
     "footprint": footprint.run,
+    "many": many.run,
+    "behind": behind.run,
     "signals": signals.run,
     "backlog": backlog.run,
     "decisions": decisions.run,

@@ -5,6 +5,8 @@ A daemon with `TERMINAL=mt5` and this folder on `PYTHONPATH` takes it for the re
     PAPER_*, MT5_*, DATA_DIR   the paper terminal's settings
     BENCH_FLOOD                instead of the paper market's ticks, so many for each of SYMBOLS, 100 a second,
     BENCH_FLOOD_END            up to this time (UTC ms)
+    BENCH_MANY                 instead of the paper market's symbols, so many (`many_symbols`),
+    BENCH_MANY_SINCE           with ticks since then (UTC ms)
     BENCH_NOTES                a file that gets a line `time_ns magic action` for every `order_send`, before it acts
     BENCH_HANG                 a file: as long as it exists, `positions_get` does not return
 """
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.terminal import many_symbols
 from mt5_bridge import simulator
 from mt5_bridge.simulator import *  # noqa: F403 - a terminal's module is its 223 constants and 36 functions
 from mt5_bridge.simulator.api import configure as configure_paper
@@ -25,20 +28,9 @@ from mt5_bridge.simulator.structs import Tick
 _FLOOD = int(os.environ.get("BENCH_FLOOD", "0"))
 _FLOOD_END = int(os.environ.get("BENCH_FLOOD_END", "0"))
 EVERY_MS = 10
+_MANY = int(os.environ.get("BENCH_MANY", "0"))
 _NOTES = os.environ.get("BENCH_NOTES")
 _HANG = os.environ.get("BENCH_HANG")
-_DTYPE = np.dtype(
-    [
-        ("time", "<i8"),
-        ("bid", "<f8"),
-        ("ask", "<f8"),
-        ("last", "<f8"),
-        ("volume", "<u8"),
-        ("time_msc", "<i8"),
-        ("flags", "<u4"),
-        ("volume_real", "<f8"),
-    ]
-)
 _arrays: dict[str, Any] = {}
 _seconds: dict[str, Any] = {}
 
@@ -57,7 +49,7 @@ def configure(settings: dict[str, str]) -> None:  # type: ignore[no-redef]
 def past(symbol: str) -> Any:
     """All ticks of a symbol when flooding, prices in a narrow band."""
     if symbol not in _arrays:
-        ticks = np.zeros(_FLOOD, _DTYPE)
+        ticks = np.zeros(_FLOOD, many_symbols.DTYPE)
         at = _FLOOD_END + EVERY_MS * (np.arange(_FLOOD, dtype=np.int64) - _FLOOD)
         steps = np.random.default_rng(sum(symbol.encode())).integers(-50, 50, _FLOOD)
         ticks["time_msc"], ticks["time"], ticks["flags"] = at, at // 1000, 6
@@ -79,6 +71,14 @@ if _FLOOD:
     def symbol_info_tick(symbol: str, /) -> Any:  # type: ignore[misc]
         """The newest tick there will ever be."""
         return Tick(past(symbol)[-1].item()) if simulator.symbol_info_tick(symbol) else None
+
+
+if _MANY:
+    _many = many_symbols.Many(_MANY, int(os.environ["BENCH_MANY_SINCE"]))
+    symbols_get: Any = _many.symbols_get  # type: ignore[no-redef]
+    symbol_info: Any = _many.symbol_info  # type: ignore[no-redef]
+    symbol_info_tick: Any = _many.symbol_info_tick  # type: ignore[no-redef]
+    copy_ticks_from: Any = _many.copy_ticks_from  # type: ignore[no-redef]
 
 
 if _NOTES:

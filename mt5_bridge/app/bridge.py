@@ -21,6 +21,7 @@ from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
@@ -67,6 +68,7 @@ DEVIATION_POINTS = 20
 """Allowed slippage of market orders whose signal names none."""
 CLOCK_MEMO = "clock"
 _TOPIC_RETRY_S = 2.0
+_TOPICS_LOOKED_AT_S = 5.0
 _FLUSH_S = 1.0
 _STOP_CHANNEL_S = 1.0
 _STOP_TERMINAL_S = 2.0
@@ -109,6 +111,8 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self._broker_told = Reminder()
+        """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
         self._limits_now: Limits | None = None
         self._limits_login: int | None = None
@@ -184,7 +188,9 @@ class Bridge:
 
             self._stack.enter_context(quiet_library())
             self._states["redpanda"] = "disconnected"
-            self.producer = producer.Producer(rooms.redpanda_config(settings), on_state=self._broker_state)
+            self.producer = producer.Producer(
+                rooms.redpanda_config(settings), on_state=self._broker_state, told=self._broker_told
+            )
         self._assemble(headers)
         await self._restore()
         await self.local.open()
@@ -465,7 +471,7 @@ class Bridge:
         if self.producer is not None:
             flows += [
                 ("cursors", self.ticks.run_cursors()),
-                ("topics", self._make_topics()),
+                ("topics", self._keep_topics()),
                 ("signals", self._consume()),
                 ("outbox-redpanda", self.outbox.run_redpanda(self.producer)),
                 ("states", self.outbox.run_latest(self.producer)),
@@ -498,13 +504,23 @@ class Bridge:
                 logger.bind(event="account_unknown").warning("The account cannot be read yet: {e}", e=error)
                 await asyncio.sleep(_ASK_AGAIN_S)
 
+    async def _keep_topics(self) -> None:
+        """Makes what the broker lacks, at the start and when one is gone later: deleted, or the whole broker wiped."""
+        if not self.settings.redpanda_create_topics:
+            return
+        await self._make_topics()
+        while True:
+            await asyncio.sleep(_TOPICS_LOOKED_AT_S)
+            if self._troubles():
+                await self._make_topics()
+
     async def _make_topics(self) -> None:
         from mt5_bridge.redpanda.topics import ensure_topics
 
-        if not self.settings.redpanda_create_topics:
-            return
+        assert self.producer is not None
         told = ""
         while True:
+            await self.producer.wait_connected()  # why there is no connection is the producer's to tell
             try:
                 await ensure_topics(rooms.redpanda_config(self.settings), rooms.topic_specs(self.settings))
             except (BrokerError, TimeoutError) as error:
@@ -528,6 +544,7 @@ class Bridge:
             await self.journal.offsets(topic),
             settings.signal_max_age_ms,
             on_state=self._signals_state,
+            told=self._broker_told,
             on_reset=self.intake.position_lost,
         )
         consumer.start()
@@ -661,6 +678,7 @@ class Bridge:
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
+                "tick_path": msgspec.to_builtins(self.ticks.stats),
                 "signals": msgspec.to_builtins(self.intake.stats),
                 "orders": msgspec.to_builtins(self.desk.stats),
                 "denials": dict(self.judge.denials),

@@ -1,6 +1,7 @@
 """Settings → what each room is told. Rooms never see the settings themselves."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -37,8 +38,16 @@ def redpanda_config(settings: Settings) -> RedpandaConfig:
         sasl_mechanism=settings.redpanda_sasl_mechanism,
         username=settings.redpanda_sasl_username,
         password=reveal(settings.redpanda_sasl_password),
-        ca_file=None if settings.redpanda_ssl_ca_file is None else str(settings.redpanda_ssl_ca_file),
+        ca_file=_text(settings.redpanda_ssl_ca_file),
+        cert_file=_text(settings.redpanda_ssl_cert_file),
+        key_file=_text(settings.redpanda_ssl_key_file),
+        key_password=reveal(settings.redpanda_ssl_key_password),
+        compression=settings.redpanda_compression,
     )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def topic_specs(settings: Settings) -> "list[TopicSpec]":

@@ -102,6 +102,11 @@ def config_check(overrides: Overrides = None) -> None:
     loaded = _loaded(overrides)
     talk.warn(loaded)
     settings = loaded.settings
+    if settings.mode == "hybrid":
+        from mt5_bridge.app import rooms
+        from mt5_bridge.redpanda.security import client_options
+
+        client_options(rooms.redpanda_config(settings))  # whether keys and certificates can be read and fit
     talk.say(f"The settings are right: {settings.mode} mode, {settings.terminal} terminal, data in {settings.data_dir}")
 
 

@@ -1,16 +1,16 @@
 """`mt5-bridge doctor`: looks at everything the bridge needs and says what to do about what is wrong."""
 
 import asyncio
-import contextlib
 import importlib.util
 import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from mt5_bridge.app import rooms
@@ -18,7 +18,12 @@ from mt5_bridge.cli.health import HealthChecker, validate_mt5_path
 from mt5_bridge.cli.local import NotRunning, ask
 from mt5_bridge.core.deadman import REPORTS
 from mt5_bridge.core.errors import BridgeError, SettingsError
-from mt5_bridge.redpanda.faults import why_unreachable
+from mt5_bridge.redpanda.causes import Cause
+from mt5_bridge.redpanda.certificate import valid_until
+from mt5_bridge.redpanda.config import RedpandaConfig
+from mt5_bridge.redpanda.faults import describe
+from mt5_bridge.redpanda.inquiry import inquire
+from mt5_bridge.redpanda.rights import missing_rights
 from mt5_bridge.redpanda.security import client_options
 from mt5_bridge.settings import Settings, prepare_data_dir
 from mt5_bridge.terminal.probe import probe
@@ -140,19 +145,44 @@ async def _dead_man(settings: Settings) -> Finding:
 async def _broker(settings: Settings) -> Finding:
     if settings.mode == "standard":
         return Finding("Redpanda", None, "not needed in standard mode")
-    options = client_options(rooms.redpanda_config(settings))
-    client = AIOKafkaClient(**options)
+    config = rooms.redpanda_config(settings)
     try:
-        async with asyncio.timeout(NET_S):
-            await client.bootstrap()
-    except (KafkaError, OSError, TimeoutError):
-        remedy = "start it (start-redpanda.sh) or mend the REDPANDA_… settings"
-        return Finding("Redpanda", False, await why_unreachable(options), remedy)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NET_S):
-                await client.close()
-    return Finding("Redpanda", True, settings.redpanda_bootstrap_servers)
+        options = client_options(config)
+    except SettingsError as error:
+        fault, _, remedy = str(error).partition("; ")
+        return Finding("Redpanda", False, fault, remedy)
+    if cause := await inquire(config, options):
+        return Finding("Redpanda", False, cause.what, cause.remedy)
+    try:
+        async with asyncio.timeout(4 * NET_S):
+            missing = await _missing_rights(settings, config, options)
+    except (KafkaError, OSError) as error:
+        return Finding("Redpanda", False, f"{config.bootstrap}: {describe(error)}", "see the broker's log")
+    if missing:
+        whats, remedies = zip(*((cause.what, cause.remedy) for cause in missing), strict=True)
+        return Finding("Redpanda", False, "; ".join(whats), "; ".join(remedies))
+    return Finding("Redpanda", True, config.bootstrap + _ends(config.cert_file))
+
+
+async def _missing_rights(settings: Settings, config: RedpandaConfig, options: dict[str, Any]) -> list[Cause]:
+    """The rights on topics that are there; those which are not are made by the bridge where it may."""
+    reads = settings.redpanda_signal_topic
+    writes = [spec.name for spec in rooms.topic_specs(settings) if spec.name != reads]
+    group = settings.redpanda_group_id or (f"mt5-bridge-{settings.mt5_login}" if settings.mt5_login else None)
+    return await missing_rights(
+        config, options, writes=writes, reads=reads, group=group, may_be_missing=settings.redpanda_create_topics
+    )
+
+
+def _ends(cert_file: str | None) -> str:
+    """When our own certificate ends, which nobody tells before it has."""
+    if cert_file is None:
+        return ""
+    try:
+        until = valid_until(Path(cert_file).read_text(encoding="ascii", errors="replace"))
+    except (OSError, ValueError) as error:
+        return f", end of the client certificate not known ({error})"
+    return f", client certificate until {until:%Y-%m-%d}"
 
 
 async def _backend(settings: Settings) -> Finding:

@@ -72,7 +72,7 @@ def _remedies() -> Iterator[None]:
         raise BrokerError(f"{error}; {remedy}") from error
     except BrokerError as error:
         remedy = "start the broker (start-redpanda.sh) or mend the REDPANDA_… settings"
-        raise BrokerError(f"{error}; {remedy}") from error
+        raise BrokerError(str(error) if "; " in str(error) else f"{error}; {remedy}") from error
 
 
 class Shown:

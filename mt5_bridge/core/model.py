@@ -422,6 +422,10 @@ class TickBlock(msgspec.Struct, frozen=True, gc=False):
     first_seq: int = 0
     more: bool = False
     """True when the terminal holds further ticks beyond this block."""
+    lost: int = 0
+    """How many of the ticks at the cursor, read before, the terminal no longer shows: others may be gone with them."""
+    epoch: int | None = None
+    """Of broker time, in which they came; None: the current one."""
 
     @property
     def count(self) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-from mt5_bridge.core.ticks import Framed
+from mt5_bridge.core.ticks import Framed, varint
+from mt5_bridge.redpanda.compress import Codec, squeezed
 
 Headers = Sequence[tuple[str, bytes]]
 Record = tuple[int | None, bytes | None]
@@ -33,12 +34,22 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """What `AIOKafkaProducer.send_batch` takes, with one more way to fill it.
 
     Args:
-        limit: bytes at which it takes no more; the first record is always taken.
+        limit: bytes at which it takes no more, as they are before they are compressed; the first record is always
+            taken.
+        codec: how it is compressed; None: not at all.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, codec: Codec | None = None) -> None:
         super().__init__(limit, _UNCOMPRESSED)
         self._relative_offset: int = 0
+        self._buffer: bytearray | None = None
+        self._codec = codec
+
+    def _build(self) -> bytearray:
+        if self._buffer is None:
+            batch: bytearray = super()._build()
+            self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
+        return self._buffer
 
     def extend(self, key: bytes | None, headers: list[tuple[str, bytes]], records: Sequence[Record], start: int) -> int:
         """Adds records from `start` on while there is room; returns the index of the first that was not added."""
@@ -56,8 +67,9 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
 class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
     """What `AIOKafkaProducer.send_batch` takes, made of records that are framed already."""
 
-    def __init__(self, framed: Framed) -> None:
+    def __init__(self, framed: Framed, codec: Codec | None = None) -> None:
         self._framed = framed
+        self._codec = codec
         self._relative_offset = framed.count
         self._buffer: bytearray | None = None
         self._closed = True
@@ -68,11 +80,12 @@ class FramedBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
 
     def _build(self) -> bytearray:
         if self._buffer is None:
-            self._buffer = stored(self._framed, *self._state)
+            batch = stored(self._framed, *self._state)
+            self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
         return self._buffer
 
     def size(self) -> int:
-        """Bytes of the whole batch."""
+        """Bytes of the whole batch, before it is compressed."""
         return _HEAD.size + len(self._framed.body)
 
 
@@ -101,6 +114,40 @@ def stored(framed: Framed, producer_id: int = -1, producer_epoch: int = -1, base
     with memoryview(batch) as whole, whole[_CRC_COVERS:] as covered:
         _CRC.pack_into(batch, _CRC_AT, calc_crc32c(covered))
     return batch
+
+
+def split(framed: Framed) -> tuple[Framed, Framed]:
+    """Two batches of about half the records each; `framed` has at least two."""
+    half = framed.count // 2
+    front, at = _renumbered(framed, 0, half, 0)
+    back, _ = _renumbered(framed, at, framed.count - half, half)
+    return front, back
+
+
+def _renumbered(framed: Framed, at: int, count: int, first: int) -> tuple[Framed, int]:
+    """So many records of a batch as one of their own, and where they end; the first one's number becomes 0."""
+    body, parts, last_ms = framed.body, list[bytes](), framed.first_ms
+    for _ in range(count):
+        length, begin = _varint(body, at)
+        at = begin + length
+        since, number_at = _varint(body, begin + 1)  # behind a byte of attributes
+        number, rest = _varint(body, number_at)
+        last_ms = max(last_ms, framed.first_ms + since)
+        record = body[begin:number_at] + varint(number - first) + body[rest:at]
+        parts += varint(len(record)), record
+    return Framed(count, framed.first_ms, last_ms, b"".join(parts)), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A whole number in Kafka's zigzag encoding, and where it ends."""
+    raw = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        raw |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (raw >> 1) ^ -(raw & 1), at
+        shift += 7
 
 
 def weight(key: bytes | None, headers: Headers, value: bytes | None) -> int:

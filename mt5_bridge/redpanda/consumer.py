@@ -5,22 +5,28 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from loguru import logger
 
-from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.core.reminder import Reminder
+from mt5_bridge.redpanda.causes import Cause, denied
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
-from mt5_bridge.redpanda.faults import CREDENTIALS, CREDENTIALS_PAUSE_S, describe, diagnose
+from mt5_bridge.redpanda.faults import describe
 from mt5_bridge.redpanda.finish import finish
+from mt5_bridge.redpanda.inquiry import diagnose
 from mt5_bridge.redpanda.linklog import LinkLog
 from mt5_bridge.redpanda.patience import Patience
+from mt5_bridge.redpanda.pauses import Pauses
 from mt5_bridge.redpanda.position import Bounds, choose
 from mt5_bridge.redpanda.reader import Fetched, Reader, Record
-from mt5_bridge.redpanda.security import client_options
+from mt5_bridge.redpanda.security import Access
 
 OnReset = Callable[[str, int, int, str], None]
 """Called with topic, partition, the offset begun at, and why: `first_time`, `expired` or `topic_made_anew`."""
@@ -58,6 +64,7 @@ class SignalConsumer:
         max_age_ms: without a usable offset, reading begins with records at most so old.
         on_reset: told, before the records concerned, that reading begins elsewhere than at the stored offset.
         now_ms: the PC's UTC time in ms since the epoch.
+        told: what has been told of the broker, where others tell of it, too.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class SignalConsumer:
         on_state: OnState | None = None,
         on_reset: OnReset | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        told: Reminder | None = None,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.state = LinkState.DISCONNECTED
@@ -79,7 +87,7 @@ class SignalConsumer:
         self.ready = asyncio.Event()
         """Set while every partition is assigned and positioned."""
         self._config = config
-        self._options: dict[str, Any] = client_options(config)
+        self._access = Access(config)
         self._topic = topic
         self._group = group_id
         self._next: dict[int, int] = dict(offsets)
@@ -94,7 +102,8 @@ class SignalConsumer:
         self._commit_due = asyncio.Event()
         self._last_record = time.monotonic()
         self._patience = Patience()
-        self._log = LinkLog("Signals", "consumer_state")
+        self._log = LinkLog("Signals", "consumer_state", told=told)
+        self._commit_told = Reminder()
         self._reminder = Reminder()
         self._task: asyncio.Task[None] | None = None
         self._last_words: asyncio.Task[None] | None = None
@@ -142,23 +151,27 @@ class SignalConsumer:
         self._set_state(LinkState.DISCONNECTED, "stopped")
 
     async def _run(self) -> None:
-        backoff = Backoff(self._config.backoff)
+        pauses = Pauses(self._config, self._random)
         while True:
-            born = time.monotonic()
+            born, lasting = time.monotonic(), False
             self._set_state(LinkState.CONNECTING, self._config.bootstrap)
-            reader = Reader(self._options, self._topic)
+            reader = Reader(self._access.options(), self._topic)
             try:
                 await self._session(reader)
             except (KafkaError, OSError) as error:
                 self.ready.clear()
-                reason = await diagnose(error, self._options, self._config.request_timeout)
-                self._set_state(LinkState.DISCONNECTED, reason, trouble=True)
+                cause = await self._cause(error)
+                lasting = cause.lasting
+                self._set_state(LinkState.DISCONNECTED, str(cause), trouble=True)
             finally:
                 self.ready.clear()
                 await finish(reader.close(), "redpanda-consumer-end")
-            backoff = backoff.ended(time.monotonic() - born)
-            least = CREDENTIALS_PAUSE_S if CREDENTIALS in self.detail else 0.0
-            await asyncio.sleep(max(least, backoff.delay(self._random())))
+            await asyncio.sleep(pauses.after(time.monotonic() - born, lasting=lasting))
+
+    async def _cause(self, error: BaseException) -> Cause:
+        if isinstance(error, TopicAuthorizationFailedError):
+            return denied(self._config, "READ", f"topic {self._topic}")
+        return await diagnose(error, self._config, self._access.options(), self._config.request_timeout)
 
     async def _session(self, reader: Reader) -> None:
         """Reads until the broker fails, which it tells by raising."""
@@ -177,6 +190,10 @@ class SignalConsumer:
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
                 again = await self._round(reader, pending)
+                if self._placed and not self.ready.is_set():  # only now: who may see a topic may not read it yet
+                    self.stats.sessions += 1
+                    self.ready.set()
+                    self._set_state(LinkState.CONNECTED, self._config.bootstrap)
                 if again:
                     refreshed = -_REFRESH_SECONDS
         finally:
@@ -187,7 +204,7 @@ class SignalConsumer:
 
     async def _place_new(self, reader: Reader) -> None:
         """Finds the partitions, and where to begin those not read yet."""
-        async with asyncio.timeout(self._config.request_timeout):
+        async with asyncio.timeout(self._config.request_timeout + reader.throttled_for()):
             known = await reader.partitions()
             for gone in self._placed.keys() - known:
                 del self._placed[gone]
@@ -199,11 +216,7 @@ class SignalConsumer:
         if not known:
             self.ready.clear()
             self._set_state(LinkState.CONNECTING, f"there is no topic {self._topic}", trouble=True)
-        elif not self.ready.is_set():
-            self.stats.sessions += 1
-            self.ready.set()
-            self._set_state(LinkState.CONNECTED, self._config.bootstrap)
-        else:
+        elif self.ready.is_set():
             self._log.tell(LinkState.CONNECTED, self._config.bootstrap)
 
     async def _place(self, partition: int, bounds: Bounds, stored: int | None) -> None:
@@ -247,7 +260,7 @@ class SignalConsumer:
 
     async def _fetch(self, reader: Reader, node: int, positions: Mapping[int, int], wait_ms: int) -> list[Fetched]:
         began = time.monotonic()
-        async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2):
+        async with asyncio.timeout(wait_ms / 1000 + self._config.request_timeout / 2 + reader.throttled_for()):
             fetched = await reader.fetch(node, positions, wait_ms)
         took_ms = (time.monotonic() - began) * 1000
         self._patience.fetched(wait_ms, took_ms, records=any(each.records for each in fetched))
@@ -314,8 +327,19 @@ class SignalConsumer:
                 self.stats.commit_failures += 1
                 self._to_commit = offsets | self._to_commit
                 self._commit_due.set()
-                logger.bind(event="commit_failed").debug("Offsets not committed to the group: {}", describe(error))
+                self._tell_commit(error)
             await asyncio.sleep(1.0)  # a second's worth of offsets in one request is soon enough for a lag monitor
+
+    def _tell_commit(self, error: BaseException) -> None:
+        """A right that is missing is a person's business, everything else passes."""
+        lasting = isinstance(error, GroupAuthorizationFailedError | TopicAuthorizationFailedError)
+        cause = str(denied(self._config, "READ", f"group {self._group}")) if lasting else describe(error)
+        known = not lasting or not self._commit_told.due(cause, time.monotonic())
+        logger.bind(event="commit_failed").log(
+            "DEBUG" if known else "WARNING",
+            "Signals are heard, but their lag cannot be watched, offsets are not committed: {}",
+            cause,
+        )
 
     def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):

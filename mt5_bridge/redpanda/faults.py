@@ -1,16 +1,13 @@
-"""What went wrong with a broker, in words: which cause, and whether the credentials are to blame."""
+"""What a broker's refusal of a record means, and any error in a few words."""
 
-import asyncio
 import logging
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from aiokafka import errors as kafka
-from aiokafka.conn import create_conn
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.causes import text
 
 
 class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafka has no types
@@ -23,12 +20,6 @@ class InvalidRecord(kafka.BrokerResponseError):  # type: ignore[misc]  # aiokafk
 # aiokafka does not know this answer and would tell it as the broker's unknown trouble, which passes.
 kafka.kafka_errors.setdefault(InvalidRecord.errno, InvalidRecord)
 
-_CREDENTIALS = (
-    kafka.AuthenticationFailedError,
-    kafka.SaslAuthenticationFailed,
-    kafka.UnsupportedSaslMechanismError,
-    kafka.IllegalSaslStateError,
-)
 _RIGHTS = (
     kafka.TopicAuthorizationFailedError,
     kafka.GroupAuthorizationFailedError,
@@ -44,10 +35,6 @@ _REFUSED = {
     kafka.UnknownTopicOrPartitionError: "topic",
     InvalidRecord: "invalid",
 }
-CREDENTIALS = "the broker refused the credentials"
-CREDENTIALS_PAUSE_S = 5.0
-"""Until wrong credentials are tried again: they do not mend themselves in a second, and a server may count them."""
-
 _MENDABLE = frozenset({"not_allowed", "topic"})
 
 
@@ -80,53 +67,12 @@ def given_up(error: BaseException, tries: int) -> BrokerError:
 
 
 def describe(error: BaseException) -> str:
-    """One line for a person."""
-    if isinstance(error, _CREDENTIALS):
-        return f"{CREDENTIALS}: {_text(error)}"
+    """One line for a person; `inquiry.diagnose` finds more."""
     if isinstance(error, _RIGHTS):
-        return f"these credentials may not do that: {_text(error)}"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {_text(error)}"
+        return f"these credentials may not do that: {text(error)}"
     if isinstance(error, TimeoutError | kafka.RequestTimedOutError):
         return "the broker does not answer"
-    return _text(error)
-
-
-async def diagnose(error: BaseException, options: dict[str, Any], timeout: float) -> str:
-    """One line for a person on why there is no connection.
-
-    Args:
-        options: those of `security.client_options`.
-        timeout: seconds to find out more where the error itself says nothing.
-    """
-    if not isinstance(error, kafka.KafkaConnectionError):
-        return describe(error)
-    try:
-        async with asyncio.timeout(timeout):
-            return await why_unreachable(options)
-    except TimeoutError:
-        return describe(error)
-
-
-async def why_unreachable(options: dict[str, Any]) -> str:
-    """Connects once to each address to learn what aiokafka's own "unable to bootstrap" hides.
-
-    Args:
-        options: those of `security.client_options`.
-    """
-    reasons: list[str] = []
-    for server in options["bootstrap_servers"]:
-        host, _, port = server.rpartition(":")
-        try:
-            connection = await create_conn(host.strip("[]"), int(port), **_connection_options(options))
-        except (OSError, kafka.KafkaError, ValueError) as error:
-            reasons.append(f"{server}: {describe(error)}")
-        else:
-            connection.close()
-            reasons.append(f"{server}: connected, but told no other address")
-    return "; ".join(reasons) or "no address given"
+    return text(error)
 
 
 @contextmanager
@@ -139,11 +85,3 @@ def quiet_library(level: int = logging.CRITICAL) -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
-
-
-def _connection_options(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "bootstrap_servers"}
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,7 @@
-"""What waits to be published, one lane a partition: order within a lane is the order of `add`, whatever fails.
+"""What waits to be published, one lane a partition: order within a key is the order of `add`, whatever fails.
+
+Whole batches, the ticks of hours ago, let everything else pass: what is live must not stand behind a catch-up. So a
+key's records come either way, but not both ways at a time.
 
 No I/O: the producer takes batches out, and tells which arrived.
 """
@@ -9,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch, split
+from mt5_bridge.redpanda.compress import Codec
 
 
 @dataclass(slots=True, eq=False)
@@ -36,25 +40,32 @@ class Parcel:
 
 @dataclass(slots=True)
 class Share:
-    """The part of a parcel that is in one batch."""
+    """The part of a parcel that is in one batch; `count` is how many records it has."""
 
     parcel: Parcel
     start: int
     end: int
+    count: int = field(init=False)
 
-    @property
-    def count(self) -> int:
-        """How many records it has."""
-        return sum(each.count for each in self.parcel.framed[self.start : self.end]) or self.end - self.start
+    def __post_init__(self) -> None:
+        # Now: a batch that is split later moves those behind it.
+        framed = self.parcel.framed[self.start : self.end]
+        self.count = sum(each.count for each in framed) or self.end - self.start
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """The parcels for one partition, oldest first."""
+    """The parcels for one partition, oldest first.
+
+    Attributes:
+        waiting: single records.
+        bulk: whole batches, which go when nothing waits.
+    """
 
     topic: str
     partition: int
     waiting: deque[Parcel] = field(default_factory=deque)
+    bulk: deque[Parcel] = field(default_factory=deque)
     task: "asyncio.Task[None] | None" = None
     _serial: int = 0
 
@@ -71,22 +82,19 @@ class Lane:
         """Puts a parcel of whole batches at the end."""
         self._serial += 1
         parcel = Parcel(None, (), [], future, self._serial, framed=framed)
-        self.waiting.append(parcel)
+        self.bulk.append(parcel)
         return parcel
 
-    def take(self, limit: int) -> tuple[RecordBatch | FramedBatch, list[Share]]:
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.bulk)
+
+    def take(self, limit: int, codec: Codec | None = None) -> tuple[RecordBatch | FramedBatch, list[Share]]:
         """Fills a batch from the front. Its shares are empty when nothing waits."""
-        batch = RecordBatch(limit)
+        batch = RecordBatch(limit, codec)
         shares: list[Share] = []
-        while self.waiting:
-            parcel = self.waiting[0]
-            if parcel.future.done():
-                self.waiting.popleft()  # failed, or its caller was cancelled before it left
-                continue
-            if shares and (parcel.alone or parcel.framed):
+        while (parcel := _first(self.waiting)) is not None:
+            if shares and parcel.alone:
                 break
-            if parcel.framed:
-                return self._take_framed(parcel)
             start = parcel.taken
             parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
             if parcel.taken > start:
@@ -96,22 +104,32 @@ class Lane:
             self.waiting.popleft()
             if parcel.alone:
                 break
+        if not shares and (parcel := _first(self.bulk)) is not None:
+            return self._take_framed(parcel, limit, codec)
         batch.close()
         return batch, shares
 
-    def _take_framed(self, parcel: Parcel) -> tuple[FramedBatch, list[Share]]:
+    def _take_framed(self, parcel: Parcel, limit: int, codec: Codec | None) -> tuple[FramedBatch, list[Share]]:
+        while (next_one := parcel.framed[parcel.taken]).count > 1 and FramedBatch(next_one).size() > limit:
+            at = parcel.taken
+            parcel.framed = [*parcel.framed[:at], *split(next_one), *parcel.framed[at + 1 :]]
         share = Share(parcel, parcel.taken, parcel.taken + 1)
         parcel.taken += 1
         if parcel.taken == len(parcel):
-            self.waiting.popleft()
-        return FramedBatch(parcel.framed[share.start]), [share]
+            self.bulk.popleft()
+        return FramedBatch(parcel.framed[share.start], codec), [share]
 
     def fail(self, error: Exception) -> None:
         """Nothing that waits here will be sent."""
-        for parcel in self.waiting:
+        for parcel in (*self.waiting, *self.bulk):
             if not parcel.future.done():
                 parcel.future.set_exception(error)
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
         self.waiting.clear()
+        self.bulk.clear()
 
     def put_back(self, shares: Sequence[Share]) -> None:
         """Returns what did not arrive to its old place."""
@@ -120,9 +138,24 @@ class Lane:
             if parcel.future.done():
                 continue
             parcel.taken = min(parcel.taken, share.start)
-            if parcel not in self.waiting:
-                self.waiting.append(parcel)
-        self.waiting = deque(sorted(self.waiting, key=lambda parcel: parcel.serial))
+            queue = self.bulk if parcel.framed else self.waiting
+            if parcel not in queue:
+                queue.append(parcel)
+        self.waiting = _by_age(self.waiting)
+        self.bulk = _by_age(self.bulk)
+
+
+def _first(queue: deque[Parcel]) -> Parcel | None:
+    """The oldest that is still wanted: others failed, or their caller was cancelled before they left."""
+    while queue:
+        if not queue[0].future.done():
+            return queue[0]
+        queue.popleft()
+    return None
+
+
+def _by_age(queue: deque[Parcel]) -> deque[Parcel]:
+    return deque(sorted(queue, key=lambda parcel: parcel.serial))
 
 
 def arrive(shares: Sequence[Share]) -> None:

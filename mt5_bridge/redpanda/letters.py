@@ -9,9 +9,11 @@ import msgspec
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.causes import denied
 from mt5_bridge.redpanda.config import RedpandaConfig
-from mt5_bridge.redpanda.faults import describe, diagnose
+from mt5_bridge.redpanda.faults import describe
 from mt5_bridge.redpanda.finish import finish
+from mt5_bridge.redpanda.inquiry import diagnose
 from mt5_bridge.redpanda.reader import Reader, Record
 from mt5_bridge.redpanda.security import client_options
 
@@ -129,8 +131,10 @@ async def _looking(config: RedpandaConfig, topic: str) -> AsyncIterator[_Look]:
             yield _Look(reader)
     except TimeoutError as error:
         raise BrokerError(f"{config.bootstrap}: {describe(error)}") from error
+    except TopicAuthorizationFailedError as error:
+        raise BrokerError(f"{config.bootstrap}: {denied(config, 'READ', f'topic {topic}')}") from error
     except (KafkaError, OSError) as error:
-        reason = await diagnose(error, options, config.request_timeout)
+        reason = str(await diagnose(error, config, options, config.request_timeout))
         raise BrokerError(reason if config.bootstrap in reason else f"{config.bootstrap}: {reason}") from error
     finally:
         await finish(reader.close(), "redpanda-look-end")

@@ -19,13 +19,16 @@ class LinkLog:
         who: the connection's name for people.
         event: the log's event name.
         monotonic: clock in seconds.
+        told: what has been told of the peer; one for several connections to it, of which one tells a cause for all.
     """
 
-    def __init__(self, who: str, event: str, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, who: str, event: str, monotonic: Callable[[], float] = time.monotonic, *, told: Reminder | None = None
+    ) -> None:
         self._who = who
         self._event = event
         self._monotonic = monotonic
-        self._reminder = Reminder()
+        self._reminder = told or Reminder()
         self._told: LinkState | None = None
         self._up_since: float | None = None
         self._unsteady = False

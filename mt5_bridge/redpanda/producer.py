@@ -11,27 +11,27 @@ from typing import Any
 from aiokafka.errors import KafkaError
 from loguru import logger
 
-from mt5_bridge.core.backoff import Backoff
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import Headers, Record, weight
+from mt5_bridge.redpanda.causes import denied
+from mt5_bridge.redpanda.compress import codec
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.faults import (
-    CREDENTIALS,
-    CREDENTIALS_PAUSE_S,
     RecordRefused,
     describe,
-    diagnose,
     given_up,
     refusal,
 )
 from mt5_bridge.redpanda.finish import finish
 from mt5_bridge.redpanda.gates import Gates
+from mt5_bridge.redpanda.inquiry import UNREACHABLE, diagnose
 from mt5_bridge.redpanda.lanes import Lane, Share, arrive, fail
 from mt5_bridge.redpanda.linklog import LinkLog
-from mt5_bridge.redpanda.security import client_options
-from mt5_bridge.redpanda.session import ProducerSession
+from mt5_bridge.redpanda.pauses import Pauses
+from mt5_bridge.redpanda.security import Access
+from mt5_bridge.redpanda.session import ProducerSession, SessionEndedError
 
 _TRIES = 5
 _WATCH_SECONDS = 0.5
@@ -62,22 +62,30 @@ class Producer:
 
     Args:
         on_state: called with each change of the connection's state.
+        told: what has been told of the broker, where others tell of it, too.
         random: jitter of the backoff, uniform in [0, 1).
     """
 
     def __init__(
-        self, config: RedpandaConfig, *, on_state: OnState | None = None, random: Callable[[], float] = random.random
+        self,
+        config: RedpandaConfig,
+        *,
+        on_state: OnState | None = None,
+        told: Reminder | None = None,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.state = LinkState.DISCONNECTED
         self.detail = "not started"
         self.stats = ProducerStats()
         self._config = config
-        self._options = client_options(config)
+        self._access = Access(config)
+        self._codec = codec(config.compression)
         self._on_state = on_state
         self._random = random
         self._connected = asyncio.Event()
         self._session: ProducerSession | None = None
-        self._ended: asyncio.Future[str] | None = None
+        self._ended: asyncio.Future[str | None] | None = None
+        """Done when the session must be made anew: why, None where that is told already."""
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._open: set[asyncio.Future[None]] = set()
         self._weighed: tuple[Headers, int] = ((), weight(None, (), None))
@@ -87,7 +95,11 @@ class Producer:
         """Clear while a session is replaced although its broker lives."""
         self._settled_down.set()
         self._gates = Gates(random)
-        self._log = LinkLog("Producer", "producer_state")
+        self._limits: dict[str, int] = {}
+        """Bytes of a batch, for topics that refused a larger one."""
+        self._lasting = False
+        """Whether what ended the last connection waits for a person."""
+        self._log = LinkLog("Producer", "producer_state", told=told)
         self._rebuilt = Reminder()
         self._task: asyncio.Task[None] | None = None
 
@@ -129,7 +141,11 @@ class Producer:
             await self._deliver(topic, key, size, lambda lane, future: lane.add(key, records, headers, future))
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
-        """Sends records that are framed already, all under the key given; see `publish` for order and errors."""
+        """Sends records that are framed already, all under the key given; see `publish` for errors.
+
+        They keep their own order, and let all others of their partition pass while they wait: a key's records must not
+        come both ways at a time.
+        """
         if batches:
             size = self._measure(None, [(None, batch.body) for batch in batches], ())
             await self._deliver(topic, key, size, lambda lane, future: lane.add_framed(batches, future))
@@ -157,13 +173,7 @@ class Producer:
     ) -> None:
         await self._current()
         await self._gates.open(topic)
-        session = await self._current()
-        try:
-            partition = await session.partition(topic, key, self._config.ack_timeout)
-        except RecordRefused as error:
-            self._shut(topic, error)
-            self.stats.failed += 1
-            raise
+        partition = await self._partition(topic, key)
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
             while self._is_full(size):
                 self._freed.clear()
@@ -171,6 +181,18 @@ class Producer:
             await self._current()
             future = self._enter(topic, partition, size, add)
         await future
+
+    async def _partition(self, topic: str, key: bytes | None) -> int:
+        while True:
+            session = await self._current()
+            try:
+                return await session.partition(topic, key, self._config.ack_timeout)
+            except SessionEndedError:
+                continue
+            except RecordRefused as error:
+                self._shut(topic, error)
+                self.stats.failed += 1
+                raise
 
     def _is_full(self, size: int) -> bool:
         return bool(self.stats.pending_bytes) and self.stats.pending_bytes + size > self._config.max_pending_bytes
@@ -250,30 +272,31 @@ class Producer:
         return sum(lengths) + each * len(lengths), each + max(lengths)
 
     async def _run(self) -> None:
-        backoff = Backoff(self._config.backoff)
+        pauses = Pauses(self._config, self._random)
         while True:
             if self._settled_down.is_set():
                 self._set_state(LinkState.CONNECTING, self._config.bootstrap)
-            session = ProducerSession(self._options, self._config.max_batch_bytes)
+            session = ProducerSession(self._access.options(), self._config.max_batch_bytes)
             born = time.monotonic()
             try:
                 alive = await self._connect(session) and await self._serve(session)
             finally:
                 await finish(self._end(session), "redpanda-producer-end")
-            backoff = backoff.ended(time.monotonic() - born)
+            pause = pauses.after(time.monotonic() - born, lasting=self._lasting)
             if not alive:
                 self._fail_all(self.detail)
-            if not alive or backoff.failures > 1:
-                least = CREDENTIALS_PAUSE_S if CREDENTIALS in self.detail else 0.0
-                await asyncio.sleep(max(least, backoff.delay(self._random())))
+            if not alive or pauses.failures > 1:
+                await asyncio.sleep(pause)
 
     async def _connect(self, session: ProducerSession) -> bool:
         try:
             await session.start(self._config.request_timeout)
-        except (KafkaError, OSError) as error:
-            reason = await diagnose(error, self._options, self._config.request_timeout)
-            self._set_state(LinkState.DISCONNECTED, reason, trouble=True)
+        except UNREACHABLE as error:
+            cause = await diagnose(error, self._config, self._access.options(), self._config.request_timeout)
+            self._lasting = cause.lasting
+            self._set_state(LinkState.DISCONNECTED, str(cause), trouble=True)
             return False
+        self._lasting = False
         self.stats.sessions += 1
         return True
 
@@ -295,15 +318,16 @@ class Producer:
         self._set_state(LinkState.DISCONNECTED, death or "the broker does not answer", trouble=True)
         return False
 
-    async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str]") -> str | None:
+    async def _watch(self, session: ProducerSession, ended: "asyncio.Future[str | None]") -> str | None:
         """Returns how the broker died, or None when only the session must be made anew."""
         asked = time.monotonic()
         while True:
             done, _ = await asyncio.wait([ended], timeout=_WATCH_SECONDS)
             if done:
-                if self._rebuilt.due(ended.result(), time.monotonic()):
-                    logger.bind(event="producer_rebuilt", reason=ended.result()).warning(
-                        "The producer is built anew: {reason}", reason=ended.result()
+                reason = ended.result()
+                if reason is not None and self._rebuilt.due(reason, time.monotonic()):
+                    logger.bind(event="producer_rebuilt", reason=reason).warning(
+                        "The producer is built anew: {reason}", reason=reason
                     )
                 return None
             if broken := session.broken():
@@ -334,30 +358,30 @@ class Producer:
             await asyncio.wait(tasks)
 
     def _drive(self, lane: Lane) -> None:
-        if lane.task is None and lane.waiting and self._session is not None:
+        if lane.task is None and len(lane) and self._session is not None:
             work = self._send_lane(lane, self._session)
             lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
 
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:
             while True:
-                batch, shares = lane.take(self._config.max_batch_bytes)
+                batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes), self._codec)
                 if not shares:
                     return
                 try:
-                    settled = partial(self._settled, session, lane, shares)
+                    settled = partial(self._settled, session, lane, shares, batch.size())
                     await session.send(batch, lane.topic, lane.partition, settled)
                 except asyncio.CancelledError:
                     lane.put_back(shares)
                     raise
                 except (KafkaError, AssertionError) as error:  # aiokafka asserts that the partition still exists
-                    self._undelivered(session, lane, shares, error)
+                    self._undelivered(session, lane, shares, batch.size(), error)
                     return
         finally:
             lane.task = None
 
     def _settled(
-        self, session: ProducerSession, lane: Lane, shares: list[Share], future: "asyncio.Future[Any]"
+        self, session: ProducerSession, lane: Lane, shares: list[Share], size: int, future: "asyncio.Future[Any]"
     ) -> None:
         error = BrokerError("given up") if future.cancelled() else future.exception()
         if error is None:
@@ -366,9 +390,11 @@ class Producer:
             arrive(shares)
             self._gates.taken(lane.topic)
         else:
-            self._undelivered(session, lane, shares, error)
+            self._undelivered(session, lane, shares, size, error)
 
-    def _undelivered(self, session: ProducerSession, lane: Lane, shares: list[Share], error: BaseException) -> None:
+    def _undelivered(
+        self, session: ProducerSession, lane: Lane, shares: list[Share], size: int, error: BaseException
+    ) -> None:
         """A batch failed for good: its sequence numbers are lost, so the session is, too."""
         refused = refusal(error)
         if refused is not None and refused.retriable:
@@ -377,6 +403,9 @@ class Producer:
             for other in self._lanes.values():
                 if other.topic == lane.topic:
                     other.fail(refused)
+        elif refused is not None and refused.reason == "too_large" and sum(share.count for share in shares) > 1:
+            self._shrink(lane.topic, size)
+            lane.put_back(shares)
         elif refused is not None and len(shares) == 1:
             self.stats.refused += shares[0].count
             fail(shares, refused)
@@ -388,11 +417,23 @@ class Producer:
                     fail([share], given_up(error, _TRIES))
             lane.put_back(shares)
         if session is self._session and self._ended is not None and not self._ended.done():
-            self._ended.set_result(describe(error))
+            told = refused is not None and refused.retriable  # by the topic's gate
+            self._ended.set_result(None if told else describe(error))
+
+    def _shrink(self, topic: str, size: int) -> None:
+        """The topic takes no batch of that size, maybe one of half of it: a limit of its own, which nobody tells us."""
+        before = self._limits.get(topic, self._config.max_batch_bytes)
+        self._limits[topic] = min(before, max(size // 2, 1))
+        logger.bind(event="batch_too_large", topic=topic, size=size).info(
+            "Topic {topic} takes no batch of {size} bytes: smaller ones from now on", topic=topic, size=size
+        )
 
     def _shut(self, topic: str, why: RecordRefused) -> None:
         self.stats.held += 1
-        self._gates.refused(topic, str(why))
+        if why.reason == "not_allowed":
+            self._gates.refused(topic, str(denied(self._config, "WRITE", f"topic {topic}")))
+        else:
+            self._gates.refused(topic, f"{why}; make it, or set REDPANDA_CREATE_TOPICS=true")
 
     def _fail_all(self, reason: str) -> None:
         self._settled_down.set()
@@ -400,7 +441,7 @@ class Producer:
             if not future.done():
                 future.set_exception(BrokerError(reason))
         for lane in self._lanes.values():
-            lane.waiting.clear()
+            lane.clear()
 
     def _set_state(self, state: LinkState, detail: str, *, trouble: bool = False) -> None:
         if (state, detail) == (self.state, self.detail):

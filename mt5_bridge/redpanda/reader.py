@@ -13,6 +13,7 @@ import msgspec
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import (
+    KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
     NoError,
@@ -28,6 +29,7 @@ from aiokafka.structs import TopicPartition
 from loguru import logger
 
 from mt5_bridge.redpanda.repeat import Repeated
+from mt5_bridge.redpanda.throttle import Throttle
 
 _LATEST, _EARLIEST = -1, -2
 _MAX_BYTES = 1 << 20
@@ -94,12 +96,20 @@ class Reader:
         self._client = AIOKafkaClient(**options, metadata_max_age_ms=60_000, connections_max_idle_ms=None)
         if not all_topics:
             self._client.set_topics([topic])
+        self._throttle = Throttle(self._client, "Signals")
         self._coordinator: int | None = None
         self._fetches: dict[int, _Fetch] = {}
 
+    def throttled_for(self) -> float:
+        """Seconds that a quota makes the next request wait."""
+        return self._throttle.left()
+
     async def connect(self) -> None:
         """Connects to the cluster."""
-        await self._client.bootstrap()
+        try:
+            await self._client.bootstrap()
+        except (ValueError, AssertionError) as error:  # a name or the broker's part of SCRAM is malformed
+            raise KafkaConnectionError(str(error)) from error
 
     async def partitions(self) -> frozenset[int]:
         """The topic's partitions as the broker tells them now; empty when there is no such topic."""

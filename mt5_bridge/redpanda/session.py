@@ -13,9 +13,14 @@ from aiokafka.partitioner import DefaultPartitioner
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.batch import FramedBatch, RecordBatch
 from mt5_bridge.redpanda.faults import RecordRefused, describe, refusal
+from mt5_bridge.redpanda.throttle import Throttle
 
 _BURIAL_SECONDS = 2.0
 _ASK_SECONDS = 1.0
+
+
+class SessionEndedError(BrokerError):
+    """What was asked of a session was not answered before its end; the next one may answer."""
 
 
 class ProducerSession:
@@ -38,10 +43,12 @@ class ProducerSession:
             metadata_max_age_ms=30_000,
             connections_max_idle_ms=None,
         )
+        self._throttle = Throttle(self._producer.client, "Producer")
         self._partitioner = DefaultPartitioner()
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
         self._last_news = time.monotonic()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, timeout: float) -> None:
         """Connects.
@@ -58,6 +65,7 @@ class ProducerSession:
         """The partition that Java's partitioner chooses for the key.
 
         Raises:
+            SessionEndedError: meanwhile this session did.
             RecordRefused: the topic is not there, or may not be seen.
             BrokerError: the broker does not answer.
         """
@@ -65,7 +73,7 @@ class ProducerSession:
             return chosen
         try:
             async with asyncio.timeout(timeout):
-                known = await self._producer.partitions_for(topic)
+                known = await self._look_up(topic)
         except (TimeoutError, UnknownTopicOrPartitionError) as error:
             if await self.alive(_ASK_SECONDS):
                 raise RecordRefused("the broker does not have it", "topic") from error
@@ -73,6 +81,18 @@ class ProducerSession:
         except KafkaError as error:
             raise refusal(error) or BrokerError(f"topic {topic}: {describe(error)}") from error
         return self._choose(topic, key, known)
+
+    async def _look_up(self, topic: str) -> AbstractSet[int]:
+        """aiokafka's closed client would let it wait for ever."""
+        lookup = asyncio.ensure_future(self._producer.partitions_for(topic))
+        try:
+            await asyncio.wait([lookup, self._over], return_when=asyncio.FIRST_COMPLETED)
+            if not lookup.done():
+                raise SessionEndedError(f"topic {topic}: the session ended")
+            known: AbstractSet[int] = await lookup
+            return known
+        finally:
+            lookup.cancel()
 
     def known_partition(self, topic: str, key: bytes | None) -> int | None:
         """As `partition`, without asking the broker: None where the topic has not been asked for."""
@@ -104,18 +124,25 @@ class ProducerSession:
         future.add_done_callback(done)
 
     def silent_for(self) -> float:
-        """Seconds since the broker last acknowledged anything, while something is due; else 0."""
+        """Seconds since the broker last acknowledged anything, while something is due; else 0.
+
+        What a quota makes it wait does not count.
+        """
         if not self._due:
             return 0.0
-        return time.monotonic() - max(self._last_news, next(iter(self._due.values())))
+        listening = max(self._last_news, next(iter(self._due.values())), self._throttle.until())
+        return max(0.0, time.monotonic() - listening)
 
     async def alive(self, timeout: float) -> bool:
         """Asks the broker for its metadata, which an idle connection needs to be known as dead."""
+        if self._throttle.left() > 0:
+            return True  # it has answered, and does not listen for a while
         try:
             async with asyncio.timeout(timeout):
-                return bool(await self._producer.client.force_metadata_update())
+                answered = bool(await self._producer.client.force_metadata_update())
         except TimeoutError:
-            return False
+            answered = False
+        return answered or self._throttle.left() > 0  # the answer to another request may have come meanwhile
 
     def broken(self) -> str | None:
         """Why nothing will ever be sent any more; None: all is well."""
@@ -136,6 +163,8 @@ class ProducerSession:
 
         aiokafka's own `stop` waits for what an idempotent producer retries for ever.
         """
+        if not self._over.done():
+            self._over.set_result(None)
         producer: Any = self._producer
         producer._closed = True  # stop() is replaced by this function
         for future in self._due:

@@ -7,17 +7,19 @@ from typing import Any
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     IncompatibleBrokerVersion,
-    KafkaConnectionError,
-    KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     for_code,
 )
 from loguru import logger
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.redpanda.causes import denied
 from mt5_bridge.redpanda.config import RedpandaConfig
-from mt5_bridge.redpanda.faults import describe, why_unreachable
+from mt5_bridge.redpanda.faults import describe
+from mt5_bridge.redpanda.inquiry import UNREACHABLE, diagnose
 from mt5_bridge.redpanda.security import client_options
 
 
@@ -49,16 +51,14 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[TopicSpec], *, t
             await client.start()
             known = set(await client.list_topics())
             missing = [spec for spec in specs if spec.name not in known]
-            return await _create(client, missing) if missing else []
-    except KafkaConnectionError as error:
-        raise BrokerError(f"topics: {await why_unreachable(options)}") from error
-    except (KafkaError, OSError) as error:
-        raise BrokerError(f"topics: {describe(error)}") from error
+            return await _create(config, client, missing) if missing else []
+    except UNREACHABLE as error:
+        raise BrokerError(f"topics: {await diagnose(error, config, options, timeout)}") from error
     finally:
         await asyncio.wait([asyncio.create_task(client.close())], timeout=1.0)
 
 
-async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
+async def _create(config: RedpandaConfig, client: Any, specs: Sequence[TopicSpec]) -> list[str]:
     # "The broker's default" (-1) cannot be asked for in the protocol version that the client speaks.
     cluster = await client.describe_cluster()
     if cluster["controller_id"] not in {broker["node_id"] for broker in cluster["brokers"]}:
@@ -82,6 +82,9 @@ async def _create(client: Any, specs: Sequence[TopicSpec]) -> list[str]:
         error = for_code(code)
         if code == 0:
             created.append(name)
+        elif error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+            instead = "or DESCRIBE where it exists, or make it yourself and set REDPANDA_CREATE_TOPICS=false"
+            raise BrokerError(str(denied(config, "CREATE", f"topic {name}", instead)))
         elif error is not TopicAlreadyExistsError:  # another bridge was quicker
             raise BrokerError(f"topic {name}: {describe(error(*rest[:1]))}")
     return created

@@ -100,6 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redpanda_sasl_username: Text = None
     redpanda_sasl_password: OptionalSecret = None
     redpanda_ssl_ca_file: Annotated[Path | None, PathText()] = None
+    redpanda_ssl_cert_file: Annotated[Path | None, PathText()] = None
+    redpanda_ssl_key_file: Annotated[Path | None, PathText()] = None
+    """None: the key is in the certificate's file."""
+    redpanda_ssl_key_password: OptionalSecret = None
     redpanda_group_id: Annotated[
         str | None, Pattern(r"[^\s]{1,249}", "is no group id", "give a word such as mt5-bridge-1")
     ] = None
@@ -109,6 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redpanda_event_topic: Topic = "mt5_events"
     redpanda_signal_topic: Topic = "trading_signals"
     redpanda_create_topics: Bool = True
+    redpanda_compression: Annotated[Literal["none", "lz4", "zstd"], Choice("none", "lz4", "zstd")] = "none"
+    """Of what is sent; lz4 and zstd need the extra `compression`."""
 
     # backend
     backend_ws_url: Annotated[str | None, Url("ws", "wss")] = None

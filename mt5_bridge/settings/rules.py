@@ -97,13 +97,27 @@ def _of_redpanda(settings: Settings) -> Iterator[Contradiction]:
             sasl,
             f"REDPANDA_SECURITY_PROTOCOL: {protocol} sends no credentials, but some are set; {remedy}",
         )
-    if settings.redpanda_ssl_ca_file and not protocol.endswith("SSL"):
-        yield Contradiction(
-            ("REDPANDA_SECURITY_PROTOCOL", "REDPANDA_SSL_CA_FILE"),
-            f"REDPANDA_SECURITY_PROTOCOL: {protocol} does not encrypt, but REDPANDA_SSL_CA_FILE is set; "
-            "set it to SSL or SASL_SSL, or take the file out",
-        )
+    yield from _of_tls(settings, protocol)
     yield from _of_topics(settings)
+
+
+def _of_tls(settings: Settings, protocol: str) -> Iterator[Contradiction]:
+    for kind in ("CA", "CERT"):
+        name = f"REDPANDA_SSL_{kind}_FILE"
+        if getattr(settings, name.lower()) and not protocol.endswith("SSL"):
+            yield Contradiction(
+                ("REDPANDA_SECURITY_PROTOCOL", name),
+                f"REDPANDA_SECURITY_PROTOCOL: {protocol} does not encrypt, but {name} is set; "
+                "set it to SSL or SASL_SSL, or take the file out",
+            )
+    if settings.redpanda_ssl_cert_file is not None:
+        return
+    for name in ("REDPANDA_SSL_KEY_FILE", "REDPANDA_SSL_KEY_PASSWORD"):
+        if getattr(settings, name.lower()):
+            yield Contradiction(
+                ("REDPANDA_SSL_CERT_FILE", name),
+                f"REDPANDA_SSL_CERT_FILE: is not set, but {name} is; set it, or take the other out",
+            )
 
 
 def _of_backend(settings: Settings) -> Iterator[Contradiction]:
@@ -158,6 +172,10 @@ def _of_topics(settings: Settings) -> Iterator[Contradiction]:
 def _of_files(settings: Settings) -> Iterator[Contradiction]:
     if settings.redpanda_ssl_ca_file and not settings.redpanda_ssl_ca_file.is_file():
         yield _no_file("REDPANDA_SSL_CA_FILE", settings.redpanda_ssl_ca_file, "the broker's CA certificate (PEM)")
+    if settings.redpanda_ssl_cert_file and not settings.redpanda_ssl_cert_file.is_file():
+        yield _no_file("REDPANDA_SSL_CERT_FILE", settings.redpanda_ssl_cert_file, "the client certificate (PEM)")
+    if settings.redpanda_ssl_key_file and not settings.redpanda_ssl_key_file.is_file():
+        yield _no_file("REDPANDA_SSL_KEY_FILE", settings.redpanda_ssl_key_file, "the client certificate's key (PEM)")
     if settings.terminal == "mt5" and settings.mt5_path and not settings.mt5_path.is_file():
         yield _no_file("MT5_PATH", settings.mt5_path, "terminal64.exe")
     if settings.terminal == "paper":
@@ -177,7 +195,23 @@ def _no_file(name: str, path: Path, what: str) -> Contradiction:
 
 def doubts(settings: Settings) -> list[str]:
     """What is allowed but deserves a second look, one line each."""
-    return [*_doubts_of_secrets(settings), *_doubts_of_backend(settings), *_doubts_of_trading(settings)]
+    return [
+        *_doubts_of_secrets(settings),
+        *_doubts_of_redpanda(settings),
+        *_doubts_of_backend(settings),
+        *_doubts_of_trading(settings),
+    ]
+
+
+def _doubts_of_redpanda(settings: Settings) -> Iterator[str]:
+    if settings.redpanda_security_protocol != "SASL_PLAINTEXT" or settings.redpanda_sasl_mechanism != "PLAIN":
+        return
+    hosts = (server.strip().rpartition(":")[0].strip("[]") for server in settings.redpanda_bootstrap_servers.split(","))
+    if not _LOOPBACK.issuperset(hosts):
+        yield (
+            "REDPANDA_SASL_MECHANISM: PLAIN over SASL_PLAINTEXT sends the password unencrypted to another machine; "
+            "use SASL_SSL, or a SCRAM mechanism"
+        )
 
 
 def _doubts_of_secrets(settings: Settings) -> Iterator[str]:

@@ -11,6 +11,7 @@ earlier run's offset that differs from the zone's stands until ticks have decide
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -109,10 +110,16 @@ class BrokerClock:
         """Grows with every step back of broker time."""
         return self._timeline[-1].epoch if self._timeline else 0
 
-    @property
-    def epoch_start_raw(self) -> int:
-        """Raw time at which the current epoch began."""
-        return next((s.from_raw_msc for s in self._timeline if s.epoch == self.epoch), 0)
+    def epoch_begins(self, epoch: int) -> int:
+        """Raw time at which an epoch began; 0 for one that nobody saw begin."""
+        return next((s.from_raw_msc for s in self._timeline if s.epoch == epoch), 0)
+
+    def shown_twice(self, raw_msc: int, epoch: int) -> bool:
+        """Whether broker time had shown a time of this epoch before: it stepped back over it when the epoch began."""
+        for before, first in pairwise(self._timeline):
+            if first.epoch == epoch != before.epoch:
+                return raw_msc < first.from_raw_msc + before.offset_ms - first.offset_ms + MAX_GAP_MS
+        return False
 
     def restore(self, timeline: Sequence[Segment]) -> None:
         """Begin with what an earlier run knew; what ticks have shown meanwhile is kept."""

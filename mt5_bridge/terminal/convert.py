@@ -236,6 +236,11 @@ def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> Ite
         (utc_msc, seq, bid, ask, last, volume, flags), oldest first.
     """
     data = block.data
+    if len(data) == TICK_RECORD_SIZE:
+        # What a quiet poll brings of a symbol, ten times a second: half the cost of the general way.
+        _, bid, ask, last, volume, raw, flags, real = _TICK.unpack(data)
+        yield raw - clock.offset_at(raw, epoch), block.first_seq, bid, ask, last, real or float(volume), flags
+        return
     if not data:
         return
     seq = block.first_seq - 1

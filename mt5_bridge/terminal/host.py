@@ -6,6 +6,7 @@ corrupt the stream. This process alone imports `MetaTrader5` (or the simulator) 
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import queue
@@ -172,7 +173,12 @@ class Server:
             # An earlier host may still be acting by itself: never two at once.
             self._lock = self._lock or HostLock(Path(args.lock))
             self._lock.take(_LOCK_WAIT_S)
+        if args.role == "history":
+            _stand_back()
         self._host = open_terminal(args)
+        # A round of many symbols makes thousands of small objects: no collection need look at all that was imported.
+        gc.collect()
+        gc.freeze()
         if args.deadman is not None:
             self._dead_man = DeadMan(self._host, args.deadman, self._lock)
             self._pulse = Pulse(args.deadman.after_s)
@@ -180,6 +186,18 @@ class Server:
     def _shutdown(self) -> None:
         if self._host is not None:
             self._host.shutdown()
+
+
+def _stand_back() -> None:
+    """Let all that is urgent go before this process where cores are few: hours of ticks can wait."""
+    if sys.platform == "win32":
+        import ctypes
+
+        below_normal = 0x4000
+        kernel = ctypes.windll.kernel32
+        kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
+    else:
+        os.nice(5)
 
 
 def read_requests(requests: BinaryIO, server: Server, ended: "threading.Event") -> None:

@@ -283,9 +283,9 @@ class Host:
         blocks, quotes, unfinished, faults = self._ticks.poll(wanted, slice_ms, max_ticks, backfill_ms)
         return blocks, {name: _tick(tick) for name, tick in quotes.items()}, unfinished, faults
 
-    def _page(self, symbol: str, time_msc: int, count: int, max_ticks: int, args: list[Any]) -> RawPage:
+    def _page(self, symbol: str, time_msc: int, count: int, passes: int, max_ticks: int, args: list[Any]) -> RawPage:
         self._pick(symbol)
-        block = self._ticks.page(RawCursor(symbol, time_msc, count), max_ticks, max_ticks)
+        block = self._ticks.page(RawCursor(symbol, time_msc, count, passes), max_ticks, max_ticks)
         return host_pages.framed(block, msgspec.convert(args, PageArgs))
 
     def _range(self, symbol: str, start_s: int, end_s: int | None, count: int | None) -> bytes:

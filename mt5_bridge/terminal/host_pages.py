@@ -23,4 +23,5 @@ def framed(block: RawBlock, args: PageArgs) -> RawPage:
         block.more,
         block.time_msc,
         block.count,
+        block.lost,
     )

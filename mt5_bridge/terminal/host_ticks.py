@@ -6,18 +6,22 @@ cut off. Pages are bytes (60-byte records); numpy is never imported here, its ar
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from itertools import pairwise
 from struct import Struct
 from time import perf_counter
 from typing import Any
 
 from mt5_bridge.core.model import TICK_RECORD_SIZE
 from mt5_bridge.terminal.frames import IPC_FAIL, HostError
-from mt5_bridge.terminal.raw import RawBlock, RawCursor
+from mt5_bridge.terminal.raw import Passes, RawBlock, RawCursor
 
 COPY_TICKS_ALL = -1
 MIN_PAGE = 512
 MAX_PAGE = 1 << 23
 """No second holds more ticks: beyond it a terminal that always answers full pages would be asked for ever."""
+
+STEP_BACK_MS = 10 * 60_000
+"""Times of ticks fall by less than this through disorder, by more through the broker's clock."""
 
 _FEW = 256
 """Up to so many times are read all at once; of more, a search looks at a few."""
@@ -42,6 +46,14 @@ class _Times:
     def __getitem__(self, index: int) -> int:
         time: int = _time_msc(self._data, index * TICK_RECORD_SIZE + 40)[0]
         return time
+
+
+def _steps_back(data: bytes) -> list[int]:
+    """Where, in bytes, the times of a page step back by far: broker time itself did."""
+    at = [time for (time,) in _each_time(data)]
+    return [
+        index * TICK_RECORD_SIZE for index, (one, next_) in enumerate(pairwise(at), 1) if next_ < one - STEP_BACK_MS
+    ]
 
 
 class TickReader:
@@ -122,14 +134,15 @@ class TickReader:
         if cursor.time_msc is None:
             return self._begin(symbol, tick.time_msc, backfill_ms)
         # Same ms and yet another tick: equal times say nothing, the tick itself does.
-        if tick.time_msc <= cursor.time_msc and tick == self._read_at.get(symbol):
+        before = cursor.passes == Passes.BEFORE
+        if tick.time_msc <= cursor.time_msc and tick == self._read_at.get(symbol) and not before:
             return None
         size = self._pages.get(symbol, MIN_PAGE)
         block = self.page(cursor, min(size, max(left, MIN_PAGE)), left)
         self._pages[symbol] = size * 4 if block.more else MIN_PAGE
         if not block.more:
             self._read_at[symbol] = tick
-        return block if block.data else None
+        return block if block.data or before else None
 
     def _begin(self, symbol: str, time_msc: int, backfill_ms: int) -> RawBlock:
         """Where a new symbol starts: at its last tick, or some time before it."""
@@ -151,9 +164,8 @@ class TickReader:
             The block with the cursor behind it; the same cursor and no data where nothing is new.
         """
         start = cursor.time_msc or 0
-        data = self._second(cursor.symbol, start // 1000, size)
+        data, full = self._one_pass(cursor, start // 1000, size)
         at = times(data)
-        full = len(at) >= size
         first = bisect_left(at, start)
         same = bisect_right(at, start, lo=first) - first
         skip = first + min(same, cursor.count)
@@ -172,7 +184,35 @@ class TickReader:
             full or stop < len(at),
             last,
             count,
+            # The tick on which reading stands has gone from the terminal's history: so may others behind it.
+            max(0, cursor.count - same),
         )
+
+    def _one_pass(self, cursor: RawCursor, second: int, size: int) -> tuple[bytes, bool]:
+        """Ticks from a second on whose times only grow, and whether the terminal has more of them.
+
+        Where broker time stepped back, history has the ticks of both passes in the order they came.
+        """
+        data = self._second(cursor.symbol, second, size)
+        if cursor.passes == Passes.ONE:
+            return data, len(data) // TICK_RECORD_SIZE >= size
+        steps = _steps_back(data)
+        while cursor.passes == Passes.BEHIND and not steps and size < MAX_PAGE:
+            if len(data) // TICK_RECORD_SIZE < size:
+                # Nothing has come behind the step, or it cannot be told: nothing newer than now, at least.
+                tick = self._need(self._mt5.symbol_info_tick(cursor.symbol), f"symbol_info_tick {cursor.symbol}")
+                known = bisect_right(times(data), tick.time_msc)
+                return data[: known * TICK_RECORD_SIZE], False
+            size *= 4
+            data = self._second(cursor.symbol, second, size)
+            steps = _steps_back(data)
+        full = len(data) // TICK_RECORD_SIZE >= size
+        if cursor.passes == Passes.BEHIND and steps:
+            begin, *steps = steps
+        else:
+            begin = 0
+        end = steps[0] if steps else len(data)
+        return data[begin:end], full and not steps
 
     def _second(self, symbol: str, second: int, size: int) -> bytes:
         """At least the whole second: a full page that ends inside it is asked again with twice the count."""

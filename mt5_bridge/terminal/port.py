@@ -138,6 +138,7 @@ class EncodedTicks(msgspec.Struct, frozen=True):
         newest_msc: UTC ms of the last one; None when nothing was read.
         after: where the symbol stands once the batches are published.
         more: the terminal holds further ticks.
+        lost: see `TickBlock`.
     """
 
     batches: list[Framed]
@@ -146,6 +147,7 @@ class EncodedTicks(msgspec.Struct, frozen=True):
     newest_msc: int | None
     after: Cursor
     more: bool
+    lost: int = 0
 
     @property
     def count(self) -> int:

@@ -4,6 +4,7 @@ The host picks these fields into plain tuples, the daemon decodes and type-check
 them into the bridge's terms. Times are raw broker time.
 """
 
+from enum import IntEnum
 from typing import Literal
 
 import msgspec
@@ -163,16 +164,32 @@ class RawResult(msgspec.Struct, frozen=True, array_like=True):
     comment: str
 
 
+class Passes(IntEnum):
+    """Where a cursor stands to a step back of broker time, after which history has the same times twice."""
+
+    ONE = 0
+    """There was none: times only grow."""
+    BEFORE = 1
+    """Read on to the step at most."""
+    BEHIND = 2
+    """The time was shown before: what is meant is what came behind the step."""
+
+
 class RawCursor(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A symbol's cursor on the pipe: `time_msc` None asks for a position to begin at."""
 
     symbol: str
     time_msc: int | None
     count: int = 0
+    passes: int = Passes.ONE
 
 
 class RawBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A page of ticks and the cursor behind it."""
+    """A page of ticks and the cursor behind it.
+
+    Attributes:
+        lost: how many of the ticks at the cursor asked from, read before, are no longer there.
+    """
 
     symbol: str
     data: bytes
@@ -180,6 +197,7 @@ class RawBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     more: bool
     time_msc: int
     count: int
+    lost: int = 0
 
 
 class PageArgs(msgspec.Struct, frozen=True, array_like=True):
@@ -200,6 +218,7 @@ class RawPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
         ticks: how many were read.
         unusable: how many of them were left out because a price is no number.
         newest_msc: UTC ms of the last one; None without any.
+        lost: see `RawBlock`.
     """
 
     batches: list[Framed]
@@ -209,6 +228,7 @@ class RawPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     more: bool
     time_msc: int
     count: int
+    lost: int = 0
 
 
 class RawPoll(msgspec.Struct, frozen=True, array_like=True):

@@ -50,7 +50,9 @@ from mt5_bridge.terminal.port import (
 )
 from mt5_bridge.terminal.raw import (
     PageArgs,
+    Passes,
     RawAccount,
+    RawBlock,
     RawDeal,
     RawFacts,
     RawOrder,
@@ -470,29 +472,42 @@ class MT5SessionManager:
             timeout: seconds.
         """
         epoch = self.clock.epoch
-        asked = [self._raw_cursor(symbol, cursor) for symbol, cursor in cursors.items()]
+        asked = self._raw_cursors(cursors)
         raw: RawPoll = await self._read(
             "poll", asked, slice_ms, max_ticks, backfill_ms, result=RawPoll, priority=priority, timeout=timeout
         )
         now = self._now_ms()
         for symbol, tick in raw.quotes.items():
             self.clock.observe(symbol, tick.time_msc, now)
+        begun = {symbol: epoch if cursor is None else cursor.epoch for symbol, cursor in cursors.items()}
         return PollResult(
-            [TickBlock(b.symbol, b.data, b.first_seq, b.more) for b in raw.blocks if b.data],
+            [TickBlock(b.symbol, b.data, b.first_seq, b.more, b.lost, begun[b.symbol]) for b in raw.blocks if b.data],
             {symbol: convert.quote(symbol, tick, self.clock) for symbol, tick in raw.quotes.items()},
             raw.unfinished,
-            {b.symbol: Cursor(b.time_msc, b.count, epoch) for b in raw.blocks},
+            {b.symbol: self._after(b, begun[b.symbol], epoch) for b in raw.blocks},
             raw.faults,
         )
 
-    def _raw_cursor(self, symbol: str, cursor: Cursor | None) -> tuple[str, int | None, int]:
-        if cursor is None:
-            return symbol, None, 0
-        start = self.clock.epoch_start_raw
-        if cursor.epoch < self.clock.epoch and start <= cursor.time_msc:
-            # Broker time stepped back behind the cursor: the new epoch is read from its beginning.
-            return symbol, start, 0
-        return symbol, cursor.time_msc, cursor.count
+    def _raw_cursors(self, cursors: Mapping[str, Cursor | None]) -> list[tuple[str, int | None, int, int]]:
+        stepped = self.clock.epoch > 0
+        asked: list[tuple[str, int | None, int, int]] = []
+        for symbol, cursor in cursors.items():
+            if cursor is None:
+                asked.append((symbol, None, 0, Passes.ONE))
+            else:
+                passes = self._passes(cursor) if stepped else Passes.ONE
+                asked.append((symbol, cursor.time_msc, cursor.count, passes))
+        return asked
+
+    def _passes(self, cursor: Cursor) -> Passes:
+        return Passes.BEHIND if self.clock.shown_twice(cursor.time_msc, cursor.epoch) else Passes.BEFORE
+
+    def _after(self, block: RawBlock | RawPage, read: int, epoch: int) -> Cursor:
+        """Where a symbol stands behind a block of one epoch; `epoch` was the current one when it was asked for."""
+        if read < epoch and not block.more:
+            # All that came before broker time stepped back has been read: on with the beginning of the next epoch.
+            return Cursor(self.clock.epoch_begins(read + 1), 0, read + 1)
+        return Cursor(block.time_msc, block.count, read)
 
     async def catch_up(
         self, label: Label, cursor: Cursor, max_ticks: int, *, latest_only: bool = False, timeout: float = HISTORY_S
@@ -509,12 +524,12 @@ class MT5SessionManager:
         clock = self.clock
         # Broker time may step back while the call lasts: the page is then still of the time before.
         epoch = clock.epoch
-        how = PageArgs(label, clock.timezone, clock.timeline, epoch, self._now_ms(), latest_only)
+        how = PageArgs(label, clock.timezone, clock.timeline, cursor.epoch, self._now_ms(), latest_only)
         raw: RawPage = await self._old(
-            "page", *self._raw_cursor(label.symbol, cursor), max_ticks, how, result=RawPage, timeout=timeout
+            "page", *self._raw_cursors({label.symbol: cursor})[0], max_ticks, how, result=RawPage, timeout=timeout
         )
-        after = Cursor(raw.time_msc, raw.count, epoch)
-        return EncodedTicks(raw.batches, raw.ticks, raw.unusable, raw.newest_msc, after, raw.more)
+        after = self._after(raw, cursor.epoch, epoch)
+        return EncodedTicks(raw.batches, raw.ticks, raw.unusable, raw.newest_msc, after, raw.more, raw.lost)
 
     async def get_ticks(
         self,

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -12,6 +12,7 @@ from support.backend import Backend
 from support.broker import MockBroker
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
+from support.flow_kit import FakeProducer
 
 from mt5_bridge.app import bridge as module
 from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
@@ -184,7 +185,7 @@ async def test_topics_that_are_not_there_are_said(tmp_path: Path, mock_broker: M
 
 async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bridge = made(tmp_path, REDPANDA_CREATE_TOPICS="false", **NO_BROKER)
-    await bridge._make_topics()
+    await bridge._keep_topics()
     monkeypatch.setattr(module, "_TOPIC_RETRY_S", 0.01)
     tried: list[int] = []
 
@@ -194,8 +195,29 @@ async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypat
             raise BrokerError("no controller") if len(tried) < 3 else TimeoutError
 
     monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
-    await made(tmp_path, **NO_BROKER)._make_topics()
+    bridge = made(tmp_path, **NO_BROKER)
+    bridge.producer = cast(Any, FakeProducer())
+    await bridge._make_topics()
     assert len(tried) == 4
+
+
+async def test_topics_that_are_gone_are_made_again(
+    tmp_path: Path, mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_TOPICS_LOOKED_AT_S", 0.05)
+    made_at: list[int] = []
+
+    async def ensure(*args: Any) -> None:
+        made_at.append(1)
+        mock_broker.topic_error("trading_signals", 0)
+
+    monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
+    async with running(made(tmp_path, REDPANDA_BOOTSTRAP_SERVERS=mock_broker.bootstrap)) as bridge:
+        await eventually(lambda: bridge.status()["status"] == "ok", 20, "a start in which all is well")
+        before = len(made_at)
+        mock_broker.topic_error("trading_signals", UNKNOWN_TOPIC)
+        await eventually(lambda: len(made_at) > before, 20, "the topic made again")
+        await eventually(lambda: bridge.status()["status"] == "ok", 20, "an end of it")
 
 
 # --- what an earlier life left

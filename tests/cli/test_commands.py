@@ -93,6 +93,17 @@ def test_config_check(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert starts == ["ERROR MT5_MAGIC", "ERROR TICK_HZ", "WARNING MAX_VOLUM"]
 
 
+def test_config_check_opens_keys_and_certificates(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bridge.pem").write_text("no certificate")
+    monkeypatch.setenv("REDPANDA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("REDPANDA_SSL_CERT_FILE", str(tmp_path / "bridge.pem"))
+    assert shell("config", "check") == 2
+    assert shell.err.startswith("ERROR REDPANDA_SSL_CERT_FILE: ")
+    assert shell("config", "check", "--set", "MODE=standard", "--set", "BACKEND_WS_URL=wss://far.example/") == 0
+
+
 def test_config_show_masks_secrets_and_names_sources(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MT5_PASSWORD", "hunter2")
     monkeypatch.setenv("BACKEND_WS_URL", "ws://me:hunter3@h:1/x?token=hunter4")

@@ -1,6 +1,5 @@
 """The doctor's checks, each against something well and something ill."""
 
-import asyncio
 import http.server
 import importlib.machinery
 import sys
@@ -12,13 +11,15 @@ from typing import Any
 
 import pytest
 from support.backend import Backend
+from support.certificates import Authority
 from support.door import Door
 
 from mt5_bridge.cli import doctor
 from mt5_bridge.cli.doctor import Finding, examine, knock
 from mt5_bridge.core.errors import MT5AuthError
 from mt5_bridge.core.model import AccountInfo, MarginMode, TerminalInfo
-from mt5_bridge.settings import Settings
+from mt5_bridge.demo.broker import EmbeddedBroker
+from mt5_bridge.settings import SecretStr, Settings
 
 
 @pytest.fixture
@@ -141,20 +142,44 @@ async def test_a_broker_that_is_not_there(settings: Settings) -> None:
     assert "127.0.0.1:9" in finding.detail
 
 
-async def test_a_broker_that_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Client:
-        def __init__(self, **options: object) -> None:
-            self.options = options
+async def test_a_broker_that_answers(settings: Settings) -> None:
+    with EmbeddedBroker() as broker:
+        hybrid = changed(settings, mode="hybrid", redpanda_bootstrap_servers=broker.bootstrap)
+        assert await doctor._broker(hybrid) == Finding("Redpanda", True, broker.bootstrap)
 
-        async def bootstrap(self) -> None:
-            assert self.options["bootstrap_servers"]
 
-        async def close(self) -> None:
-            await asyncio.Event().wait()
+async def test_a_broker_that_cannot_be_told_what_it_wants(settings: Settings, tmp_path: Path) -> None:
+    junk = tmp_path / "ca.pem"
+    junk.write_text("no certificate")
+    hybrid = changed(settings, mode="hybrid", redpanda_security_protocol="SSL", redpanda_ssl_ca_file=junk)
+    finding = await doctor._broker(hybrid)
+    assert finding.ok is False
+    assert "REDPANDA_SSL_CA_FILE" in finding.detail
+    assert "PEM" in finding.remedy
 
-    monkeypatch.setattr(doctor, "AIOKafkaClient", Client)
-    monkeypatch.setattr(doctor, "NET_S", 0.01)
-    assert await doctor._broker(changed(settings, mode="hybrid")) == Finding("Redpanda", True, "127.0.0.1:9")
+
+async def test_the_doctor_says_what_the_bridge_says(settings: Settings) -> None:
+    with EmbeddedBroker() as broker:
+        hybrid = changed(
+            settings,
+            mode="hybrid",
+            redpanda_bootstrap_servers=broker.bootstrap,
+            redpanda_security_protocol="SASL_SSL",
+            redpanda_sasl_username="bridge",
+            redpanda_sasl_password=SecretStr("bridge-secret"),
+        )
+        finding = await doctor._broker(hybrid)
+    assert finding.ok is False
+    assert "does not speak TLS, and REDPANDA_SECURITY_PROTOCOL=SASL_SSL does" in finding.detail
+    assert "set it to SASL_PLAINTEXT" in finding.remedy
+    assert "secret" not in str(finding)
+
+
+def test_the_end_of_the_client_certificate_is_told_before_it_comes(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    assert doctor._ends(None) == ""
+    assert doctor._ends(str(authority.issue("bridge").certificate)) == ", client certificate until 2070-01-01"
+    assert "not known" in doctor._ends(str(tmp_path / "none.pem"))
 
 
 class Terminal:

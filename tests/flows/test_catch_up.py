@@ -14,7 +14,7 @@ from support.simulated import simulated
 
 from mt5_bridge.core.errors import BrokerError, MT5DataError
 from mt5_bridge.core.model import Cursor
-from mt5_bridge.flows import ticks as flow
+from mt5_bridge.flows import tick_catch_up as flow
 from mt5_bridge.journal.changes import CursorMoved
 from mt5_bridge.redpanda import RecordRefused
 
@@ -25,8 +25,8 @@ SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY")
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "CATCH_UP_PAGE", PAGE)
-    monkeypatch.setattr(flow, "CATCH_UP_AT_ONCE", 2)
+    monkeypatch.setattr(flow, "PAGE", PAGE)
+    monkeypatch.setattr(flow, "AT_ONCE", 2)
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
 import asyncio
+import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ from mt5_bridge.core.errors import (
     MT5DataError,
     MT5StateError,
 )
-from mt5_bridge.core.model import TICK_RECORD
+from mt5_bridge.core.model import TICK_RECORD, Cursor, TickBlock
+from mt5_bridge.flows import ticks as flow
 from mt5_bridge.journal import changes
 from mt5_bridge.redpanda.faults import RecordRefused
 from mt5_bridge.terminal.clock import BrokerClock
-from mt5_bridge.terminal.port import TerminalState
+from mt5_bridge.terminal.port import PollResult, TerminalState
 
 ALL = ("ticks", "cursors")
 
@@ -306,7 +309,7 @@ async def test_an_unsubscribed_symbol_leaves_no_work_and_keeps_its_cursor(tmp_pa
         await asyncio.sleep(1)
         await kit.ticks.unsubscribe("EURUSD")
         await asyncio.sleep(0)
-        assert not kit.ticks._tasks
+        assert not kit.ticks._delivery.tasks
         kit.producer.hang = None
         cursor = (await kit.journal.cursors())["EURUSD"]
         assert cursor.time_msc == published(kit.producer)[-1][0] + OFFSET_MS
@@ -500,6 +503,194 @@ async def test_results_for_symbols_no_longer_streamed_are_dropped(tmp_path: Path
         hold.set()
         await asyncio.sleep(1)
         assert published(kit.producer) == []
+
+
+# --- many symbols
+
+
+class Sliced(FakeTerminal):
+    """Looks at so many symbols in a slice, as a host whose time is up.
+
+    Attributes:
+        sizes: how many symbols each call asked about.
+    """
+
+    room = 7
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    async def poll_ticks(self, cursors: Mapping[str, Cursor | None], **how: Any) -> PollResult:
+        self.sizes.append(len(cursors))
+        looked_at = dict(islice(cursors.items(), self.room))
+        result = await super().poll_ticks(looked_at, **how)
+        left = [symbol for symbol in cursors if symbol not in looked_at]
+        return msgspec.structs.replace(result, unfinished=[*result.unfinished, *left])
+
+
+def many(count: int) -> Sliced:
+    terminal = Sliced()
+    for number in range(count):
+        terminal.tick(f"S{number:03d}", 1.1, 1.2, after_ms=0)
+    return terminal
+
+
+@simulated
+async def test_many_symbols_are_asked_about_slice_by_slice_and_all_in_one_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "SLICE_SYMBOLS", 20)
+    names = tuple(f"S{number:03d}" for number in range(45))
+    async with FlowKit.open(tmp_path, terminal=(terminal := many(45)), symbols=names) as kit:
+        await started(kit)
+        terminal.sizes.clear()
+        for round_ in range(3):
+            for symbol in names:
+                kit.terminal.tick(symbol, 1.1 + round_ / 100, 1.2, after_ms=0)
+            leap(0.001)
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        assert {symbol: published(kit.producer, symbol) for symbol in names} == {
+            symbol: held(terminal, symbol)[1:] for symbol in names
+        }
+        assert max(terminal.sizes) == 20
+        assert kit.ticks.stats.missed_slots == 0
+        assert not kit.ticks._delivery.tasks
+
+
+@simulated
+async def test_many_symbols_begin_some_time_ago_all_at_once(tmp_path: Path) -> None:
+    names = tuple(f"S{number:03d}" for number in range(15))
+    async with FlowKit.open(tmp_path, terminal=(terminal := many(15)), symbols=names, backfill_ms=60_000) as kit:
+        kit.run(*ALL)
+        await asyncio.sleep(5)
+        assert all(published(kit.producer, symbol) == held(terminal, symbol) for symbol in names)
+
+
+@simulated
+async def test_symbols_that_take_long_to_find_do_not_hold_up_those_found(tmp_path: Path) -> None:
+    names = tuple(f"S{number:03d}" for number in range(20))
+    async with FlowKit.open(tmp_path, terminal=(terminal := many(20)), symbols=names) as kit:
+        real = terminal.resolve_symbol
+
+        async def slow(name: str, **more: Any) -> str:
+            await asyncio.sleep(1)
+            return await real(name, **more)
+
+        terminal.resolve_symbol = slow  # type: ignore[method-assign]  # a broker with thousands of symbols
+        kit.run(*ALL)
+        await asyncio.sleep(3)
+        tick(kit, "S000")
+        await asyncio.sleep(3)
+        assert len(kit.ticks.symbols) < 10
+        assert published(kit.producer, "S000") == held(terminal, "S000")[1:]
+
+
+@simulated
+async def test_a_slice_that_fails_while_another_is_delivered_loses_nothing(tmp_path: Path) -> None:
+    names = tuple(f"S{number:03d}" for number in range(10))
+    async with FlowKit.open(tmp_path, terminal=(terminal := many(10)), symbols=names) as kit:
+        await started(kit)
+        real, calls = terminal.poll_ticks, itertools.count()
+
+        async def failing(cursors: Mapping[str, Cursor | None], **how: Any) -> PollResult:
+            if next(calls) % 2:
+                raise MT5ConnectionError("the host was killed")
+            return await real(cursors, **how)
+
+        terminal.poll_ticks = failing  # type: ignore[method-assign]  # every second slice
+        for symbol in names:
+            kit.terminal.tick(symbol, 1.3, 1.4, after_ms=0)
+        leap(0.001)
+        await asyncio.sleep(1)
+        terminal.poll_ticks = real  # type: ignore[method-assign]
+        await asyncio.sleep(1)
+        assert all(published(kit.producer, symbol) == held(terminal, symbol)[1:] for symbol in names)
+
+
+# --- what is counted
+
+
+@simulated
+async def test_gaps_repeats_and_what_a_newer_tick_replaced_are_counted(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, latest_only=True) as kit:
+        await started(kit)
+        for _ in range(5):
+            tick(kit)
+        await asyncio.sleep(1)
+        stats = kit.ticks.stats
+        assert (stats.published, stats.conflated, stats.resent, stats.gaps) == (1, 4, 0, 0)
+        kit.producer.error = BrokerError("not acknowledged in time")
+        tick(kit)
+        await asyncio.sleep(0.15)
+        kit.producer.error = None
+        await asyncio.sleep(1)
+        assert (stats.published, stats.resent) == (2, stats.failed_publishes)
+        real = kit.terminal._behind
+
+        def rewritten(*args: Any) -> TickBlock:
+            return msgspec.structs.replace(real(*args), lost=1)
+
+        kit.terminal._behind = rewritten  # type: ignore[method-assign,assignment]  # the broker changed its history
+        tick(kit)
+        await asyncio.sleep(1)
+        assert (stats.published, stats.gaps) == (3, 1)
+
+
+# --- the PC sleeps, the market does
+
+
+@simulated
+async def test_after_the_pc_slept_all_it_missed_is_read(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        before = len(held(kit.terminal))
+        tick(kit)
+        await asyncio.sleep(1)
+        for _ in range(200):
+            tick(kit, after_ms=100_000)  # nobody runs meanwhile
+        await asyncio.sleep(3)
+        tick(kit)
+        await asyncio.sleep(3)
+        assert published(kit.producer) == held(kit.terminal)[before:]
+        assert kit.ticks.stats.missed_slots > 100_000
+        assert kit.ticks.stats.gaps == 0
+
+
+@simulated
+async def test_over_a_weekend_nothing_is_asked_of_history(tmp_path: Path) -> None:
+    """The cursor of a closed market is as old as its last tick: it is not behind."""
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        before = len(held(kit.terminal))
+        tick(kit)
+        await asyncio.sleep(1)
+        for _ in range(5):
+            leap(10 * 3600)
+            await asyncio.sleep(1)
+        assert kit.ticks.stats.catch_ups == 0
+        tick(kit)
+        await asyncio.sleep(1)
+        tick(kit)
+        await asyncio.sleep(1)
+        assert published(kit.producer) == held(kit.terminal)[before:]
+
+
+@simulated
+async def test_an_epoch_that_has_nothing_left_is_done_with(tmp_path: Path) -> None:
+    """Broker time stepped back: the terminal says where the next epoch begins, without a tick."""
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        tick(kit)
+        await asyncio.sleep(1)
+        (feed,) = kit.ticks._feeds.values()
+        assert feed.acked is not None
+        next_epoch = Cursor(feed.acked.time_msc - 3_600_000, 0, feed.acked.epoch + 1)
+        kit.ticks._advance("EURUSD", next_epoch, [], may_publish=True)
+        assert feed.read == feed.acked == next_epoch
+        await kit.ticks.save_cursors()
+        assert (await kit.journal.cursors())["EURUSD"] == next_epoch
 
 
 # --- P5, whatever happens

@@ -3,12 +3,13 @@
 import struct
 
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mt5_bridge.core.model import TICK_RECORD
 from mt5_bridge.core.ticks import Label, TickFramer, encode_ticks
-from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, weight
+from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, split, stored, weight
 
 HEADERS = [("schema", b"tick_data/1"), ("account", b"\xff")]
 RECORDS = st.lists(st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_size=300)), min_size=1, max_size=50)
@@ -67,3 +68,21 @@ def test_framed_ticks_are_stored_as_the_same_ticks_in_a_batch_filled_here(ticks:
     assert bytes(mine._build()) == bytes(theirs._build())
     assert mine.record_count() == len(ticks)
     assert mine.closed()
+
+
+@given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(0, 10)), min_size=2, max_size=300))
+def test_halves_are_stored_as_batches_of_their_own_records(ticks: list[tuple[int, float]]) -> None:
+    times = [1_700_000_000_000 + sum(gap + 1 for gap, _ in ticks[: n + 1]) for n in range(len(ticks))]
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, bid, bid, 0.0, 0, t, 6, 0.0) for t, (_, bid) in zip(times, ticks, strict=True))
+    (framed,) = TickFramer(Label("EURUSD", 0.01, HEADERS), first_seq=0, now_msc=1).frame(data, 0)
+    front, back = split(framed)
+    assert (front.count, back.count) == (len(ticks) // 2, len(ticks) - len(ticks) // 2)
+    assert [front.last_ms, back.last_ms] == [times[front.count - 1], times[-1]]
+    whole = list(DefaultRecordBatch(stored(framed)))
+    halves = [row for half in (front, back) for row in DefaultRecordBatch(stored(half))]
+    assert [row.offset for row in halves] == [*range(front.count), *range(back.count)]
+    assert [(r.timestamp, r.key, r.value, r.headers) for r in halves] == [
+        (r.timestamp, r.key, r.value, r.headers) for r in whole
+    ]
+    assert all(DefaultRecordBatch(stored(half)).validate_crc() for half in (front, back))

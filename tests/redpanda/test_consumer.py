@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
+from loguru import logger
 from support.broker import BrokerProcess, MockBroker
 from support.eventually import eventually
 from support.proxy import FaultyProxy
@@ -31,7 +32,7 @@ class Listener:
     def __init__(self, bootstrap: str, topic: str, offsets: Mapping[int, int]) -> None:
         self.heard: list[Record] = []
         self.resets: list[tuple[int, int, str]] = []
-        config = RedpandaConfig(bootstrap=bootstrap, backoff=QUICK, request_timeout=2.0)
+        config = RedpandaConfig(bootstrap=bootstrap, backoff=QUICK, patience=QUICK, request_timeout=2.0)
         self.consumer = SignalConsumer(
             config,
             topic,
@@ -329,6 +330,26 @@ async def test_a_refused_commit_is_counted_and_stops_nothing(mock_broker: MockBr
         await eventually(lambda: listener.heard)
 
 
+GROUP_NOT_AUTHORIZED = 30
+
+
+async def test_a_group_we_may_not_use_is_told_once_and_stops_nothing(mock_broker: MockBroker) -> None:
+    told: list[str] = []
+    handler = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
+    mock_broker.create_topic("s", 1)
+    try:
+        async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
+            await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+            mock_broker.fail_next(FIND_COORDINATOR, GROUP_NOT_AUTHORIZED, GROUP_NOT_AUTHORIZED)
+            listener.consumer.commit({0: 1})
+            await eventually(lambda: listener.consumer.stats.commits, 20.0)
+            assert listener.consumer.stats.commit_failures == 2
+    finally:
+        logger.remove(handler)
+    [line] = told
+    assert "READ on group group is not granted; grant READ" in line
+
+
 FETCH, NOT_LEADER = 1, 6
 
 
@@ -374,7 +395,7 @@ async def test_a_topic_we_may_not_read_is_told_and_heard_when_we_may(mock_broker
     mock_broker.create_topic("s", 1)
     mock_broker.topic_error("s", NOT_AUTHORIZED)
     async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
-        await eventually(lambda: "may not" in listener.consumer.detail)
+        await eventually(lambda: "READ on topic s is not granted; grant" in listener.consumer.detail)
         assert not listener.consumer.ready.is_set()
         mock_broker.topic_error("s", 0)
         await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)

@@ -95,20 +95,29 @@ async def test_the_failed_and_the_cancelled_are_left_out() -> None:
     assert lane.take(LIMIT)[1] == []
 
 
-async def test_framed_batches_travel_as_they_are_in_their_place() -> None:
+async def test_framed_batches_travel_as_they_are_and_let_the_rest_pass() -> None:
     lane = Lane("t", 0)
     before, whole, after = future(), future(), future()
     lane.add(b"k", [(1, b"a")], (), before)
     lane.add_framed([framed(3), framed(4)], whole)
     lane.add(b"k", [(1, b"z")], (), after)
-    batches = [lane.take(LIMIT) for _ in range(4)]
+    assert len(lane) == 3
+    batches = [lane.take(LIMIT) for _ in range(3)]
     assert not lane.take(LIMIT)[1]
-    assert [batch.record_count() for batch, _ in batches] == [1, 3, 4, 1]
-    assert [share.count for _, shares in batches for share in shares] == [1, 3, 4, 1]
+    assert [batch.record_count() for batch, _ in batches] == [2, 3, 4]
+    assert [share.count for _, shares in batches for share in shares] == [1, 1, 3, 4]
     lane.put_back(batches[2][1])
     arrive(batches[1][1])
     assert not whole.done()
+    live = future()
+    lane.add(b"k", [(1, b"y")], (), live)
+    assert lane.take(LIMIT)[0].record_count() == 1, "what is live does not wait for the past"
     again, shares = lane.take(LIMIT)
     assert again.record_count() == 4
     arrive(shares)
     assert whole.done()
+    rest = future()
+    lane.add_framed([framed(2)], rest)
+    lane.fail(BrokerError("gone"))
+    assert not len(lane)
+    assert isinstance(rest.exception(), BrokerError)

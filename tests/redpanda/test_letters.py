@@ -128,7 +128,10 @@ async def test_a_broker_that_hangs_is_given_up(mock_broker: MockBroker, monkeypa
         await letters.newest(config(mock_broker.bootstrap), "t", 3)
 
 
-@pytest.mark.parametrize(("code", "words"), [(29, "may not do that"), (NotLeaderForPartitionError.errno, "NotLeader")])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(29, "READ on topic t is not granted; grant READ"), (NotLeaderForPartitionError.errno, "NotLeader")],
+)
 async def test_a_refused_read_is_told(mock_broker: MockBroker, code: int, words: str) -> None:
     mock_broker.create_topic("t", 1)
     fill(mock_broker.bootstrap, "t", (0, 1_000, b"a"))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 from loguru import logger
 
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.redpanda.config import LinkState
 from mt5_bridge.redpanda.linklog import LinkLog
 
@@ -83,3 +84,18 @@ def test_after_a_steady_while_the_same_cause_is_news(lines: list[str]) -> None:
         link.now += 10
         link.log.trouble(DOWN, "closed")
     assert len(lines) == 4
+
+
+def test_what_two_connections_suffer_is_told_by_one(lines: list[str]) -> None:
+    told, now = Reminder(), 0.0
+    logs = [LinkLog(who, "x_state", lambda: now, told=told) for who in ("Producer", "Signals")]
+    for _ in range(3):
+        for log in logs:
+            log.trouble(DOWN, "wrong password")
+        now += 1.0
+    logs[1].trouble(DOWN, "no right to read")
+    assert lines == ["WARNING Producer disconnected: wrong password", "WARNING Signals disconnected: no right to read"]
+    lines.clear()
+    for log in logs:
+        log.tell(UP, "host:1")
+    assert lines == ["INFO Producer connected: host:1", "INFO Signals connected: host:1"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -95,7 +96,7 @@ async def test_all_of_a_publish_arrives_in_order_with_its_times(
     assert producer.stats.records == 5_000
 
 
-async def test_framed_ticks_arrive_among_others_and_in_order(
+async def test_framed_ticks_arrive_in_order_and_let_other_keys_pass(
     producer: Producer, bootstrap: str, new_topic: Callable[[], str]
 ) -> None:
     topic, start = new_topic(), 1_700_000_000_000
@@ -106,15 +107,13 @@ async def test_framed_ticks_arrive_among_others_and_in_order(
     await producer.wait_connected()
     await producer.publish_framed(topic, b"EURUSD", [])
     await asyncio.gather(
-        producer.publish_one(topic, b"EURUSD", b"before", start - 1, HEADERS),
         producer.publish_framed(topic, b"EURUSD", batches),
-        producer.publish_one(topic, b"EURUSD", b"after", start + 3_000, HEADERS),
+        *(producer.publish_one(topic, b"LIVE", b"live", start + n, HEADERS) for n in range(10)),
     )
-    found = await read_all(bootstrap, topic, 3_002)
-    assert [row[3] for row in found] == [start - 1 + n for n in range(3_002)]
-    assert {row[1] for row in found} == {b"EURUSD"}
-    assert (found[0][2], found[-1][2]) == (b"before", b"after")
-    assert producer.stats.records == 3_002
+    found = await read_all(bootstrap, topic, 3_010)
+    assert [row[3] for row in found if row[1] == b"EURUSD"] == [start + n for n in range(3_000)]
+    assert [row[3] for row in found if row[1] == b"LIVE"] == [start + n for n in range(10)]
+    assert producer.stats.records == 3_010
 
 
 async def test_headers_and_tombstones_arrive(producer: Producer, bootstrap: str, new_topic: Callable[[], str]) -> None:
@@ -345,6 +344,51 @@ async def test_a_refused_record_fails_alone(mock_broker: MockBroker, new_topic: 
         await asyncio.wait_for(producer.wait_connected(), 5.0)
         await producer.publish_one(topic, b"k", b"1")
         assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_batch_too_large_for_the_topic_is_split(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    """Records and framed ticks alike: all arrive, once and in order, in batches that the topic takes."""
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic, start = new_topic(), 1_700_000_000_000
+    pack = struct.Struct(TICK_RECORD).pack
+    data = b"".join(pack(0, 1.1, 1.2, 0.0, 0, start + n, 6, 0.0) for n in range(1_000))
+    batches = list(TickFramer(Label("EURUSD", 0.01, list(HEADERS)), first_seq=0, now_msc=start).frame(data, 0))
+    try:
+        await producer.wait_connected()
+        mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
+        await producer.publish_framed(topic, b"EURUSD", batches)
+        assert producer.stats.batches >= 4
+        mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * 6)  # more often than a batch may fail otherwise
+        await producer.publish(topic, b"EURUSD", [(start + 1_000 + n, b"%d" % n) for n in range(1_000)], HEADERS)
+        found = await read_all(mock_broker.bootstrap, topic, 2_000)
+        assert [row[3] for row in found] == [start + n for n in range(2_000)]
+        assert (producer.stats.refused, producer.stats.failed) == (0, 0)
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_what_a_quota_makes_wait_is_no_silence(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap, ack_timeout=0.5))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        session = producer._session
+        assert session is not None
+        session._throttle._until[1] = time.monotonic() + 3_600
+        waiting = asyncio.ensure_future(producer.publish_one(topic, b"k", b"1"))
+        await eventually(lambda: session._due)
+        assert await session.alive(0.0)
+        done, _ = await asyncio.wait([waiting], timeout=1.5)  # three times as long as it waits for a silent broker
+        assert not done
+        assert session.silent_for() == 0.0
+        session._throttle._until.clear()
+        with pytest.raises(BrokerError):
+            await asyncio.wait_for(waiting, 10.0)
     finally:
         await producer.stop(1.0)
 

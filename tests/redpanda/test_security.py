@@ -1,13 +1,53 @@
-"""What aiokafka is told, and which settings are refused with a remedy."""
+"""What aiokafka is told, which settings are refused with a remedy, and files that are renewed."""
 
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
+from loguru import logger
+from support.certificates import Authority, Certificate
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.redpanda import RedpandaConfig
-from mt5_bridge.redpanda.security import client_options
+from mt5_bridge.redpanda.security import Access, client_options
+
+if TYPE_CHECKING:
+    from loguru import Message
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority) -> Certificate:
+    return authority.issue("bridge")
+
+
+@pytest.fixture(scope="module")
+def locked(authority: Authority) -> Certificate:
+    return authority.issue("locked", password="key-secret")
+
+
+@pytest.fixture
+def events() -> Iterator[list[str]]:
+    found: list[str] = []
+
+    def take(message: "Message") -> None:
+        found.append(message.record["extra"]["event"])
+
+    handler = logger.add(take, level=0)
+    yield found
+    logger.remove(handler)
+
+
+def tls(shown: Certificate, **changes: str | None) -> RedpandaConfig:
+    config = RedpandaConfig(security_protocol="SSL", cert_file=str(shown.certificate), key_file=str(shown.key))
+    return msgspec.structs.replace(config, **changes)
 
 
 def test_plaintext_needs_nothing_but_addresses() -> None:
@@ -39,6 +79,7 @@ def test_sasl_over_tls(mechanism: str) -> None:
         (RedpandaConfig(security_protocol="SASL_PLAINTEXT", password="p"), "REDPANDA_SASL_USERNAME"),
         (RedpandaConfig(security_protocol="SASL_PLAINTEXT", username="u"), "REDPANDA_SASL_PASSWORD"),
         (RedpandaConfig(security_protocol="SSL", ca_file="/no/such/file"), "REDPANDA_SSL_CA_FILE"),
+        (RedpandaConfig(security_protocol="SSL", cert_file="/no/such/file"), "REDPANDA_SSL_CERT_FILE"),
     ],
 )
 def test_wrong_settings_are_named(config: RedpandaConfig, name: str) -> None:
@@ -52,6 +93,60 @@ def test_a_ca_file_without_certificates_is_named(tmp_path: Path) -> None:
         client_options(RedpandaConfig(security_protocol="SSL", ca_file=str(tmp_path / "ca.pem")))
 
 
+def test_a_ca_made_by_hand_is_good_enough(authority: Authority) -> None:
+    options = client_options(RedpandaConfig(security_protocol="SSL", ca_file=str(authority.certificate)))
+    context = options["ssl_context"]
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_client_certificate_with_its_key_beside_it_or_in_it(pair: Certificate, locked: Certificate) -> None:
+    assert "ssl_context" in client_options(tls(pair))
+    assert "ssl_context" in client_options(tls(pair, cert_file=str(pair.bundle), key_file=None))
+    assert "ssl_context" in client_options(tls(locked, key_password="key-secret"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"key_password": "wrong-secret"}, "REDPANDA_SSL_KEY_PASSWORD: does not open the key"),
+        ({}, "REDPANDA_SSL_KEY_PASSWORD: is not set, and the key is encrypted"),
+        ({"key_file": "/no/such/key"}, "REDPANDA_SSL_KEY_FILE: '/no/such/key'"),
+    ],
+)
+def test_a_key_that_does_not_open_is_named(locked: Certificate, changes: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        client_options(tls(locked, **changes))
+    assert words in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_certificate_without_its_key_or_with_anothers_is_named(authority: Authority, pair: Certificate) -> None:
+    with pytest.raises(SettingsError, match="REDPANDA_SSL_CERT_FILE"):
+        client_options(tls(pair, key_file=None))
+    other = authority.issue("other")
+    with pytest.raises(SettingsError, match=r"REDPANDA_SSL_KEY_FILE: the key in .*other\.key.* is not that of"):
+        client_options(tls(pair, key_file=str(other.key)))
+
+
+def test_renewed_files_are_used_when_they_fit(authority: Authority, tmp_path: Path, events: list[str]) -> None:
+    shown = Certificate(tmp_path / "shown.pem", tmp_path / "shown.key", tmp_path / "none")
+    first, second = authority.issue("first"), authority.issue("second")
+    shown.certificate.write_bytes(first.certificate.read_bytes())
+    shown.key.write_bytes(first.key.read_bytes())
+    access = Access(tls(shown))
+    before = access.options()["ssl_context"]
+    assert access.options()["ssl_context"] is before
+    shown.certificate.write_bytes(second.certificate.read_bytes() + b"\n")
+    for _ in range(2):
+        assert access.options()["ssl_context"] is before, "its key is not there yet"
+    shown.key.write_bytes(second.key.read_bytes() + b"\n")
+    assert access.options()["ssl_context"] is not before
+    shown.key.unlink()
+    assert access.options()["ssl_context"] is not None
+    assert events == ["tls_files_unusable", "tls_files_read", "tls_files_unusable"]
+
+
 def test_the_password_is_in_no_text() -> None:
-    config = RedpandaConfig(username="u", password="secret-word")
-    assert "secret-word" not in repr(config) + str(config)
+    config = RedpandaConfig(username="u", password="secret-word", key_password="other-word")
+    assert "word" not in repr(config) + str(config)

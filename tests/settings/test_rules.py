@@ -44,6 +44,7 @@ def names_at_fault(folder: Path, env: dict[str, str]) -> list[str]:
         ({"REDPANDA_TICK_TOPIC": "trading_signals"}, "REDPANDA_TICK_TOPIC"),
         ({"REDPANDA_EVENT_TOPIC": "trading_signals.dlq"}, "REDPANDA_EVENT_TOPIC"),
         ({**SASL, **CREDENTIALS, "REDPANDA_SSL_CA_FILE": "none.pem"}, "REDPANDA_SSL_CA_FILE"),
+        ({**SASL, **CREDENTIALS, "REDPANDA_SSL_CERT_FILE": "none.pem"}, "REDPANDA_SSL_CERT_FILE"),
         ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_CA_FILE": "none.pem"}, "BACKEND_SSL_CA_FILE"),
         ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_CERT_FILE": "none.pem"}, "BACKEND_SSL_CERT_FILE"),
         ({"BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_KEY_PASSWORD": "key-secret"}, "BACKEND_SSL_CERT_FILE"),
@@ -69,7 +70,7 @@ def test_certificates_for_a_backend_without_encryption(tmp_path: Path, name: str
     assert names_at_fault(tmp_path, env) == [name]
 
 
-def test_a_key_without_its_certificate(tmp_path: Path) -> None:
+def test_a_key_for_the_backend_without_its_certificate(tmp_path: Path) -> None:
     (tmp_path / "a.key").write_text("")
     env = {"TERMINAL": "paper", "BACKEND_WS_URL": "wss://h/", "BACKEND_SSL_KEY_FILE": "a.key"}
     assert names_at_fault(tmp_path, env) == ["BACKEND_SSL_CERT_FILE"]
@@ -77,8 +78,38 @@ def test_a_key_without_its_certificate(tmp_path: Path) -> None:
 
 def test_a_ca_file_without_encryption(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("")
-    env = {"TERMINAL": "paper", "REDPANDA_SSL_CA_FILE": "ca.pem"}
-    assert names_at_fault(tmp_path, env) == ["REDPANDA_SECURITY_PROTOCOL"]
+    for kind in ("CA", "CERT"):
+        env = {"TERMINAL": "paper", f"REDPANDA_SSL_{kind}_FILE": "ca.pem"}
+        assert names_at_fault(tmp_path, env) == ["REDPANDA_SECURITY_PROTOCOL"]
+
+
+def test_a_key_without_its_certificate(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("")
+    env = {"TERMINAL": "paper", "REDPANDA_SECURITY_PROTOCOL": "SSL"}
+    assert names_at_fault(tmp_path, {**env, "REDPANDA_SSL_KEY_FILE": "key.pem"}) == ["REDPANDA_SSL_CERT_FILE"]
+    assert names_at_fault(tmp_path, {**env, "REDPANDA_SSL_KEY_PASSWORD": "key-secret"}) == ["REDPANDA_SSL_CERT_FILE"]
+
+
+@pytest.mark.parametrize(
+    ("servers", "mechanism", "doubtful"),
+    [
+        ("broker.example:9092", "PLAIN", True),
+        ("127.0.0.1:9092,[::1]:9092,localhost:9092", "PLAIN", False),
+        ("127.0.0.1:9092,broker.example:9092", "PLAIN", True),
+        ("broker.example:9092", "SCRAM-SHA-256", False),
+    ],
+)
+def test_a_password_that_travels_in_clear(tmp_path: Path, servers: str, mechanism: str, doubtful: bool) -> None:
+    env = {
+        "TERMINAL": "paper",
+        "REDPANDA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "REDPANDA_SASL_MECHANISM": mechanism,
+        "REDPANDA_SASL_USERNAME": "bridge",
+        "REDPANDA_SASL_PASSWORD": "long enough to be one",
+        "REDPANDA_BOOTSTRAP_SERVERS": servers,
+    }
+    warnings = load({}, env, tmp_path).warnings
+    assert [line.partition(":")[0] for line in warnings] == ["REDPANDA_SASL_MECHANISM"] * doubtful
 
 
 @pytest.mark.usefixtures("package")

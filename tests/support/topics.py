@@ -21,16 +21,18 @@ Headers = Mapping[str, bytes | str | None]
 _FETCH_WAIT_MS = 20
 """The embedded broker holds an empty fetch as long as it may."""
 _CREATE_S = 10.0
-_SENT_S = 10.0
+_SENT_S = 60.0
 
 
 class Record:
     """One record, its value decoded when it is JSON."""
 
     def __init__(self, message: Message) -> None:
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
         self.topic = message.topic() or ""
-        self.partition = message.partition()
-        self.offset = message.offset()
+        self.partition, self.offset = partition, offset
         self.key = message.key()
         self.timestamp_ms = message.timestamp()[1]
         self.headers = dict(message.headers() or ())
@@ -54,10 +56,11 @@ class Topics:
         bootstrap: the broker.
         make: whether to have them made now, by their first use; else the bridge has to.
         bars: whether there is a topic of bars.
+        tag: names them; None: a new one.
     """
 
-    def __init__(self, bootstrap: str, *, make: bool = True, bars: bool = False) -> None:
-        tag = uuid.uuid4().hex[:8]
+    def __init__(self, bootstrap: str, *, make: bool = True, bars: bool = False, tag: str | None = None) -> None:
+        self.tag = tag = tag or uuid.uuid4().hex[:8]
         self.bootstrap = bootstrap
         self.tick_topic, self.event_topic = f"tick-{tag}", f"event-{tag}"
         self.bar_topic, self.signal_topic = f"bar-{tag}", f"signal-{tag}"
@@ -71,6 +74,7 @@ class Topics:
                 "bootstrap.servers": bootstrap,
                 "partitioner": "murmur2_random",
                 "linger.ms": 0,
+                "topic.metadata.refresh.interval.ms": 1000,
                 "message.max.bytes": 8_000_000,
                 "log_level": 0,
             }
@@ -188,9 +192,10 @@ class Topics:
         key: str | None = None,
         headers: Headers | None = None,
         timestamp_ms: int = 0,
+        partition: int = -1,
     ) -> None:
         """One record to the signal topic; returns when the broker has it."""
-        await self.send_all([value], key=key, headers=headers, timestamp_ms=timestamp_ms)
+        await self.send_all([value], key=key, headers=headers, timestamp_ms=timestamp_ms, partition=partition)
 
     async def send_all(
         self,
@@ -199,11 +204,12 @@ class Topics:
         key: str | None = None,
         headers: Headers | None = None,
         timestamp_ms: int = 0,
+        partition: int = -1,
     ) -> None:
-        """Many at once."""
+        """Many at once; -1 leaves the partition to the key."""
         for value in values:
             self._producer.produce(
-                self.signal_topic, value, key, headers=list((headers or {}).items()), timestamp=timestamp_ms
+                self.signal_topic, value, key, partition, headers=list((headers or {}).items()), timestamp=timestamp_ms
             )
         left = await asyncio.to_thread(self._producer.flush, _SENT_S)
         assert left == 0, f"{left} records did not reach the broker"

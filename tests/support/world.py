@@ -15,6 +15,7 @@ from support.eventually import eventually, poll_until
 from support.topics import Topics, unique
 
 TOKEN = "backend-secret"
+PAGE = 3_000
 FAR = 0.02
 """Distance of stops and pendings that must not trigger, as a part of the price."""
 
@@ -110,6 +111,7 @@ async def world(
     command: Sequence[str] = HYBRID,
     token: str | None = TOKEN,
     make_topics: bool = True,
+    topics_tag: str | None = None,
     **env: str,
 ) -> AsyncIterator[World]:
     """A world whose daemon is not started yet; everything ends with the block.
@@ -120,10 +122,13 @@ async def world(
         command: the program, as arguments of Python.
         token: what the backend wants; None: anything.
         make_topics: whether the topics exist before the bridge comes.
+        topics_tag: names the topics; None: a new one.
         env: more of its settings.
     """
     async with AsyncExitStack() as stack:
-        topics = await stack.enter_async_context(Topics(bootstrap, make=make_topics, bars="BARS" in env))
+        topics = await stack.enter_async_context(
+            Topics(bootstrap, make=make_topics, bars="BARS" in env, tag=topics_tag)
+        )
         backend = await stack.enter_async_context(Backend(token))
         daemon = Daemon(folder, {**topics.env, "BACKEND_WS_URL": backend.url, **env}, command)
         stack.callback(daemon.close)
@@ -145,12 +150,23 @@ def sending(data: Path) -> bool:
         return bool(journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,))
 
 
+async def held_ticks(world: World, symbol: str, first_msc: int) -> list[tuple[int, int]]:
+    """`(time_msc, seq)` of all ticks that the terminal has from that time on, asked for in pages that a frame holds."""
+    held: dict[tuple[int, int], None] = {}
+    more = True
+    while more:
+        page = await world.ask("get_ticks", symbol=symbol, from_msc=first_msc, count=PAGE)
+        held.update(((tick["time_msc"], tick["seq"]), None) for tick in page)
+        more = len(page) == PAGE
+        first_msc = page[-1]["time_msc"] if page else first_msc
+    return list(held)
+
+
 async def check_ticks(world: World) -> None:
     """Every tick of the terminal since the first published one is on the topic, repetitions aside in order."""
     for symbol in SYMBOLS:
         first = min(world.topics.ticks_of(symbol))[0]
-        history = await world.ask("get_ticks", symbol=symbol, from_msc=first, count=10_000)
-        held = [(tick["time_msc"], tick["seq"]) for tick in history]
+        held = await held_ticks(world, symbol, first)
 
         def missing(symbol: str = symbol, held: list[tuple[int, int]] = held) -> list[tuple[int, int]]:
             return sorted(set(held) - set(world.topics.ticks_of(symbol)))

@@ -89,9 +89,18 @@ def test_a_step_back_begins_an_epoch() -> None:
     assert clock.offset_ms == 2 * HOUR
     assert clock.epoch == 1
     raw = now + 2 * HOUR
-    assert clock.epoch_start_raw <= raw
+    assert clock.epoch_begins(1) <= raw
     assert clock.to_utc(raw) == now
     assert clock.to_utc(raw, epoch=0) == now - HOUR
+
+
+def test_times_that_a_step_back_shows_again() -> None:
+    back = 1_700_000_000_000
+    clock = BrokerClock(timeline=[Segment(0, 0, HOUR), Segment(1, back, 0), Segment(1, back + 9 * HOUR, HOUR)])
+    assert (clock.epoch_begins(0), clock.epoch_begins(1), clock.epoch_begins(7)) == (0, back, 0)
+    assert clock.shown_twice(back + HOUR - 1, 1)
+    assert not clock.shown_twice(back + 2 * HOUR, 1), "beyond what had been shown when it stepped back"
+    assert not clock.shown_twice(back + 1, 0), "the first time"
 
 
 def test_an_earlier_run_is_remembered_and_corrected() -> None:

@@ -78,7 +78,7 @@ def test_connect_says_what_failed(fault: dict[str, str], what: str) -> None:
         ("calc_profit", (0, "EURUSD", 1.0, 1.1, 1.2)),
         ("rates", ("EURUSD", 1, None, 3)),
         ("rates", ("EURUSD", 1, 1000, 3)),
-        ("page", ("EURUSD", 0, 0, 10, [["EURUSD", 0.00001, []], None, [], 0, 0, False])),
+        ("page", ("EURUSD", 0, 0, 0, 10, [["EURUSD", 0.00001, []], None, [], 0, 0, False])),
         ("ticks", ("EURUSD", 0, None, 10)),
         ("check", (DEAL, 0)),
     ],

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,7 @@ from mt5_bridge.terminal.convert import raw_time_at
 from mt5_bridge.terminal.frames import HostError
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.host_ticks import TickReader
-from mt5_bridge.terminal.raw import RawBlock, RawCursor
+from mt5_bridge.terminal.raw import Passes, RawBlock, RawCursor
 
 BASE = 1_700_000_000_000
 
@@ -148,6 +149,54 @@ def test_polling_while_ticks_come_loses_and_doubles_nothing(events: list[tuple[s
                 found += read(block)
                 cursor = RawCursor("EURUSD", block.time_msc, block.count)
     assert found == numbered([t[0] for t in module._ticks["EURUSD"]])[1:]
+
+
+def test_a_cursor_whose_tick_has_gone_is_told() -> None:
+    module = with_times([BASE, BASE, BASE + 5])
+    ticks = reader(module)
+    assert ticks.page(RawCursor("EURUSD", BASE, 2), 512, 100).lost == 0
+    module._ticks["EURUSD"] = [(BASE + 5, 1.1, 1.2), (BASE + 6, 1.1, 1.2)]
+    block = ticks.page(RawCursor("EURUSD", BASE, 2), 512, 100)
+    assert (read(block), block.lost) == ([(BASE + 5, 0), (BASE + 6, 0)], 2)
+    assert ticks.page(RawCursor("EURUSD", BASE + 7, 1), 512, 100).lost == 0, "a history that lags tells nothing"
+
+
+HOUR = 3_600_000
+GAPS = st.lists(st.sampled_from([0, 0, 1, 700, 60_000, 500_000]), min_size=1, max_size=40)
+
+
+@given(GAPS, GAPS, st.integers(1, 30), st.integers(1, 30))
+def test_both_passes_of_a_clock_that_stepped_back_are_read_once(
+    before: list[int], behind: list[int], size: int, limit: int
+) -> None:
+    """History has them one behind the other, most of the same times twice."""
+    first = list(itertools.accumulate(before, initial=BASE))
+    start = first[-1] - HOUR
+    second = list(itertools.accumulate(behind, initial=start))
+    ticks = reader(with_times(first + second))
+    got = []
+    cursor, last = RawCursor("EURUSD", BASE, 0, Passes.BEFORE), first[-1]
+    while True:
+        block = ticks.page(cursor, size, limit)
+        got.append(read(block))
+        if not block.more and cursor.passes == Passes.BEFORE:
+            assert sum(got, []) == numbered(first)  # noqa: RUF017 - a few pages
+            got, cursor = [], RawCursor("EURUSD", start, 0, Passes.BEHIND)
+        elif block.data:
+            passes = cursor.passes if cursor.passes == Passes.BEFORE or block.time_msc <= last else Passes.ONE
+            cursor = RawCursor("EURUSD", block.time_msc, block.count, passes)
+        else:
+            break
+    assert sum(got, []) == numbered(second)  # noqa: RUF017 - a few pages
+
+
+def test_before_a_tick_behind_the_step_has_come_nothing_of_the_first_pass_is_taken_for_it() -> None:
+    module = with_times([BASE + n * 1000 for n in range(3600)])
+    quote = module.symbol_info_tick("EURUSD")
+    quote.time_msc = BASE + 5
+    module.symbol_info_tick = lambda name: quote
+    block = reader(module).page(RawCursor("EURUSD", BASE + 1, 0, Passes.BEHIND), 512, 100_000)
+    assert not block.data
 
 
 def test_a_slice_ends_and_the_next_goes_on_behind_it() -> None:

@@ -487,16 +487,22 @@ async def test_one_host_for_all_when_history_is_not_to_have_its_own() -> None:
         assert mt5.stats.history_starts == 0
 
 
-async def test_after_a_step_back_the_new_epoch_is_read_from_its_beginning() -> None:
+async def test_after_a_step_back_what_came_before_it_is_read_first() -> None:
     base = 1_700_000_000_000
     timeline = [Segment(0, 0, 3_600_000), Segment(1, base, 0)]
     config = TerminalConfig(backend="fake_mt5", python_path=(FAKE_PATH,))
     async with MT5SessionManager(config, clock=BrokerClock(timeline=timeline)) as mt5:
+        # Nothing is left of the time before: on with the new epoch, from its beginning.
         result = await mt5.poll_ticks({"EURUSD": Cursor(base + 3_000_000, 1, 0)})
+        assert result.cursors["EURUSD"] == Cursor(base, 0, 1)
+        assert not result.blocks
+        result = await mt5.poll_ticks(result.cursors)
         assert result.cursors["EURUSD"] == Cursor(base + 2004, 2, 1)
-        assert result.blocks[0].count == 30
+        assert (result.blocks[0].count, result.blocks[0].epoch) == (30, 1)
+        # What has ticks of the time before yet: they are of that epoch.
         result = await mt5.poll_ticks({"EURUSD": Cursor(base - 5, 1, 0)})
-        assert result.blocks[0].count == 30
+        assert (result.blocks[0].count, result.blocks[0].epoch) == (30, 0)
+        assert result.cursors["EURUSD"] == Cursor(base, 0, 1)
 
 
 def test_a_session_tells_no_password() -> None:

@@ -10,6 +10,7 @@ from support.simulation.broker import Broker, Pairs, Plain
 from support.simulation.world import spread
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
@@ -26,6 +27,10 @@ class SimReader:
 
     def __init__(self, options: dict[str, Any], topic: str) -> None:
         self.topic = topic
+
+    def throttled_for(self) -> float:
+        """There are no quotas here."""
+        return 0.0
 
     async def _ask(self, least: float = 0.0005, most: float = 0.01) -> None:
         broker = self.broker
@@ -88,7 +93,9 @@ class SimProducer:
 
     broker: Broker
 
-    def __init__(self, config: RedpandaConfig, *, on_state: OnState | None = None) -> None:
+    def __init__(
+        self, config: RedpandaConfig, *, on_state: OnState | None = None, told: Reminder | None = None
+    ) -> None:
         self.state = LinkState.DISCONNECTED
         self.refusing: tuple[str, ...] = ()
         self.alive = True

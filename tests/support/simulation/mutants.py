@@ -28,7 +28,8 @@ from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.once import Answer, Once
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.sorting import Sorted, Sorter
-from mt5_bridge.flows.ticks import Feed, TickFlow
+from mt5_bridge.flows.tick_feed import Feed
+from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.watch import Watch
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal import host_ops
