@@ -47,6 +47,8 @@ class Renewal:
             self._tell(f"{TOKEN}: cannot be read within {READ_S:g} s")
         except SettingsError as error:
             self._tell(str(error))
+        except Exception as error:  # noqa: BLE001  a keyring raises what it likes: no reason to go without a backend
+            self._tell(f"{TOKEN}: cannot be read ({type(error).__name__})")
         else:
             self._told = ""
             if fresh.token != self._last.token:

@@ -162,7 +162,7 @@ class _Mt5Command(msgspec.Struct):
 
 _any_frame = msgspec.json.Decoder(_AnyFrame)
 # Backends exist that write NaN into their JSON; a stop of theirs is still a stop.
-_stop_in_broken_json = re.compile(rb'"(?:type|command)"\s*:\s*"emergency_stop"')
+_stop_in_broken_json = re.compile(rb'"(?:type|command)"\s*:\s*"emergency_stop"|"command"\s*:\s*"stop"')
 
 
 def stop_of(frame: bytes) -> StopFrame | None:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from mt5_bridge.core.errors import ChannelClosedError
 
 SPARE_FRAMES = 256
-"""Brief answers find so much room more when the ordered lane is full: whoever asked is told that it is."""
+SPARE_BYTES = 16_384
+"""So many frames more, none larger than this, find room when the ordered lane is full: whoever asked is told that it
+is."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class Outbound:
         return True
 
     def _fits(self, frame: bytes, *, spare: bool) -> bool:
-        if spare:
+        if spare and len(frame) <= SPARE_BYTES:
             return len(self._ordered) < self._max_frames + SPARE_FRAMES
         return len(self._ordered) < self._max_frames and self._bytes + len(frame) <= self._max_bytes
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mt5_bridge.core.times import parse_time
+from mt5_bridge.core.times import DAY, parse_time
 
 Ticket = Annotated[int, Meta(gt=0, le=(1 << 63) - 1)]
 Volume = Annotated[float, Meta(gt=0, le=1e9)]
@@ -20,6 +20,9 @@ Person = Annotated[str, Meta(min_length=1, max_length=100)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 Msc = Annotated[int, Meta(ge=0, le=1 << 53)]
 Time = str | int | float
+EARLIEST_MSC = DAY
+LATEST_MSC = ((1 << 31) - 1) * 1000 - 2 * DAY
+"""A day within what the terminal's package takes, seconds of 32 bits: 1970 to 2038, whatever the broker's offset."""
 Cursor = Annotated[str, Meta(pattern=r"^[0-9]{1,16}:-?[0-9]{1,19}$")]
 """Behind which the next page begins: time in UTC ms, and what orders those of one ms."""
 After = Annotated[str, Meta(pattern=r"^[0-9]{1,19}$")]
@@ -138,8 +141,8 @@ class GetRates(Params, frozen=True, kw_only=True):
     def from_msc(self) -> int | None:
         """UTC ms, None for the newest bars."""
         if self.cursor is not None:
-            return int(self.cursor) + 1
-        return None if self.from_ is None else parse_time(self.from_)
+            return askable(int(self.cursor) + 1)
+        return None if self.from_ is None else askable(parse_time(self.from_))
 
 
 class GetTicks(Params, frozen=True, kw_only=True):
@@ -173,13 +176,18 @@ class GetHistory(Params, frozen=True, kw_only=True):
     def range_msc(self, now_msc: int) -> tuple[int, int]:
         """From and to in UTC ms."""
         to = now_msc if self.to is None else parse_time(self.to)
-        return (to - 24 * 3_600_000 if self.from_ is None else parse_time(self.from_)), to
+        return askable(to - DAY if self.from_ is None else parse_time(self.from_)), askable(to)
 
 
 class Symbols(Params, frozen=True, kw_only=True):
     """Names of symbols."""
 
     symbols: Annotated[list[Name], Meta(min_length=1, max_length=2000)]
+
+
+def askable(msc: int) -> int:
+    """The nearest time (UTC ms) that a terminal can be asked for."""
+    return min(max(msc, EARLIEST_MSC), LATEST_MSC)
 
 
 def _check_times(**times: Time | None) -> None:

@@ -9,6 +9,7 @@ from loguru import logger
 
 from mt5_bridge.core import wire
 from mt5_bridge.core.errors import BridgeError, MT5Error
+from mt5_bridge.core.intent import magic_base
 from mt5_bridge.core.messages import (
     PendingChanged,
     PositionClosed,
@@ -223,8 +224,8 @@ class AccountFlow:
         ended = list(zip(closed, await asyncio.gather(*map(self._closing_deals, closed)), strict=True))
         ends = await asyncio.gather(*map(self._how_ended, gone))
         magics = {position.magic for position in (*opened, *closed)} | {order.magic for order in (*placed, *gone)}
-        magics |= {deal.magic for _, deals in ended for deal in deals[-1:]}
-        intents = await self._journal.intents_by_magic(magics - {0})
+        closers = {deal.magic for _, deals in ended for deal in deals[-1:]}
+        intents = await self._intents(magics | closers, closers)
         signals = {magic: intent.key for magic, intent in intents.items()}
         return [
             *(self._outbox.event("position_opened", position_message(p, signals.get(p.magic))) for p in opened),
@@ -232,6 +233,18 @@ class AccountFlow:
             *(self._pending_event(order, "placed", signals) for order in placed),
             *(self._pending_event(order, end, signals) for order, end in zip(gone, ends, strict=True)),
         ]
+
+    async def _intents(self, magics: set[int], closers: set[int]) -> dict[int, StoredIntent]:
+        """What the journal knows of them. A stop closes before that is durable: what may be a close of ours is asked
+        for a few times.
+        """
+        may_be_ours = {magic for magic in closers if magic_base(magic)}
+        for _ in range(_HISTORY_TRIES):
+            intents = await self._journal.intents_by_magic(magics - {0})
+            if may_be_ours <= intents.keys():
+                break
+            await asyncio.sleep(_HISTORY_PAUSE_S)
+        return intents
 
     def _closed_event(
         self, position: Position, deals: list[Deal], intents: Mapping[int, StoredIntent]

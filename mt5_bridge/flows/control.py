@@ -179,7 +179,7 @@ class ControlFlow:
         self.stats.stops += 1
         params, defaults = frame.params, self._emergency.defaults
         key = None if frame.request_id is None else str(frame.request_id)
-        if key in self._stop_answers and self._latch.halt.state is HaltState.HALTED:
+        if key is not None and self._told_of_this_halt(key):
             self._once.repeated += 1
             # It says halted: a resume that is on its way must not make that untrue.
             self._latch.tighten(self._latch.halt)
@@ -202,12 +202,21 @@ class ControlFlow:
             # A flood of stops: each latches, but no more of them are waited with for the journal, nor remembered.
             self._answer(self._stopped(frame, halt, durable=self._latch.durable), frame.request_id, urgent=True)
 
+    def _told_of_this_halt(self, key: str) -> bool:
+        """Whether this stop was answered since trading halted; one of an earlier halt says nothing about this one.
+
+        What halted since may be a rule that closes nothing, and request_ids may begin anew with a backend's restart.
+        """
+        halt, answer = self._latch.halt, self._stop_answers.get(key)
+        return answer is not None and halt.state is HaltState.HALTED and answer["data"]["at"] == iso(halt.at_msc)
+
     async def _answer_stop(
         self, frame: StopFrame, key: str | None, halt: Halt, durable: "asyncio.Task[None] | None"
     ) -> None:
         answer = self._stopped(frame, halt, durable=await self._latch.durable_within(durable))
         self._answer(answer, frame.request_id, urgent=True)
         if key is not None:
+            self._stop_answers.pop(key, None)  # to the end of the queue, when it is of an earlier halt
             while len(self._stop_answers) >= MAX_WAITING:
                 del self._stop_answers[next(iter(self._stop_answers))]
             self._stop_answers[key] = answer
@@ -306,7 +315,9 @@ class ControlFlow:
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
         frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
-        if self._send(frame, urgent=urgent) or urgent:
+        spec = table.COMMANDS.get(data["command"])
+        # What was done must not be answered as what was not.
+        if self._send(frame, urgent=urgent, brief=spec is not None and spec.acts) or urgent:
             return
         # There is always room for a few words: whoever asked must not wait for an answer that will not come.
         why = f"the answer of {len(frame)} bytes finds no room beside what waits already: ask for less, or later"

@@ -19,24 +19,8 @@ _SLACK = 512
 _MOST_BARS = 50_000
 _LEAST_PIECE_MS = 7 * DAY
 _MOST_PIECES = 32
-_BAR_MS = {"M": MINUTE, "H": HOUR, "D": DAY, "W": 7 * DAY, "MN": 31 * DAY}
-
-
-async def ticks_from(terminal: Terminal, symbol: str, since: int, until: int, count: int) -> list[Row]:
-    """The first `count` ticks between two UTC times, in ms.
-
-    Raises:
-        MT5Error: the terminal cannot be asked.
-    """
-    size = count + _SLACK
-    while True:
-        blocks = await terminal.get_ticks(symbol, since, None, size)
-        # The terminal reads from whole seconds on.
-        rows = [r for block in blocks for r in convert.ticks(block, terminal.clock) if r[0] >= since]
-        over = bool(rows) and rows[-1][0] > until
-        if len(rows) >= count or over or sum(block.count for block in blocks) < size:
-            return [row for row in rows if row[0] <= until][:count]
-        size *= 2
+_BAR_MS = {"M": MINUTE, "H": HOUR, "D": DAY, "W": 7 * DAY, "MN": 28 * DAY}
+"""At the least: more bars may be asked for than there are, never fewer."""
 
 
 async def ticks_after(terminal: Terminal, symbol: str, after: tuple[int, int], until: int, count: int) -> list[Row]:
@@ -45,9 +29,17 @@ async def ticks_after(terminal: Terminal, symbol: str, after: tuple[int, int], u
     Raises:
         MT5Error: the terminal cannot be asked.
     """
-    since, seq = after
-    rows = await ticks_from(terminal, symbol, since, until, count + seq + 1)
-    return [row for row in rows if row[:2] > after][:count]
+    size, clock = count + _SLACK, terminal.clock
+    # Where the broker's clock passed an hour twice, all that bears its times is read: what follows bears smaller ones.
+    since = min(after[0], 2 * after[0] - clock.to_utc(clock.to_broker(after[0])))
+    while True:
+        blocks = await terminal.get_ticks(symbol, since, None, size)
+        # The terminal reads from whole seconds on.
+        rows = [row for block in blocks for row in convert.ticks(block, clock) if row[:2] > after]
+        over = bool(rows) and rows[-1][0] > until
+        if len(rows) >= count or over or sum(block.count for block in blocks) < size:
+            return [row for row in rows if row[0] <= until][:count]
+        size *= 2
 
 
 async def ticks_before(terminal: Terminal, symbol: str, until: int, count: int) -> list[Row]:
@@ -92,13 +84,15 @@ async def bars_from(terminal: Terminal, symbol: str, timeframe: str, since: int,
     """
     step = _bar_ms(timeframe)
     span = count * step
-    while True:
+    found: list[Bar] = []
+    while since <= now and len(found) < count:
         end = min(now, since + span)
-        asked = min(max(1, (end - since) // step + 1), _MOST_BARS)
-        bars = [bar for bar in await terminal.get_rates(symbol, timeframe, asked, end) if bar.time_msc >= since]
-        if len(bars) >= count or end >= now or asked == _MOST_BARS:
-            return bars[:count]
-        span *= 4  # a weekend, or a quiet symbol, lies in between
+        # Days and weeks are an hour longer or shorter where the broker's clock steps.
+        asked = (end - since) // step + 2
+        found += [bar for bar in await terminal.get_rates(symbol, timeframe, asked, end) if since <= bar.time_msc]
+        # A weekend, a quiet symbol, or years before the first bar lie in between.
+        since, span = end + 1, min(span * 4, _MOST_BARS * step)
+    return found[:count]
 
 
 async def in_pieces(read: Callable[[int, int], Awaitable[list[Past]]], since: int, until: int) -> list[Past]:
@@ -110,6 +104,8 @@ async def in_pieces(read: Callable[[int, int], Awaitable[list[Past]]], since: in
     Raises:
         MT5Error: the terminal cannot be asked.
     """
+    if since > until:
+        return []
     piece = max(_LEAST_PIECE_MS, -(-(until - since) // _MOST_PIECES))
     found: dict[int, Past] = {}
     while True:

@@ -20,9 +20,6 @@ from mt5_bridge.flows.pages import Mark
 from mt5_bridge.flows.shapes import bar_data, deal_data, order_data, symbol_data, tick_data
 from mt5_bridge.terminal.port import Priority, Terminal
 
-FAR_MSC = 1 << 53
-"""Later than any tick: the end of what is read on and on."""
-
 
 class Reads:
     """The `get_*` commands.
@@ -71,7 +68,7 @@ class Reads:
         wanted = command.of(p.OfSymbol)
         symbol = await self._lookup.listed(wanted.symbol)
         held = [position for position in self._book.positions.values() if symbol is None or position.symbol == symbol]
-        rows, after = pages.page_of(
+        rows, after = await pages.page_of(
             held,
             None if wanted.cursor is None else int(wanted.cursor),
             key=lambda position: position.ticket,
@@ -85,7 +82,7 @@ class Reads:
         symbol = await self._lookup.listed(wanted.symbol)
         waiting = [order for order in self._book.orders.values() if symbol is None or order.symbol == symbol]
         after = None if wanted.cursor is None else int(wanted.cursor)
-        return Page(*pages.page_of(waiting, after, key=lambda order: order.ticket, shape=order_data, write=str))
+        return Page(*await pages.page_of(waiting, after, key=lambda order: order.ticket, shape=order_data, write=str))
 
     async def _get_symbols(self, command: Command) -> Page:
         try:
@@ -93,7 +90,7 @@ class Reads:
         except MT5Error as error:
             raise unavailable(error) from error
         after = command.of(p.GetSymbols).cursor
-        return Page(*pages.page_of(symbols, after, key=lambda symbol: symbol.name, shape=symbol_data, write=str))
+        return Page(*await pages.page_of(symbols, after, key=lambda symbol: symbol.name, shape=symbol_data, write=str))
 
     async def _get_rates(self, command: Command) -> Page:
         wanted = command.of(p.GetRates)
@@ -107,7 +104,7 @@ class Reads:
                 )
         except MT5Error as error:
             raise unavailable(error) from error
-        return _page_of_bars(bars, goes_on=wanted.from_msc is not None and len(bars) == wanted.count)
+        return await _page_of_bars(bars, goes_on=wanted.from_msc is not None and len(bars) == wanted.count)
 
     async def _get_ticks(self, command: Command) -> Page:
         wanted = command.of(p.GetTicks)
@@ -121,21 +118,20 @@ class Reads:
             rows, after = await self._ticks(symbol, wanted)
         except MT5Error as error:
             raise unavailable(error) from error
-        shaped = [tick_data(symbol, info.point, row) for row in rows]
-        count = pages.fitting(shaped)
-        if count < len(rows):
-            after = Mark(*rows[count - 1][:2])
-        return Page(shaped[:count], None if after is None else pages.write_mark(after))
+        page = await pages.fitting(rows, partial(tick_data, symbol, info.point))
+        if len(page) < len(rows):
+            after = Mark(*rows[len(page) - 1][:2])
+        return Page(page, None if after is None else pages.write_mark(after))
 
     async def _ticks(self, symbol: str, wanted: p.GetTicks) -> tuple[list[past.Row], Mark | None]:
         """The rows asked for, and where those that follow begin; None where none of them are asked for."""
         after = _where_ticks_go_on(wanted)
         if after is not None:
-            until = FAR_MSC if wanted.to_msc is None else wanted.to_msc
+            until = p.LATEST_MSC if wanted.to_msc is None else p.askable(wanted.to_msc)
             rows = await past.ticks_after(self._terminal, symbol, after, until, wanted.count)
             ended = wanted.to_msc is not None and len(rows) < wanted.count
         else:
-            until = self._clock.now_ms() if wanted.to_msc is None else wanted.to_msc
+            until = self._clock.now_ms() if wanted.to_msc is None else p.askable(wanted.to_msc)
             rows = await past.ticks_before(self._terminal, symbol, until, wanted.count)
             ended = wanted.to_msc is not None
             # None of a whole day: the next may still be timed a little before now, by the broker's clock.
@@ -154,26 +150,29 @@ class Reads:
                 read = partial(self._terminal.get_history_orders, priority=Priority.LOW)
                 orders = await past.in_pieces(read, since, until)
                 asked = [order for order in orders if symbol is None or order.symbol == symbol]
-                return Page(*pages.page_of(asked, after, _mark_of_order, order_data, pages.write_mark))
+                return Page(*await pages.page_of(asked, after, _mark_of_order, order_data, pages.write_mark))
             read_deals = partial(self._terminal.get_history_deals, priority=Priority.LOW)
+            if after is not None:
+                # What was told is not read again; a day before it, whatever the broker's clock did in between.
+                since = max(since, p.askable(after.time_msc - DAY))
             deals = await past.in_pieces(read_deals, since, until)
         except MT5Error as error:
             raise unavailable(error) from error
         found = [deal for deal in deals if symbol is None or deal.symbol == symbol]
-        return Page(*pages.page_of(found, after, _mark_of_deal, deal_data, pages.write_mark))
+        return Page(*await pages.page_of(found, after, _mark_of_deal, deal_data, pages.write_mark))
 
 
-def _page_of_bars(bars: list[Bar], *, goes_on: bool) -> Page:
-    rows = [bar_data(bar) for bar in bars]
-    count = pages.fitting(rows)
-    more = goes_on or count < len(rows)
-    return Page(rows[:count], str(bars[count - 1].time_msc) if more and count else None)
+async def _page_of_bars(bars: list[Bar], *, goes_on: bool) -> Page:
+    rows = await pages.fitting(bars, bar_data)
+    more = goes_on or len(rows) < len(bars)
+    return Page(rows, str(bars[len(rows) - 1].time_msc) if more and rows else None)
 
 
 def _where_ticks_go_on(wanted: p.GetTicks) -> Mark | None:
     if wanted.cursor is not None:
-        return pages.read_mark(wanted.cursor)
-    return None if wanted.from_msc is None else Mark(wanted.from_msc, -1)
+        mark = pages.read_mark(wanted.cursor)
+        return Mark(p.askable(mark.time_msc), mark.rank)
+    return None if wanted.from_msc is None else Mark(p.askable(wanted.from_msc), -1)
 
 
 def _mark_of_deal(deal: Deal) -> Mark:

@@ -45,6 +45,14 @@ async def test_a_file_that_cannot_be_read_changes_nothing(tmp_path: Path) -> Non
         assert (await renewal()).token == "first-token"
 
 
+async def test_a_keyring_that_fails_in_its_own_way_changes_nothing(tmp_path: Path) -> None:
+    def reread(name: str) -> SecretStr:
+        raise RuntimeError("no bus")
+
+    renewal = Renewal(loaded(tmp_path, BACKEND_AUTH_TOKEN="first-token"), reread)
+    assert (await renewal()).token == "first-token"
+
+
 async def test_without_a_way_to_read_again_the_token_stays(tmp_path: Path) -> None:
     renewal = Renewal(loaded(tmp_path, BACKEND_AUTH_TOKEN="first-token"), None)
     assert (await renewal()).token == "first-token"

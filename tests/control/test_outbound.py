@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mt5_bridge.control.outbound import SPARE_FRAMES, Outbound, Parcel
+from mt5_bridge.control.outbound import SPARE_BYTES, SPARE_FRAMES, Outbound, Parcel
 from mt5_bridge.core.errors import ChannelClosedError
 
 
@@ -127,3 +127,9 @@ async def test_a_few_words_find_room_in_a_full_lane_up_to_a_bound() -> None:
     assert all(outbound.put(Parcel(b"too much"), brief=True) for _ in range(SPARE_FRAMES - 1))
     assert outbound.put(Parcel(b"stopped"), urgent=True)
     assert not outbound.put(Parcel(b"too much"), brief=True)
+
+
+async def test_many_words_are_not_a_few() -> None:
+    outbound = lanes(max_frames=1, max_bytes=5, max_urgent=0)
+    assert not outbound.put(Parcel(b"x" * (SPARE_BYTES + 1)), brief=True)
+    assert outbound.put(Parcel(b"x" * SPARE_BYTES), brief=True)

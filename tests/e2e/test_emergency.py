@@ -51,7 +51,13 @@ async def test_stops_flattens_reports_and_stays(new_world: MakeWorld) -> None:
         assert (phases[0], phases[-1]) == ("latched", "done")
         assert await world.ask("get_positions") == []
         assert await world.ask("get_orders") == []
-        await eventually(lambda: [closed_by(world, ticket) for ticket in positions] == ["command"] * 3, 5.0)
+
+        def reasons() -> bool:
+            told = [closed_by(world, ticket) for ticket in positions]
+            assert told == ["command"] * 3, told
+            return True
+
+        await eventually(reasons, 30.0, "who closed them")
 
         denied = await world.signal("AUDUSD", "BUY", volume=0.01, stop_loss=0.5)
         assert (denied["status"], denied["reason"]) == ("denied", "halted")

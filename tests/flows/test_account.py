@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderState, OrderT
 from mt5_bridge.flows.account import KNOWN_MEMO
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.journal import changes
+from mt5_bridge.journal.rows import StoredIntent
 from mt5_bridge.terminal.port import TerminalState
 
 FLOWS = ("account-poll", "account-events")
@@ -119,6 +121,26 @@ def test_why_a_position_closed_by_whose_order_it_was(tmp_path: Path, by: str, re
             assert (await one(kit, "position_closed"))["reason"] == reason
 
     run()
+
+
+@simulated
+async def test_a_stop_is_named_also_when_it_closed_before_that_was_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run(*FLOWS)
+        held(kit.terminal)
+        await one(kit, "position_opened")
+        known, asked = kit.journal.intents_by_magic, 0
+
+        async def late(magics: Iterable[int]) -> dict[int, StoredIntent]:
+            nonlocal asked
+            asked += 1
+            return await known(magics) if asked > 3 else {}
+
+        monkeypatch.setattr(kit.journal, "intents_by_magic", late)
+        kit.emergency.stop(reason="r", by="b", origin=Origin.REMOTE, options=StopOptions())
+        assert (await one(kit, "position_closed"))["reason"] == "command"
 
 
 @simulated

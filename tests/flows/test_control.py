@@ -97,6 +97,10 @@ async def test_signals_that_do_not_decode_wait_in_a_queue_with_an_end(tmp_path: 
         (b'{"type":"emergency_stop","data":{"reason":NaN}}', 1),
         (b'{"type":"emergency_stop","data":{', 1),
         (b'{"type":"mt5_command","data":{"command":"stop"}}', 0),
+        (b'{"type":"mt5_command","data":{"command":"stop","params":{"price":NaN}}}', 1),
+        (b'{"type":"mt5_command","request_id":"\\ud800","data":{"command": "stop"}}', 1),
+        (b'{"type":"emergency_stop","request_id":' + b"9" * 40 + b"}", 0),
+        (b'{"type":"emergency_stop","request_id":' + b"9" * 9000 + b"}", 1),
         (b'{"type":"mt5_command","data":{"command":" Emergency_Stop ","params":{"scope":3}}}', 1),
     ],
 )
@@ -144,6 +148,28 @@ async def test_a_repeated_stop_gets_the_first_answer_while_halted_and_acts_when_
         assert kit.latch.halt.state is HaltState.HALTED
         third = await answer(kit, "s1", 3)
         assert third["data"]["reason"] == "two"
+
+
+@simulated
+async def test_a_stop_of_an_earlier_halt_is_no_repeat_in_one_that_a_rule_made(tmp_path: Path) -> None:
+    """A backend that starts anew may count its requests from 1 again; a rule's halt closes nothing by itself."""
+    async with FlowKit.open(tmp_path) as kit:
+        frame(kit, {"type": "emergency_stop", "request_id": 1, "data": {}})
+        await answer(kit, 1)
+        await kit.commands.resume("ok", "ann", force=True, origin=Origin.LOCAL)
+        await asyncio.sleep(1)
+        kit.emergency.stop(reason="drawdown", by="rule", origin=Origin.RULE, options=None)
+        assert not kit.emergency.unfinished
+        terminal = kit.terminal
+        for repeats in (0, 1):
+            frame(kit, {"type": "emergency_stop", "request_id": 1, "data": {}})
+            assert (await answer(kit, 1, 2 + repeats))["data"]["reason"] == "drawdown"
+            assert (kit.emergency.stops, kit.control._once.repeated) == (3, repeats)
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.latch.halt.reason == "drawdown"
+        frame(kit, {"type": "emergency_stop", "request_id": 1, "data": {}})
+        assert kit.emergency.unfinished, "acts"
 
 
 @simulated
@@ -547,7 +573,9 @@ async def test_an_answer_that_finds_no_room_is_told_in_a_few_words(tmp_path: Pat
         frame(kit, {"type": "get_symbols", "request_id": "r", "data": {}})
         told = await answer(kit, "r")
         assert (told["command"], told["success"], told["error"]["code"]) == ("get_symbols", False, "overloaded")
+        frame(kit, {"type": "reduce_only", "request_id": "done", "data": {"reason": "x" * 400}})
+        assert (await answer(kit, "done"))["success"], "what was done is not told as what was not"
         kit.channel.accepting = False
         frame(kit, {"type": "get_symbols", "request_id": "s", "data": {}})
         await kit.idle()
-        assert len(kit.channel.of("command_result")) == 1
+        assert len(kit.channel.of("command_result")) == 2

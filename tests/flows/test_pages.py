@@ -1,3 +1,4 @@
+import asyncio
 import json
 from typing import Any
 
@@ -17,7 +18,9 @@ def test_a_mark_comes_back_as_it_went(mark: Mark) -> None:
 
 @given(st.lists(st.text(max_size=50), max_size=60), st.integers(1, 500))
 def test_as_much_as_fits_and_one_at_least(rows: list[str], most: int) -> None:
-    count = pages.fitting(rows, most)
+    told = asyncio.run(pages.fitting(rows, lambda row: row, most))
+    count = len(told)
+    assert told == rows[:count]
     assert count == len(rows) or count >= 1
     if count > 1:
         assert len(json.dumps(rows[:count], ensure_ascii=False, separators=(",", ":")).encode()) <= most + 2
@@ -32,13 +35,14 @@ def test_page_by_page_nothing_is_left_out_and_nothing_comes_twice(
     """Also while new things come in between: what was there from the first page on is told once."""
     things, told, after, rounds = sorted(numbers, reverse=True), [], None, 0
     while True:
-        rows, cursor = pages.page_of(
+        page = pages.page_of(
             things,
             None if after is None else int(after),
             key=lambda n: n,
             shape=lambda n: ["x" * (900_000 // room), n],
             write=str,
         )
+        rows, cursor = asyncio.run(page)
         told += [row[1] for row in rows]
         rounds += 1
         if cursor is None:
@@ -50,6 +54,21 @@ def test_page_by_page_nothing_is_left_out_and_nothing_comes_twice(
     assert rounds <= (len(numbers) + len(later)) // max(1, room - 1) + 2 if room > 1 else True
 
 
-def test_an_empty_list_is_one_page() -> None:
+async def test_an_empty_list_is_one_page() -> None:
     nothing: list[Any] = []
-    assert pages.page_of(nothing, None, key=lambda n: n, shape=lambda n: n, write=str) == ([], None)
+    assert await pages.page_of(nothing, None, key=lambda n: n, shape=lambda n: n, write=str) == ([], None)
+
+
+async def test_a_long_page_lets_others_run() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    assert len(await pages.fitting(range(10_000), lambda n: n)) == 10_000
+    beside.cancel()
+    assert turns >= 10_000 // pages.AT_ONCE

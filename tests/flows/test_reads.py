@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.eventually import eventually
 from support.facts import a_deal, a_position, an_order
-from support.fake_terminal import FakeTerminal, symbol_info
+from support.fake_terminal import OFFSET_MS, FakeTerminal, symbol_info
 from support.flow_kit import FlowKit
 from support.simulated import simulated
 
-from mt5_bridge.core.model import Deal
-from mt5_bridge.core.times import DAY, MINUTE
+from mt5_bridge.core.model import Deal, TickBlock
+from mt5_bridge.core.times import DAY, HOUR, MINUTE
 from mt5_bridge.flows import pages
+from mt5_bridge.terminal.clock import BrokerClock, Segment
+from mt5_bridge.terminal.frames import Request, pack
 from mt5_bridge.terminal.port import Priority
 
 MEBIBYTE = 1 << 20
@@ -150,6 +153,97 @@ async def test_bars_go_on_where_they_ended(tmp_path: Path) -> None:
         assert "next" not in newest
 
 
+@simulated
+async def test_bars_from_long_before_the_first_and_over_a_hole(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        now = kit.terminal.clock.to_broker(kit.terminal.now_msc) // MINUTE * MINUTE
+        starts = [now - 900 * DAY, now - 899 * DAY, now - 3 * MINUTE, now - 2 * MINUTE]
+        for start in starts:
+            kit.terminal.bar("EURUSD", "M1", start)
+        asked = {"symbol": "EURUSD", "timeframe": "M1", "count": 3, "from": 0}
+        found = await all_pages(kit, "get_rates", **asked)
+        assert [len(page) for page in found] == [3, 1]
+
+
+@simulated
+async def test_months_are_of_any_length(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        first = datetime(2010, 1, 1, tzinfo=UTC)
+        months = [first.replace(year=2010 + n // 12, month=1 + n % 12) for n in range(120)]
+        for month in months:
+            kit.terminal.bar("EURUSD", "MN1", round(month.timestamp() * 1000))
+        since = kit.terminal.clock.to_utc(round(first.timestamp() * 1000))
+        found = await answer(kit, "get_rates", symbol="EURUSD", timeframe="MN1", count=120, **{"from": since})
+        assert len(found["data"]) == 120
+
+
+# --- what nobody can be asked for
+
+
+class Strict(FakeTerminal):
+    """Fails as clocks and frames do when they get what does not fit into them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = BrokerClock(timezone="Europe/Athens", offset_ms=OFFSET_MS)
+        self.most = 0
+
+    def taken(self, *times: int) -> None:
+        """Seconds of 32 bits, as the terminal's package takes them."""
+        assert all(0 <= self.clock.to_broker(time) // 1000 < 1 << 31 for time in times)
+
+    async def get_ticks(
+        self, symbol: str, from_msc: int, to_msc: int | None = None, count: int | None = None, *, timeout: float = 60.0
+    ) -> list[TickBlock]:
+        self.most = max(self.most, count or 0)
+        self.taken(from_msc, to_msc or from_msc)
+        pack(Request(1, "ticks", [count]))
+        return await super().get_ticks(symbol, from_msc, to_msc, count, timeout=timeout)
+
+    async def get_history_deals(
+        self, from_msc: int | None = None, to_msc: int | None = None, **more: Any
+    ) -> list[Deal]:
+        if from_msc is not None and to_msc is not None:
+            self.taken(from_msc, to_msc)
+        return await super().get_history_deals(from_msc, to_msc, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("get_ticks", {"from_msc": 1 << 53}),
+        ("get_ticks", {"to_msc": 1 << 53}),
+        ("get_ticks", {"from_msc": 0, "to_msc": 0}),
+        ("get_ticks", {"to_msc": 0}),
+        ("get_ticks", {"cursor": "9999999999999999:0"}),
+        ("get_ticks", {"cursor": "0:9999999999999999999"}),
+        ("get_ticks", {"cursor": "0:-9999999999999999999"}),
+        ("get_rates", {"timeframe": "M1", "cursor": "9999999999999999999"}),
+        ("get_rates", {"timeframe": "MN1", "from": "0001-01-01", "count": 10_000}),
+        ("get_rates", {"timeframe": "M1", "from": "9999-12-31"}),
+        ("get_history", {"from": "0001-01-01"}),
+        ("get_history", {"from": "9999-12-31"}),
+        ("get_history", {"to": "0001-01-01"}),
+        ("get_history", {"to": "9999-12-31"}),
+        ("get_history", {"from": 0, "to": "9999-12-31", "kind": "orders"}),
+        ("get_history", {"cursor": "9999999999999999:-9999999999999999999"}),
+        ("get_history", {"cursor": "0:9999999999999999999"}),
+    ],
+)
+def test_times_out_of_this_world_are_answered(tmp_path: Path, name: str, params: dict[str, Any]) -> None:
+    """And end nothing: a defect would end the bridge, and with it whatever guards the account."""
+
+    @simulated
+    async def run() -> None:
+        terminal = Strict()
+        async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+            kit.terminal.tick("EURUSD", 1.1, 1.1001)
+            assert (await answer(kit, name, symbol="EURUSD", **params))["success"]
+            assert terminal.most < 1000, "no more than was asked for"
+
+    run()
+
+
 # --- ticks
 
 
@@ -180,6 +274,19 @@ async def test_ticks_by_cursor_are_read_without_loss_while_they_come(tmp_path: P
         assert len(told) == 262, "with the one that was there"
         assert identity(told) == sorted(set(identity(told)))
         assert [row["bid"] for row in told[-7:]] == [1.1 + n * 1e-5 for n in range(7)]
+
+
+@simulated
+async def test_a_cursor_from_before_the_brokers_clock_stepped_back(tmp_path: Path) -> None:
+    """Its raw time comes again: what followed in the hour after it bears smaller ones."""
+    async with FlowKit.open(tmp_path) as kit:
+        step = kit.terminal.now_msc + HOUR
+        kit.terminal.clock = BrokerClock(timeline=[Segment(0, 0, 3 * HOUR), Segment(1, step + 2 * HOUR, 2 * HOUR)])
+        for minutes in (10, 30, 70):
+            kit.terminal.now_msc = step + minutes * MINUTE
+            kit.terminal.tick("EURUSD", 1.1, 1.2, after_ms=0)
+        told = await answer(kit, "get_ticks", symbol="EURUSD", cursor=f"{step - MINUTE}:0")
+        assert identity(told["data"]) == [(step + minutes * MINUTE, 0) for minutes in (10, 30, 70)]
 
 
 @simulated
