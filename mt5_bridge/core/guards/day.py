@@ -20,7 +20,7 @@ def daily_trades(ctx: Context) -> Denial | None:
     if ctx.day is None:
         return _UNKNOWN
     since = ctx.day.start_msc
-    pendings = sum(order.time_setup_msc >= since for order in ctx.orders)
+    pendings = sum([order.time_setup_msc >= since for order in ctx.orders])
     flying = len(ctx.in_flight)
     trades = ctx.day.trades + flying + pendings
     if trades < limit:
