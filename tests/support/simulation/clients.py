@@ -15,6 +15,7 @@ from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import stored
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
 from mt5_bridge.redpanda.reader import Fetched
+from mt5_bridge.redpanda.security import Access
 
 _OUT_OF_RANGE = 1
 _MOST_FETCHED = 20
@@ -96,6 +97,7 @@ class SimProducer:
     def __init__(
         self, config: RedpandaConfig, *, on_state: OnState | None = None, told: Reminder | None = None
     ) -> None:
+        self.access = Access(config)
         self.state = LinkState.DISCONNECTED
         self.refusing: tuple[str, ...] = ()
         self.alive = True
