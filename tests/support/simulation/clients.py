@@ -13,7 +13,9 @@ from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.redpanda.batch import stored
+from mt5_bridge.redpanda.causes import Cause
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
+from mt5_bridge.redpanda.faults import describe
 from mt5_bridge.redpanda.reader import Fetched
 from mt5_bridge.redpanda.security import Access
 
@@ -225,3 +227,8 @@ async def ensure_topics(config: RedpandaConfig, specs: Sequence[Any], *, timeout
     """In place of `topics.ensure_topics`: they are there."""
     await asyncio.sleep(0.01)
     return []
+
+
+async def diagnose(error: BaseException, config: RedpandaConfig, options: dict[str, Any], timeout: float) -> Cause:
+    """In place of `inquiry.diagnose`, which looks a second time, at real sockets."""
+    return Cause(describe(error), lasting=False)

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from support.simulation.backend import Backend, SimControl
 from support.simulation.broker import Broker
-from support.simulation.clients import SimProducer, SimReader, ensure_topics
+from support.simulation.clients import SimProducer, SimReader, diagnose, ensure_topics
 from support.simulation.disk import Disk, LoopWriter, NoCheckpoints, lazy_os
 from support.simulation.terminal import Hosts, Witness
 from support.simulation.weather import Weather
@@ -183,6 +183,7 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         (host_ticks, "perf_counter", _stopwatch(world)),
         (consumer, "time", time),
         (consumer, "Reader", type("Reader", (SimReader,), {"broker": broker})),
+        (consumer, "diagnose", diagnose),
         (consumer, "SignalConsumer", make_consumer),
         (producer, "Producer", make_producer),
         (SimProducer, "broker", broker),
