@@ -24,20 +24,17 @@ def positions(ctx: Context) -> Denial | None:
     open_in += [exposure.symbol for exposure in ctx.in_flight]
     denial = _full(name, open_in.count(name), limits.max_positions_per_symbol)
     if denial is None and limits.max_positions_by_class:
-        group = class_of(ctx, name)
+        known = ctx.classes.get
+        group = known(name) or class_of(ctx, name)
         limit = limits.max_positions_by_class.get(group)
         if limit is not None:
-            known = ctx.classes.get
             count = sum([(known(other) or class_of(ctx, other)) is group for other in open_in])
             denial = _full(group.value, count, limit)
     return denial
 
 
 def class_of(ctx: Context, name: str) -> AssetClass:
-    """The class of a symbol, by its rules where they are known."""
-    known = ctx.classes.get(name)
-    if known is not None:
-        return known
+    """The class of a symbol whose rules were not read before: the order's own by its rules, another's by its name."""
     return asset_class(ctx.symbol if ctx.symbol is not None and ctx.symbol.name == name else name)
 
 
