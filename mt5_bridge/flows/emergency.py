@@ -237,7 +237,8 @@ class Emergency:
     async def _until_flat(self, work: Flattener) -> None:
         clean, pause, reporter = 0, _PAUSE_FIRST_S, self._helper(self._report(work))
         try:
-            while clean < CLEAN_READS:
+            # Who asks for more while the last read is under way has not been served by it.
+            while clean < CLEAN_READS or self._again.is_set():
                 if self._again.is_set():
                     self._again.clear()
                     work.hurry()

@@ -947,3 +947,22 @@ async def test_answers_within_20_ms_whatever_the_journal_does(tmp_path: Path) ->
         stored = await kit.journal.halt()
         assert stored is not None
         assert stored.state == "halted"
+
+
+@simulated
+async def test_a_stop_that_asks_for_more_during_the_last_read_is_served(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = position(kit)
+        await kit.book.refresh()
+        reads = 0
+
+        async def step(name: str) -> None:
+            nonlocal reads
+            reads += name == "snapshot"
+            if name == "snapshot" and reads == 3:
+                stop(kit)
+
+        kit.terminal.step = step
+        stop(kit, close_positions=False)
+        told = await done(kit)
+        assert (told["closed"], kit.terminal.positions) == ([ticket], {})
