@@ -76,7 +76,7 @@ _SEE_OFF_S = 1.0
 _DEADMAN_S = 75.0
 """After a defect the host has a minute to act by itself."""
 _STOP_JOURNAL_S = 2.0
-_STOP_WRITE_S = 0.5
+_STOP_WRITES_S = 1.5
 _ASK_AGAIN_S = 1.0
 
 
@@ -706,10 +706,9 @@ class Bridge:
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
-        await _at_most(_STOP_WRITE_S, self.bars.close())
         # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
-        if await _at_most(_STOP_WRITE_S, self.ticks.close()):
-            await _at_most(_STOP_WRITE_S, self.watch.save_day())
+        written = await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day())
+        if written:
             await self._flush()
         for task in tasks:
             task.cancel()
@@ -721,8 +720,23 @@ class Bridge:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
-        await _at_most(_STOP_WRITE_S, asyncio.gather(*self._memos, return_exceptions=True))
+        if written:
+            await self._last_writes(*self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
+
+    async def _last_writes(self, *writes: Awaitable[object]) -> bool:
+        """What is still to be written, but not for ever; whether it was."""
+        try:
+            async with asyncio.timeout(_STOP_WRITES_S):
+                await asyncio.gather(*writes)
+        except TimeoutError:
+            logger.bind(event="stop_overdue").error(
+                "ERROR the last writes to the journal take longer than {s:g} s: stopping without them; "
+                "what they hold is read again at the next start",
+                s=_STOP_WRITES_S,
+            )
+            return False
+        return True
 
     async def _flush(self) -> None:
         """Give what is announced a moment to leave; what does not is in the journal for the next start."""
@@ -756,14 +770,3 @@ def _in_order(error: BaseException | None) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_in_order(inner) for inner in error.exceptions)
     return error is None or isinstance(error, asyncio.CancelledError | InstanceError | MT5InitError | MT5AuthError)
-
-
-async def _at_most(seconds: float, work: Awaitable[object]) -> bool:
-    """Wait for an end, but not for ever; whether it came."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        logger.bind(event="stop_overdue").error("ERROR an end is overdue after {s:g} s: going on", s=seconds)
-        return False
-    return True

@@ -17,7 +17,7 @@ async def test_all_is_well(new_world: MakeWorld, number: int) -> None:
     async with new_world() as world:
         await world.start()
         await world.flowing()
-        assert await world.daemon.stop(number) < 5.0
+        await world.daemon.stop(number)
         assert "Stopped" in world.daemon.console
         assert "ERROR" not in world.daemon.console
 
