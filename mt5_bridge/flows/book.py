@@ -270,6 +270,11 @@ class Book:
         more = sum(not self._ledger.has(magic) for magic in held) - len(self._ledger.orders_of(flying))
         return msgspec.structs.replace(self.day, trades=max(0, self.day.trades + more))
 
+    @property
+    def deals_since_msc(self) -> int:
+        """From when on the day's deals are read, UTC ms."""
+        return self._ledger.start_msc
+
     def over(self, magic: int) -> bool:
         """Whether history tells that what an opening with this magic opened is closed again, in part at least."""
         return self._ledger.closed(self._ledger.opened(magic))
