@@ -226,7 +226,11 @@ class OrderDesk:
     async def protect(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work that must not be abandoned when its caller is cancelled (an order in flight)."""
         task = self.spawn(work)
-        return await asyncio.shield(task)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Waited for by a future of its own: what cancels the caller does not reach the work.
+        task.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+        await ended
+        return task.result()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run work that `close` waits for."""

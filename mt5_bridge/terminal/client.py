@@ -299,9 +299,8 @@ class HostClient:
     def _fail_all(self, why: str, kind: type[MT5Error]) -> None:
         flight, self._flight = self._flight, None
         waiting, self._queue = self._queue, []
-        if flight is not None:
-            if not flight.future.done():
-                flight.future.set_exception(kind(f"{flight.op}: {why}", sent=True))
+        if flight is not None and not flight.future.done():
+            flight.future.set_exception(kind(f"{flight.op}: {why}", sent=True))
         for call in waiting:
             if not call.future.done():
                 call.future.set_exception(kind(f"{call.op}: {why}"))
