@@ -1,7 +1,8 @@
 """The one writing thread: it gathers the calls that wait, writes them in one transaction, and answers after the fsync.
 
-Every call has a savepoint of its own, so that a refused one takes nobody with it. When the disk fails, each call of the
-group is tried alone and hears its own outcome; from then on a probe write tells when writing works again.
+A group is written as one piece; where a call of it is refused, anew with a savepoint for each, so that this one takes
+nobody with it. When the disk fails, each call of the group is tried alone and hears its own outcome; from then on a
+probe write tells when writing works again.
 """
 
 import asyncio
@@ -159,8 +160,15 @@ class Writer:
         return outcomes
 
     def _group(self, jobs: list[_Job]) -> list[_Outcome]:
-        self._db.execute("BEGIN IMMEDIATE")
-        outcomes = [self._call(job) for job in jobs]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [_Outcome(job.future, job.work(self._db)) for job in jobs]
+        except Exception as error:
+            if _is_disk(error):
+                raise
+            self._roll_back()
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [self._call(job) for job in jobs]
         self._db.execute("COMMIT")
         return outcomes
 
@@ -169,7 +177,7 @@ class Writer:
         try:
             value = job.work(self._db)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _REFUSED):
+            if _is_disk(error):
                 raise
             self._db.execute("ROLLBACK TO call")
             self._db.execute("RELEASE call")
@@ -224,6 +232,11 @@ def _answer(outcomes: list[_Outcome]) -> None:
             outcome.future.set_result(outcome.value)
         else:
             outcome.future.set_exception(outcome.error)
+
+
+def _is_disk(error: Exception) -> bool:
+    """Whether the database failed, not the call."""
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _REFUSED)
 
 
 def _refusal(error: Exception) -> JournalError:
