@@ -36,6 +36,9 @@ COMMIT = 500
 PASSED_S = 1.0
 """How often the offset behind records of others becomes durable."""
 MOST_NOT_ENTERED = 1000
+_CROWD = 200
+_GATHER_S = 0.02
+"""Pause before signals are taken in while a crowd waits to be executed: more of them share a look-up and a commit."""
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
@@ -113,6 +116,8 @@ class Intake:
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
+        if self._trader.lanes.waiting > _CROWD:
+            await asyncio.sleep(_GATHER_S)
         for some in _pieces(batch, COMMIT):
             await self._take(some, received)
 
