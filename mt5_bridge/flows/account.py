@@ -120,7 +120,7 @@ class AccountFlow:
                 except MT5Error as error:
                     self.refresh_failures += 1
                     logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(self._clock.until_beat(REFRESH_S))
 
     async def _learn_symbols(self) -> None:
         """The rules of what is held: limits by class need them, and a stop to close the largest risk first."""
@@ -152,7 +152,7 @@ class AccountFlow:
                     self._tell_account(to_topic=due)
                     last_sent = self._clock.monotonic() if due else last_sent
                     last = content
-            await asyncio.sleep(step)
+            await asyncio.sleep(self._clock.until_beat(step))
 
     def tell_positions(self) -> None:
         """Send the whole list to the backend (after hello, and on change)."""
