@@ -21,6 +21,9 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 MAX_GROUP = 256
+_BUSY_GROUP = 3
+_GATHER_S = 0.001
+"""Pause after a group of so many: in a flood the next ones share an fsync; a lone call never waits."""
 _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
@@ -142,6 +145,8 @@ class Writer:
             self._count(outcomes, time.perf_counter() - started)
             self._call_loop(lambda: _answer(outcomes))
             self._checkpointer.wrote(self._db.total_changes)
+            if len(jobs) >= _BUSY_GROUP and job is not None:
+                time.sleep(_GATHER_S)
         return job is not None
 
     def _write(self, jobs: list[_Job]) -> list[_Outcome]:
