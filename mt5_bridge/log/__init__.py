@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LogStats", "Logs", "Redactor", "open_log"]
 
-FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<8} {message}"
 HUMAN_BYTES = 10 * 2**20
 MACHINE_BYTES = 20 * 2**20
 KEEP = 5
 CAPACITY = 10_000
 CONSOLE_CAPACITY = 2_000
 CLOSE_S = 1.0
+_STAMP = len("2026-01-05 10:00:00.000")
 
 
 class LogStats(msgspec.Struct, frozen=True):
@@ -73,7 +73,8 @@ class _Line:
 
     @cached_property
     def human(self) -> str:
-        return self._redactor.text(self._formatted)
+        stamp = self._time.isoformat(" ", "milliseconds")[:_STAMP]
+        return self._redactor.text(f"{stamp} {self.level:<8} {self._formatted}")
 
     @cached_property
     def machine(self) -> bytes:
@@ -113,7 +114,7 @@ class Logs:
         root.setLevel(libraries)
         # diagnose would print the values of variables, and with them passwords.
         self._handler: int | None = logger.add(
-            self._take, level=level, format=FORMAT, backtrace=False, diagnose=False, catch=True
+            self._take, level=level, format="{message}", backtrace=False, diagnose=False, catch=True
         )
 
     def __enter__(self) -> Self:
