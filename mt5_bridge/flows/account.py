@@ -282,11 +282,14 @@ class AccountFlow:
     async def _ended(self, closed: list[Position]) -> list[list[Deal]]:
         """The deals against each position since it was opened."""
         for _ in range(_READS_AWAITED):
-            if sum(not self._closings.of(position) for position in closed) <= _ASKED_AT_ONCE:
+            known = [self._closings.of(position) for position in closed]
+            if sum(not deals for deals in known) <= _ASKED_AT_ONCE:
                 break
             await asyncio.sleep(_HISTORY_PAUSE_S)  # of so many, the book is about to read the deals
         # Together: each may have to wait for a history that lags.
-        return await asyncio.gather(*map(self._closing_deals, closed))
+        asked = [p for p in closed if not self._closings.of(p)]
+        answers = iter(await asyncio.gather(*map(self._closing_deals, asked)))
+        return [self._closings.of(p) if p not in asked else next(answers) for p in closed]
 
     async def _closing_deals(self, position: Position) -> list[Deal]:
         """History may lag behind the positions: asked a few times."""

@@ -226,9 +226,9 @@ class OrderDesk:
     async def protect(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work that must not be abandoned when its caller is cancelled (an order in flight)."""
         task = self.spawn(work)
+        # As `asyncio.shield`, for half of its turns of the loop: what cancels the caller ends this future, not the work.
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Waited for by a future of its own: what cancels the caller does not reach the work.
-        task.add_done_callback(lambda _: ended.done() or ended.set_result(None))
+        task.add_done_callback(lambda _: _wake(ended))
         await ended
         return task.result()
 
@@ -570,3 +570,8 @@ class OrderDesk:
         except TimeoutError:
             return False
         return True
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
