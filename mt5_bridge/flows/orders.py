@@ -226,7 +226,7 @@ class OrderDesk:
     async def protect(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work that must not be abandoned when its caller is cancelled (an order in flight)."""
         task = self.spawn(work)
-        # As `asyncio.shield`, for half of its turns of the loop: what cancels the caller ends this future, not the work.
+        # As `asyncio.shield`, for half of its turns of the loop: what cancels the caller ends this future only.
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         task.add_done_callback(lambda _: _wake(ended))
         await ended

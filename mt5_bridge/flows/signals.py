@@ -307,8 +307,10 @@ class Intake:
     async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool) -> list[Entry]:
         if not entries:
             return []
-        magics = [self._magic_of(entry.job.key) for entry in entries]
-        seen, used = await self._journal.known([entry.job.key for entry in entries], magics)
+        now, max_age = self._clock.now_ms(), self._limits().signal_max_age_ms
+        # What is too old will need none; of a backlog that is nearly all.
+        magics = [0 if now > e.job.deadline_msc(max_age) else self._magic_of(e.job.key) for e in entries]
+        seen, used = await self._journal.known([entry.job.key for entry in entries], filter(None, magics))
         fresh: list[Entry] = []
         for entry, magic in zip(entries, magics, strict=True):
             key = entry_key = entry.job.key

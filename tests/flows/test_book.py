@@ -127,7 +127,7 @@ async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
 
 @simulated
 async def test_when_the_reader_of_a_shared_read_goes_another_reads() -> None:
-    book, terminal = a_book()
+    book, _ = a_book()
     await book.refresh()
     reader, *others = [asyncio.create_task(book.refresh(spaced=True)) for _ in range(3)]
     await asyncio.sleep(0)
