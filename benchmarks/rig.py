@@ -256,6 +256,21 @@ class SignalSender:
         self._producer.flush(10)
 
 
+async def tick_ages(reader: AIOKafkaConsumer, seconds: float) -> tuple[list[float], list[float]]:
+    """Age in ms of the ticks received during so many seconds, since their poll and since themselves."""
+    polled: list[float] = []
+    happened: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for records in (await reader.getmany(timeout_ms=100)).values():
+            now = time.time() * 1000
+            for record in records:
+                stamp = json.loads(record.value)["timestamp"]
+                polled.append(now - datetime.fromisoformat(stamp).timestamp() * 1000)
+                happened.append(now - record.timestamp)
+    return polled, happened
+
+
 @contextlib.contextmanager
 def signal_sender(bootstrap: str) -> Iterator[SignalSender]:
     """A sender of signals, as a backend would have one."""

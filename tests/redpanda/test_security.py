@@ -3,19 +3,15 @@
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from loguru import logger
 from support.certificates import Authority, Certificate
+from support.logged import event, logged
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.redpanda import RedpandaConfig
 from mt5_bridge.redpanda.security import Access, client_options
-
-if TYPE_CHECKING:
-    from loguru import Message
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +31,8 @@ def locked(authority: Authority) -> Certificate:
 
 @pytest.fixture
 def events() -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        found.append(message.record["extra"]["event"])
-
-    handler = logger.add(take, level=0)
-    yield found
-    logger.remove(handler)
+    with logged(event) as found:
+        yield found
 
 
 def tls(shown: Certificate, **changes: str | None) -> RedpandaConfig:
