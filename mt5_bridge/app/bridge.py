@@ -707,9 +707,9 @@ class Bridge:
         await self.emergency.close()
         await self.desk.close()
         # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
-        written = await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day())
-        if written:
+        if await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day(), *self._memos):
             await self._flush()
+        tasks += self._memos
         for task in tasks:
             task.cancel()
         await self.control_flow.close()
@@ -720,8 +720,6 @@ class Bridge:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
-        if written:
-            await self._last_writes(*self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
