@@ -9,7 +9,7 @@ import typing
 from typing import Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
 from mt5_bridge.core.model import SymbolInfo
@@ -214,16 +214,3 @@ UnknownAnswer = create_model(
     success=(Literal[False], ...),
     result=(model_of(OrderResult), ...),
 )
-
-
-class Problem(BaseModel):
-    """Why not (RFC 9457); `code` is for programs, `detail` for people."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    instance: str | None = Field(default=None, description="The correlation id of the request.")
