@@ -149,6 +149,7 @@ class Session:
             "account": wanted.login,
             "server": wanted.server,
             "detail": "the login was tried and works: the bridge begins anew with this account",
+            "begins_anew": True,
         }
 
     async def _quiet(self) -> None:

@@ -15,14 +15,22 @@ from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import health, stop
+from mt5_bridge.gateway.routes import account, health, market, root, session, stop, trading
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
-OPEN = ("/health",)
+OPEN = ("/", "/health")
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
-ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    root.router,
+    health.router,
+    account.router,
+    market.router,
+    trading.router,
+    stop.router,
+    session.router,
+)
 
 
 def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:

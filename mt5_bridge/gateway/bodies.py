@@ -14,7 +14,8 @@ Points = Annotated[int, Field(ge=0, le=10**9, description="In the symbol's point
 SymbolName = Annotated[str, Field(min_length=1, max_length=64, examples=["EURUSD"])]
 Text = Annotated[str, Field(max_length=500)]
 Time = Annotated[
-    str | int | float, Field(description="ISO 8601, or seconds or milliseconds since the epoch.", union_mode="left_to_right")
+    str | int | float,
+    Field(description="ISO 8601, or seconds or milliseconds since the epoch.", union_mode="left_to_right"),
 ]
 Opening = Literal[
     "BUY", "SELL", "BUY_LIMIT", "SELL_LIMIT", "BUY_STOP", "SELL_STOP", "BUY_STOP_LIMIT", "SELL_STOP_LIMIT"
@@ -167,15 +168,3 @@ class Connect(Body):
     server: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     login: Annotated[int, Field(gt=0, le=(1 << 63) - 1), BeforeValidator(_number)] | None = None
     password: Annotated[SecretStr, Field(strict=False, max_length=256)] | None = None
-
-
-class Stop(Body):
-    """What a stop does beyond halting. Whatever is wrong with the body, trading halts all the same."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "news", "by": "Ana"}, {}]})
-
-    reason: Text | None = None
-    by: Text | None = None
-    close_positions: bool | None = None
-    cancel_orders: bool | None = None
-    scope: Literal["all", "mine"] | None = None

@@ -7,9 +7,9 @@ looked up before a write is given to nobody who asks after it.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from loguru import logger
 
@@ -28,6 +28,7 @@ WRITTEN = ("account", "positions", "orders", "history")
 MOST_ENTRIES = 256
 """Answers a tier keeps; of more, the one unused for longest goes."""
 
+T = TypeVar("T")
 Load = Callable[[], Awaitable[bytes]]
 
 
@@ -184,8 +185,8 @@ class Cache:
         if not done.cancelled():
             done.exception()  # each reader gets it; there may be none left
 
-    def _spawn(self, work: Any) -> "asyncio.Task[Any]":
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work, name="gateway-cache")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -121,13 +121,6 @@ class Halt(BaseModel):
     at: str | None
 
 
-class Stopped(Halt):
-    """What a stop latched, whether the disk has it, and what of the request could not be read."""
-
-    durable: bool
-    faults: list[str] | None = None
-
-
 class Answer(BaseModel):
     """What every answer has."""
 
@@ -144,13 +137,13 @@ class _Page(BaseModel):
     next: str | None = Field(description="`cursor` of the next page; null: there is none.")
 
 
+def _many(struct: type[msgspec.Struct]) -> Any:
+    return list[model_of(struct)]  # type: ignore[misc]  # made while running
+
+
 AccountAnswer = create_model("AccountAnswer", __base__=_AsOf, account=(model_of(AccountMessage), ...))
-PositionsAnswer = create_model(
-    "PositionsAnswer", __base__=(_AsOf, _Page), positions=(list[model_of(PositionMessage)], ...)  # type: ignore[misc]
-)
-SymbolsAnswer = create_model(
-    "SymbolsAnswer", __base__=(Answer, _Page), symbols=(list[model_of(SymbolInfo)], ...)  # type: ignore[misc]
-)
+PositionsAnswer = create_model("PositionsAnswer", __base__=(_AsOf, _Page), positions=(_many(PositionMessage), ...))
+SymbolsAnswer = create_model("SymbolsAnswer", __base__=(Answer, _Page), symbols=(_many(SymbolInfo), ...))
 SymbolAnswer = create_model("SymbolAnswer", __base__=Answer, symbol=(model_of(SymbolInfo), ...))
 
 
@@ -182,12 +175,6 @@ class TicksAnswer(Answer, _Page):
     """Ticks, oldest first."""
 
     ticks: list[Tick]
-
-
-class StopAnswer(Answer):
-    """A stop has latched."""
-
-    halt: Stopped
 
 
 class HaltAnswer(Answer):

@@ -30,7 +30,7 @@ REFRESH_S = 2.0
 TICK_COUNTS = (10, 100, 1000)
 """Newest ticks are asked for in these numbers, so that readers of nearly as many share them."""
 
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 Row = Mapping[str, Any]
@@ -102,7 +102,7 @@ class Reads:
 
     async def _load_account(self) -> bytes:
         snapshot = await self._picture()
-        return _encode({"success": True, "account": snapshot.account, **_as_of(snapshot, self._now_ms())})
+        return encode({"success": True, "account": snapshot.account, **_as_of(snapshot, self._now_ms())})
 
     async def _picture(self) -> AccountSnapshot:
         """The bridge's picture, read anew where something was written since.
@@ -147,7 +147,7 @@ class Reads:
         async def load() -> bytes:
             name = await self._name(wanted)
             rows = _decode(await self._all_symbols())
-            return _encode({"success": True, "symbol": next(row for row in rows if row["name"] == name)})
+            return encode({"success": True, "symbol": next(row for row in rows if row["name"] == name)})
 
         return await self._cache.get("symbols", f"one:{wanted}", load)
 
@@ -162,7 +162,7 @@ class Reads:
             rows += answer["data"]
             cursor = answer.get("next")
             if cursor is None:
-                return _encode(sorted(rows, key=lambda row: str(row["name"])))
+                return encode(sorted(rows, key=lambda row: str(row["name"])))
 
     async def _name(self, wanted: str | None) -> str | None:
         """The broker's name of a symbol; a misspelt one must not read as "nothing held".
@@ -181,7 +181,7 @@ class Reads:
         return found[0]
 
     async def _load_names(self) -> bytes:
-        return _encode([row["name"] for row in _decode(await self._all_symbols())])
+        return encode([row["name"] for row in _decode(await self._all_symbols())])
 
     # --- the past
 
@@ -216,7 +216,7 @@ class Reads:
 
         async def load() -> bytes:
             answer = await self._ask("get_ticks", {**asked, "count": shared})
-            return _encode([answer["data"], answer.get("next")])
+            return encode([answer["data"], answer.get("next")])
 
         kept = await self._cache.get("ticks", _key({**asked, "count": shared}), load)
         rows, following = _decode(kept)
@@ -236,7 +236,7 @@ class Reads:
 
 def _key(asked: Mapping[str, Any]) -> str:
     """Names what was asked; of one length, whatever was written in it."""
-    return hashlib.sha256(_encode(sorted(asked.items()))).hexdigest()[:32]
+    return hashlib.sha256(encode(sorted(asked.items()))).hexdigest()[:32]
 
 
 def _as_of(snapshot: AccountSnapshot, now_ms: int) -> dict[str, Any]:
@@ -265,4 +265,4 @@ def _listed(
 
 
 def _page(name: str, rows: Rows, following: str | None, **more: Any) -> bytes:
-    return _encode({"success": True, name: rows, "count": len(rows), "next": following, **more})
+    return encode({"success": True, name: rows, "count": len(rows), "next": following, **more})

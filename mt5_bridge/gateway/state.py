@@ -8,9 +8,11 @@ from starlette.requests import HTTPConnection
 
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator
+from mt5_bridge.gateway.cache import Cache
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
+from mt5_bridge.gateway.reads import Reads
 from mt5_bridge.gateway.shield import ShieldStats
 
 
@@ -24,6 +26,11 @@ class Gateway:
     rates: Rates
     audit: Audit
     stats: ShieldStats = field(default_factory=ShieldStats)
+    cache: Cache = field(default_factory=Cache)
+    reads: Reads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = Reads(self.port, self.cache)
 
 
 async def gateway_of(connection: HTTPConnection) -> Gateway:
