@@ -47,7 +47,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
         Rates(config.rate_limit_requests),
         Audit(journal, now_ms),
     )
-    gateway = Gateway(port, config, auth, rates, audit)
+    gateway = Gateway(port, config, auth, rates, audit, now_ms)
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
         title="MT5 Bridge",

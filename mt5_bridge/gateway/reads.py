@@ -6,7 +6,6 @@ terminal a call. Symbols, ticks, bars and history are asked for once for everyon
 
 import asyncio
 import hashlib
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -60,9 +59,7 @@ class Reads:
         now_ms: UTC.
     """
 
-    def __init__(
-        self, port: BridgePort, cache: Cache, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-    ) -> None:
+    def __init__(self, port: BridgePort, cache: Cache, now_ms: Callable[[], int]) -> None:
         self._port = port
         self._cache = cache
         self._now_ms = now_ms

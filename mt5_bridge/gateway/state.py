@@ -1,5 +1,6 @@
 """What the routes share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -25,12 +26,13 @@ class Gateway:
     auth: Authenticator
     rates: Rates
     audit: Audit
+    now_ms: Callable[[], int]
     stats: ShieldStats = field(default_factory=ShieldStats)
     cache: Cache = field(default_factory=Cache)
     reads: Reads = field(init=False)
 
     def __post_init__(self) -> None:
-        self.reads = Reads(self.port, self.cache)
+        self.reads = Reads(self.port, self.cache, self.now_ms)
 
 
 async def gateway_of(connection: HTTPConnection) -> Gateway:
