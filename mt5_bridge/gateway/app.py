@@ -15,14 +15,14 @@ from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import health, stop
+from mt5_bridge.gateway.routes import docs, health, stop
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
 OPEN = ("/health",)
 """Needs no token, wherever it is asked."""
-OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
-ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router)
+OPEN_ON_LOOPBACK = docs.PATHS
+ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router, docs.router)
 
 
 def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:
@@ -51,6 +51,9 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
             )
         ],
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.gateway = gateway
     problems.install(app)
