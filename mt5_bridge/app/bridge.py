@@ -24,6 +24,7 @@ from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -32,6 +33,7 @@ from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
+from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.fanout import Fanout
@@ -59,6 +61,7 @@ from mt5_bridge.terminal.port import TerminalState
 from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
+    from mt5_bridge.gateway.server import GatewayServer
     from mt5_bridge.redpanda.producer import Producer
 
 T = TypeVar("T")
@@ -113,6 +116,7 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self.gateway: GatewayServer | None = None
         self._broker_told = Reminder()
         """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
@@ -197,13 +201,18 @@ class Bridge:
         await self._restore()
         await self.local.open()
         self._stack.push_async_callback(self.local.close)
+        if self.settings.gateway_enabled:
+            from mt5_bridge.app.gateway import open_gateway  # a bare daemon must not pay for a web server
+
+            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
+            self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
             self.producer.start()
 
     def _assemble(self, headers: rooms.Headers) -> None:
         settings, clock, terminal = self.settings, self.clock, self.terminal
-        self.fanout = Fanout(self.control) if settings.gateway_enabled else None
-        telling = self.fanout or self.control
+        self.fanout = Fanout(self.control)
+        self._telling = self.fanout if settings.gateway_enabled else self.control
         self.book = Book(terminal, clock, rooms.day_zone(settings))
         self.settler = Settler(terminal, clock, window_s=settings.settle_window)
         self.desk = OrderDesk(
@@ -271,7 +280,7 @@ class Bridge:
             self.journal,
             self.outbox,
             clock,
-            control=telling,
+            control=self._telling,
             interval_s=settings.account_interval,
         )
         self.ticks = TickFlow(
@@ -347,7 +356,7 @@ class Bridge:
             troubles=self._troubles,
             backend_seen=lambda: self.control.last_seen_msc if self.control else None,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.fanout or self.control,
+            control=self._telling,
         )
         self.commands = Commands(
             self.terminal,
@@ -364,27 +373,27 @@ class Bridge:
             remote_resume=settings.resume_remote,
             magic_base=settings.mt5_magic,
         )
+        self.answers = Answers(self.journal, self.latch, self.emergency, clock, self.commands.table())
         self.control_flow = ControlFlow(
-            self.journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self._on_defect,
             permitted=rooms.permissions(settings),
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
-        if self.fanout is not None:
-            self.fanout.attach(
-                ticks=self.ticks,
-                ticks_to_backend=not self.hybrid,
-                outbox=self.outbox,
-                book=self.book,
-                clock=clock,
-                health=self.watch.health,
-            )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not self.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
+        )
+        self.door = Door(
+            self.answers, self.emergency, self.intake, self.book, clock, status=self.status, listen=self.fanout.listen
+        )
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
         self.journal.on_health(self._journal_health)
@@ -420,7 +429,7 @@ class Bridge:
         await self.account.restore()
         await self.ticks.restore()
         await self.watch.restore()
-        await self.control_flow.restore()
+        await self.answers.restore()
         await self._restore_halt()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()
@@ -620,8 +629,7 @@ class Bridge:
         self._states[channel] = state
         message = ConnectionStatus(channel=channel, state=state, since=iso(self.clock.now_ms()), detail=detail)
         self.outbox.latest("connection_status", message, slot=f"connection_status:{channel}")
-        if self.fanout is not None:
-            self.fanout.channel(channel, message)
+        self.fanout.channel(channel, message)
 
     def _journal_health(self, healthy: bool, detail: str) -> None:
         self.book.journal_healthy = healthy
@@ -714,6 +722,7 @@ class Bridge:
             return
         tasks, self._tasks = self._tasks, []
         logger.bind(event="stopping").info("Stopping")
+        self.door.close()
         for task in tasks:
             if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
@@ -732,6 +741,8 @@ class Bridge:
             ends.append(self.control.stop(_STOP_CHANNEL_S))
         if self.producer is not None:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
+        if self.gateway is not None:
+            ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:

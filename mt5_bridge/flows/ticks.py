@@ -190,7 +190,7 @@ class TickFlow:
         await self._cursors.try_save()
 
     async def _show_prices(self) -> None:
-        """While the broker is away no ticks are read, the terminal keeps them: who listens sees the prices all the same."""
+        """While the broker is away no ticks are read: the terminal keeps them. Who listens sees prices all the same."""
         stream = self._delivery.stream
         if stream is not None and self._producer is not None and not self._producer.connected:
             await self._quotes.stream(stream)

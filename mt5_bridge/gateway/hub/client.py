@@ -1,6 +1,5 @@
 """One client of the hub: who it is, what it wants to hear, what waits for it."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -27,7 +26,7 @@ class Close(IntEnum):
     FULL = 4503
     """MAX_CONNECTIONS clients are connected."""
     TOO_SLOW = 4413
-    """Events or answers found no room: the client reads too slowly. It has missed some, and must read the state anew."""
+    """Events or answers found no room: it reads too slowly, has missed some, and must read the state anew."""
 
 
 class Peer(Protocol):

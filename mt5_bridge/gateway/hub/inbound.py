@@ -247,9 +247,7 @@ class Inbound:
     def _tell(self, client: Client, type: str, data: Any, request_id: wire.RequestId, *, first: bool = False) -> None:
         client.send(frames.message(type, data, now_msc=self._hub.now_ms(), request_id=request_id), first=first)
 
-    def _refuse(
-        self, client: Client, result: str, name: str, request_id: wire.RequestId, code: str, why: str
-    ) -> None:
+    def _refuse(self, client: Client, result: str, name: str, request_id: wire.RequestId, code: str, why: str) -> None:
         why = why[:_MESSAGE_MOST]
         if result == _EXECUTED:
             self._tell(client, _ERROR, {"code": code, "message": why}, request_id)

@@ -38,7 +38,17 @@ class ClientQueue:
         window: bytes that may be on their way unconfirmed before the latest lane stands still.
     """
 
-    __slots__ = ("_asked", "_bytes", "_confirmed", "_latest", "_max_bytes", "_max_frames", "_ordered", "_window", "stats")
+    __slots__ = (
+        "_asked",
+        "_bytes",
+        "_confirmed",
+        "_latest",
+        "_max_bytes",
+        "_max_frames",
+        "_ordered",
+        "_window",
+        "stats",
+    )
 
     def __init__(self, *, max_frames: int = MAX_FRAMES, max_bytes: int = MAX_BYTES, window: int = WINDOW) -> None:
         self._max_frames = max_frames

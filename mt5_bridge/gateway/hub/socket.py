@@ -13,8 +13,8 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 from websockets.protocol import State
-from websockets.server import Request
 
 EXTENSION = "mt5_bridge.socket"
 """Under this name of the ASGI scope's `extensions` the socket is found."""
@@ -76,7 +76,7 @@ class HubSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         """Let the application find this socket in its scope."""
         super().handle_connect(event)
         if not self.close_sent:
-            self.scope["extensions"][EXTENSION] = self  # type: ignore[index, typeddict-item]  # no standard one
+            self.scope["extensions"][EXTENSION] = self  # type: ignore[assignment]  # typed for the standard ones
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""
