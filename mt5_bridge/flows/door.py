@@ -15,6 +15,7 @@ from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.control.params import Params
 from mt5_bridge.core import wire
+from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
@@ -41,6 +42,7 @@ class Door:
     Args:
         session: the session with the terminal, for who connects and disconnects.
         status: the health report.
+        listen: has a listener told what the bridge tells.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Door:
         session: Session,
         *,
         status: Callable[[], dict[str, Any]],
+        listen: Callable[[Listener], Callable[[], None]],
     ) -> None:
         self._answers = answers
         self._emergency = emergency
@@ -61,6 +64,7 @@ class Door:
         self._clock = clock
         self._status = status
         self._session = session
+        self.listen = listen
         self._busy = 0
         self._closed = False
         self._snapshot: AccountSnapshot | None = None

@@ -13,15 +13,17 @@ from mt5_bridge.gateway import problems
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.hub.connection import Connections
+from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import account, health, market, root, session, stop, trading
+from mt5_bridge.gateway.routes import account, docs, health, market, root, session, stop, trading, websocket
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
 OPEN = ("/", "/health")
 """Needs no token, wherever it is asked."""
-OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
+OPEN_ON_LOOPBACK = docs.PATHS
 ROUTERS: tuple[APIRouter, ...] = (
     root.router,
     health.router,
@@ -30,6 +32,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     trading.router,
     stop.router,
     session.router,
+    websocket.router,
+    docs.router,
 )
 
 
@@ -47,7 +51,8 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
         Rates(config.rate_limit_requests),
         Audit(journal, now_ms),
     )
-    gateway = Gateway(port, config, auth, rates, audit, now_ms)
+    hub = Hub(port, _hub_config(config), now_ms=now_ms)
+    gateway = Gateway(port, config, auth, rates, audit, now_ms, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
         title="MT5 Bridge",
@@ -59,6 +64,9 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
             )
         ],
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.gateway = gateway
     problems.install(app)
@@ -67,6 +75,16 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     _look_at_scopes(app, open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def _hub_config(config: GatewayConfig) -> HubConfig:
+    return HubConfig(
+        version=__version__,
+        bridge_id=config.bridge_id,
+        max_connections=config.max_connections,
+        messages_per_s=config.rate_limit_messages,
+        heartbeat_s=config.heartbeat_s,
+    )
 
 
 def scope_of(route: APIRoute) -> Any:

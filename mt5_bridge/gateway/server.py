@@ -11,6 +11,8 @@ from loguru import logger
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.http import CONNECTIONS_BESIDE, bounded
+from mt5_bridge.gateway.hub.socket import HubSocket
 
 BACKLOG = 512
 KEEP_ALIVE_S = 75
@@ -63,6 +65,7 @@ class GatewayServer:
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._socket])
         self._app.state.gateway.audit.start()
+        self._app.state.gateway.connections.start()
         self._task = asyncio.create_task(self._serve(self._server, self._socket), name="gateway")
         logger.bind(event="gateway_listens", port=self.port).info("The gateway listens at {url}", url=self.url)
 
@@ -85,6 +88,7 @@ class GatewayServer:
             self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._app.state.gateway.cache.close()
+        await self._app.state.gateway.connections.stop(timeout)
         await self._app.state.gateway.audit.stop(timeout)
 
     async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
@@ -96,8 +100,8 @@ class GatewayServer:
         config = self._config
         settings = uvicorn.Config(
             self._app,
-            http="auto",
-            ws="websockets-sansio",
+            http=bounded(config.max_connections + CONNECTIONS_BESIDE),
+            ws=HubSocket,
             ws_max_size=WS_MESSAGE_MOST,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,

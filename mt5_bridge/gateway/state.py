@@ -11,6 +11,8 @@ from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator
 from mt5_bridge.gateway.cache import Cache
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.hub.connection import Connections
+from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
 from mt5_bridge.gateway.reads import Reads
@@ -27,6 +29,8 @@ class Gateway:
     rates: Rates
     audit: Audit
     now_ms: Callable[[], int]
+    hub: Hub
+    connections: Connections
     stats: ShieldStats = field(default_factory=ShieldStats)
     cache: Cache = field(default_factory=Cache)
     reads: Reads = field(init=False)

@@ -13,7 +13,7 @@ from mt5_bridge.settings.model import Settings
 LEAST_KEY = 32
 """Bytes of a key for HS256: RFC 7518 asks for as many as the hash has."""
 LEAST_TOKEN = 16
-_NEEDED = ("fastapi", "uvicorn", "jwt", "limits")
+_NEEDED = ("fastapi", "fastapi_offline", "jwt", "limits", "prometheus_client", "uvicorn")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)")
 
 
