@@ -758,6 +758,7 @@ class Bridge:
                 "denials": dict(self.judge.denials),
                 "commands": msgspec.to_builtins(self.control_flow.stats),
                 "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
+                "terminal": msgspec.to_builtins(self.terminal.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },

@@ -27,6 +27,9 @@ CONNECT_S = 30.0
 """How long who connects waits for it; it is gone on with afterwards."""
 RECONCILE_S = 10.0
 """And then for journal and terminal to agree."""
+QUIET_S = 3.0
+"""How long an order that is being filled just now is waited for."""
+_LOOK_S = 0.05
 
 
 class Credentials(NamedTuple):
@@ -156,18 +159,25 @@ class Session:
         """Nothing may be on its way to the market, nor unknown, nor still to be protected or closed.
 
         Raises:
-            Refusal: something is.
+            Refusal: something is, and goes on to be.
         """
+        until = asyncio.get_running_loop().time() + QUIET_S
+        while (busy := await self._busy_with()) is not None:
+            if asyncio.get_running_loop().time() > until:
+                raise Refusal("open_intents", f"{busy}: wait for it")
+            await asyncio.sleep(_LOOK_S)
+
+    async def _busy_with(self) -> str | None:
+        """What is under way; what it says is true in the same turn of the loop."""
         try:
             stored = await self._journal.open_intents()
         except JournalError as error:
             raise Refusal("journal_unavailable", str(error)) from error
         if stored or self._desk.flying or self._desk.unresolved:
-            raise Refusal("open_intents", "an order is on its way or its outcome is unknown: wait for it")
+            return "an order is on its way or its outcome is unknown"
         if self._lanes.busy or self._guard.busy:
-            raise Refusal("open_intents", "a signal is being worked on: wait for it")
-        if self._emergency.unfinished:
-            raise Refusal("open_intents", "a stop has not closed everything yet: wait for it")
+            return "a signal is being worked on"
+        return "a stop has not closed everything yet" if self._emergency.unfinished else None
 
     async def _open(self) -> None:
         if self._terminal.state is TerminalState.CONNECTING:
