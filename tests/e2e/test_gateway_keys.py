@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from support.gateway_client import Gateway, client, free_port, settings
+from support.gateway import free_port
+from support.gateway_client import Gateway, client, settings
 from support.world import MakeWorld, World, price
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 from support.eventually import eventually
-from support.gateway_client import Gateway, client, free_port, settings
+from support.gateway import free_port
+from support.gateway_client import Gateway, client, settings
 from support.world import World, price, world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
