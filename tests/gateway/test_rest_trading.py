@@ -302,7 +302,8 @@ async def test_a_session_that_stays_as_it_is(code: str, http: int) -> None:
 async def test_each_scope_opens_its_doors_only(scope: Scope, allowed: set[str]) -> None:
     doors = {
         "read": [("GET", "/account"), ("GET", "/positions"), ("GET", "/orders"), ("GET", "/symbols"),
-                 ("GET", "/symbols/X"), ("GET", "/rates"), ("GET", "/history/deals"), ("GET", "/history/orders"), ("POST", "/ticks")],
+                 ("GET", "/symbols/X"), ("GET", "/rates"), ("GET", "/history/deals"), ("GET", "/history/orders"),
+                 ("POST", "/ticks")],
         "trade": [("POST", "/order"), ("POST", "/signal"), ("PATCH", "/positions/1"), ("DELETE", "/positions/1"),
                   ("PATCH", "/orders/1"), ("DELETE", "/orders/1")],
         "admin": [("POST", "/resume"), ("POST", "/connect"), ("POST", "/disconnect")],
