@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.middleware import Middleware
 
@@ -13,6 +12,7 @@ from mt5_bridge.gateway import problems
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.description import TITLE, openapi_of
 from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
@@ -55,9 +55,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     gateway = Gateway(port, config, auth, rates, audit, now_ms, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
-        title="MT5 Bridge",
-        version=__version__,
-        summary="A MetaTrader 5 account over HTTP and WebSocket, behind the bridge's guards.",
+        title=TITLE,
         middleware=[
             Middleware(
                 Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
@@ -110,7 +108,5 @@ def _look_at_scopes(open_paths: tuple[str, ...]) -> None:
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        schema["components"]["schemas"]["ProblemBody"] = problems.ProblemBody.model_json_schema()
-        app.openapi_schema = schema
+        app.openapi_schema = openapi_of(app)
     return app.openapi_schema
