@@ -17,14 +17,14 @@ from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import health, stop, websocket
+from mt5_bridge.gateway.routes import docs, health, stop, websocket
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
 OPEN = ("/health",)
 """Needs no token, wherever it is asked."""
-OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
-ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router, websocket.router)
+OPEN_ON_LOOPBACK = docs.PATHS
+ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router, websocket.router, docs.router)
 
 
 def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:
@@ -54,6 +54,9 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
             )
         ],
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.gateway = gateway
     problems.install(app)
