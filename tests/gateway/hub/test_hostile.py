@@ -42,13 +42,12 @@ async def idle(kit: HubKit, *channels: Channel) -> AsyncIterator[ClientConnectio
 
 async def rest(socket: ClientConnection) -> list[Frame]:
     """All there is to read until the connection ends."""
-    frames = []
-    try:
-        async for text in socket:
-            frames.append(json.loads(text))
-    except ConnectionClosed:
-        pass
-    return frames
+    frames: list[Frame] = []
+    while True:
+        try:
+            frames.append(json.loads(await socket.recv()))
+        except ConnectionClosed:
+            return frames
 
 
 async def test_who_reads_nothing_gets_the_newest_when_it_reads() -> None:
