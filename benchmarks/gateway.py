@@ -22,7 +22,7 @@ LISTENERS = 64
 IDLE = 500
 ORDERS_PER_S = 20
 SIGNALS_PER_S = 20
-PATHS = ("/account", "/positions", "/orders", "/status", "/symbols/EURUSD")
+PATHS = ("/account", "/positions", "/orders", "/symbols/EURUSD", "/health")
 METHOD = f"""\
 A daemon in hybrid mode with its gateway: eight symbols at ten ticks a second each, {SIGNALS_PER_S} signals a second from the
 broker executed all the while. The load comes from another process on loopback, which shares the two cores with daemon,
@@ -44,23 +44,27 @@ async def run(scale: float) -> Section:
         "GATEWAY_TOKEN": TOKEN,
         "MT5_BRIDGE_PORT": str(port),
         "MAX_CONNECTIONS": str(IDLE + LISTENERS + 10),
-        "RATE_LIMIT_REQUESTS": "100000000",
+        "RATE_LIMIT_REQUESTS": "10000000",
     }
     with contextlib.ExitStack() as stack:
         bootstrap = stack.enter_context(rig.broker())
         daemon = stack.enter_context(rig.daemon(bootstrap, settings, ticks_per_s=10 * len(rig.SYMBOLS)))
         sender = stack.enter_context(rig.signal_sender(bootstrap))
-        async with rig.consumer(bootstrap, "mt5_events") as results, rig.consumer(bootstrap, "tick_data") as ticks:
-            await signals.ready(sender, results)
+        async with rig.consumer(bootstrap, "mt5_events") as results, rig.consumer(
+            bootstrap, "tick_data", wait_ms=2
+        ) as ticks:
             await _listening(daemon, port)
+            await signals.ready(sender, results)
             rest = Load("rest", port, TOKEN, CLOSED, seconds, paths=PATHS)
             paced = Load("rest", port, TOKEN, CLOSED, seconds, rate=RATE, paths=PATHS)
             stream = Load("websocket", port, TOKEN, LISTENERS, seconds, subscribe={"channels": ["ticks"]})
             async with _trading(sender):
+                await ticks.seek_to_end()
                 alone = await footprint.ages(ticks, seconds)
                 most = await _loaded(rest)
                 asked = await _loaded(paced)
                 heard = await _loaded(stream)
+                await ticks.seek_to_end()
                 beside, *_ = await asyncio.gather(footprint.ages(ticks, seconds), _loaded(paced), _loaded(stream))
             orders = await _orders(daemon, port, max(20, round(400 * scale)))
             count = IDLE if scale >= 1 else max(20, round(IDLE * scale))
