@@ -24,7 +24,8 @@ class Job:
         received_msc: when it reached the bridge, UTC ms.
         created_msc: when it was made: `created_at`, else the record's time, else `received_msc`.
         source: where it came from: redpanda, websocket, command.
-        request_id: of the frame that brought it, echoed in its result.
+        request_id: of the frame or request that brought it, echoed in its result.
+        sender: who sent it, where that is known.
         person: a command of a person, who may still close, cancel and tighten stops while halted.
         admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
         suspect: it may have been executed by a former journal: look its magic up before the first send.
@@ -41,6 +42,7 @@ class Job:
     created_msc: int
     source: str
     request_id: str | int | None = None
+    sender: str | None = None
     person: bool = False
     admitted: "asyncio.Future[None] | None" = None
     suspect: bool = False

@@ -36,6 +36,11 @@ def test_a_signal_that_waits() -> None:
     )
 
 
+def test_who_sent_it_and_with_what_request() -> None:
+    text = story(msgspec.structs.replace(SIGNAL, topic="", source="gateway", request_id="r-1", sender="ann"))
+    assert "Received BUY EURUSD from gateway by ann\n    request r-1\n    for account" in text
+
+
 def test_a_filled_order() -> None:
     text = story(settled("filled", None, b'{"data": {"status": "filled"}}'), intents=[INTENT])
     assert "Intent with magic 99: BUY EURUSD 0.1 lots\n    risking 12.50 in account currency" in text
