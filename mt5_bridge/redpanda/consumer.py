@@ -94,6 +94,8 @@ class SignalConsumer:
         self._group = group_id
         self._next: dict[int, int] = dict(offsets)
         self._placed: dict[int, int] = {}
+        self._given: dict[int, int] = {}
+        """The offset behind the last record that whoever reads was given."""
         self._entered: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._gone: set[int] = set()
@@ -150,10 +152,15 @@ class SignalConsumer:
     def lag(self) -> dict[int, int]:
         """By partition, how many offsets lie between what was entered last and the end as the broker told it last."""
         return {
-            partition: max(0, self._ends[partition] - self._entered.get(partition, self._next[partition]))
+            partition: max(0, self._ends[partition] - self._reached(partition))
             for partition in self._placed
             if partition in self._ends
         }
+
+    def _reached(self, partition: int) -> int:
+        """What was passed over (too old, markers of transactions) is never entered, nor does it wait for that."""
+        given, entered = self._given.get(partition, 0), self._entered.get(partition, 0)
+        return self._next[partition] if entered >= given else entered
 
     async def stop(self, timeout: float) -> None:
         """Stops reading. Never raises, and returns within `timeout` seconds whatever the broker does."""
@@ -241,7 +248,7 @@ class SignalConsumer:
         self._gone.discard(partition)
         self._next[partition] = start.offset
         self._placed[partition] = start.too_old_before
-        self._entered[partition] = start.offset
+        self._given[partition] = self._entered[partition] = start.offset
         self._ends[partition] = bounds.end
         if start.why is not None:
             self.stats.resets += 1
@@ -312,6 +319,7 @@ class SignalConsumer:
         if records:
             self.stats.records += len(records)
             self._last_record = time.monotonic()
+            self._given[partition] = records[-1].offset + 1
             await self._queue.put(records)
         self._next[partition] = fetched.next_offset
         return False
