@@ -24,6 +24,7 @@ from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -361,13 +362,11 @@ class Bridge:
             remote_resume=settings.resume_remote,
             magic_base=settings.mt5_magic,
         )
+        self.answers = Answers(self.journal, self.latch, self.emergency, clock, self.commands.table())
         self.control_flow = ControlFlow(
-            self.journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self._on_defect,
             permitted=rooms.permissions(settings),
         )
@@ -408,7 +407,7 @@ class Bridge:
         await self.account.restore()
         await self.ticks.restore()
         await self.watch.restore()
-        await self.control_flow.restore()
+        await self.answers.restore()
         await self._restore_halt()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()

@@ -19,9 +19,9 @@ from mt5_bridge.core.messages import (
     TradingSignal,
 )
 from mt5_bridge.core.model import Action, Position
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.halting import Halting
 from mt5_bridge.flows.latch import HaltLatch
