@@ -159,7 +159,7 @@ class SignalConsumer:
 
     def _reached(self, partition: int) -> int:
         """What was passed over (too old, markers of transactions) is never entered, nor does it wait for that."""
-        given, entered = self._given.get(partition, 0), self._entered.get(partition, 0)
+        given, entered = self._given[partition], self._entered[partition]
         return self._next[partition] if entered >= given else entered
 
     async def stop(self, timeout: float) -> None:
@@ -319,6 +319,8 @@ class SignalConsumer:
         if records:
             self.stats.records += len(records)
             self._last_record = time.monotonic()
+            if self._entered[partition] >= self._given[partition]:
+                self._entered[partition] = records[0].offset
             self._given[partition] = records[-1].offset + 1
             await self._queue.put(records)
         self._next[partition] = fetched.next_offset
