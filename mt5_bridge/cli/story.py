@@ -21,8 +21,10 @@ def _received(story: SignalStory) -> Iterator[str]:
     place = f" ({signal.topic}, partition {signal.partition}, offset {signal.offset})" if signal.topic else ""
     sender = f" by {signal.sender}" if signal.sender else ""
     yield f"{_time(signal.received_msc)}  Received {signal.action} {signal.symbol} from {signal.source}{place}{sender}"
+    if signal.correlation:
+        yield f"    HTTP request {signal.correlation}"
     if signal.request_id is not None:
-        yield f"    request {signal.request_id}"
+        yield f"    request_id {signal.request_id}"
     if signal.account:
         yield f"    for account {signal.account}"
     yield f"    key {signal.key}"

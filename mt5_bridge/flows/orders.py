@@ -509,7 +509,7 @@ class OrderDesk:
         count(self.stats, final)
         if not job.outcome.done():
             job.outcome.set_result(final)
-        log(final)
+        log(final, job.correlation)
         await self._write(job.key, batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
@@ -526,7 +526,7 @@ class OrderDesk:
         )
         job.event_id = announced.event_id
         count(self.stats, better)
-        log(better)
+        log(better, job.correlation)
         await self._write(job.key, [*more, correction, announced])
 
     async def record(self, key: str, *batch: changes.Change) -> None:

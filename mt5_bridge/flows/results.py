@@ -49,8 +49,8 @@ def tally(counts: dict[str, int], name: str) -> None:
     counts[name] = counts.get(name, 0) + 1
 
 
-def log(final: OrderResult) -> None:
-    """One line for people, with fields for machines."""
+def log(final: OrderResult, correlation: str | None = None) -> None:
+    """One line for people, with fields for machines; `correlation` is the id of the HTTP request behind it."""
     words = {
         Status.FILLED: "Order placed and filled",
         Status.PARTIAL: "Order placed and filled in part",
@@ -70,6 +70,7 @@ def log(final: OrderResult) -> None:
         event="order_result",
         status=final.status.value,
         signal_id=final.signal_id,
+        correlation_id=correlation,
         request_id=final.request_id,
         reason=final.reason,
         magic=final.magic,

@@ -243,6 +243,7 @@ class Intake:
             row.source,
             row.request_id,
             row.sender,
+            row.correlation,
             person=row.source == COMMAND,
             suspect=read,
         )
@@ -394,6 +395,7 @@ class Intake:
             settled=settled,
             request_id=job.request_id,
             sender=job.sender,
+            correlation=job.correlation,
         )
         return received, announced
 

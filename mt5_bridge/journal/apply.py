@@ -54,7 +54,8 @@ def _signals_received(db: sqlite3.Connection, run: Sequence[c.SignalReceived]) -
     written = _insert(
         db,
         'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
-        "received_msc, status, reason, event_id, result, settled_msc, request_id, sender)",
+        "received_msc, status, reason, event_id, result, settled_msc, request_id, sender, "
+        "correlation)",
         [_signal_row(x) for x in run],
         "ON CONFLICT (key) DO NOTHING",
     )
@@ -92,6 +93,7 @@ def _signal_row(x: c.SignalReceived) -> tuple[object, ...]:
         *((None,) * 5 if end is None else (end.status, end.reason, end.event_id, end.result, end.at_msc)),
         _storable(x.request_id),
         x.sender,
+        x.correlation,
     )
 
 

@@ -12,8 +12,8 @@ class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     """A signal enters the inbox. A second one with the same `key` raises `JournalConflict`.
 
     `topic`, `partition` and `offset` are where it was read, empty and -1 for signals over WebSocket or HTTP. `settled`
-    is its final result where it has that at once, of the same `key`. `request_id` and `sender` are those of the request
-    that brought it, None where there was none.
+    is its final result where it has that at once, of the same `key`. `request_id`, `sender` and `correlation` tell of
+    the request that brought it, None where there was none.
     """
 
     key: str
@@ -30,6 +30,7 @@ class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     settled: "SignalSettled | None" = None
     request_id: str | int | None = None
     sender: str | None = None
+    correlation: str | None = None
 
 
 class SignalSettled(msgspec.Struct, frozen=True, kw_only=True):

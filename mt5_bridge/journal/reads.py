@@ -19,7 +19,7 @@ from mt5_bridge.journal.rows import (
 _CHUNK = 500  # below every build's limit of bound variables
 _SIGNAL = (
     'SELECT key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, received_msc, '
-    "status, reason, event_id, result, settled_msc, request_id, sender FROM signals "
+    "status, reason, event_id, result, settled_msc, request_id, sender, correlation FROM signals "
 )
 _INTENT = (
     "SELECT magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, risk, retcode, "
@@ -64,15 +64,15 @@ def signal(db: sqlite3.Connection, signal_id: str) -> SignalStory | None:
     return SignalStory(stored, intents(db, stored.key), corrections, events)
 
 
-def _of_request(db: sqlite3.Connection, request_id: str) -> Sequence[Any] | None:
-    ids: list[str | int] = [request_id]
-    if request_id.isdecimal() and len(request_id) < 19:
-        ids.append(int(request_id))  # as it may have been sent
-    marks = ",".join("?" * len(ids))
-    newest: Sequence[Any] | None = db.execute(
-        f"{_SIGNAL}WHERE request_id IN ({marks}) ORDER BY id DESC LIMIT 1", ids
-    ).fetchone()
-    return newest
+def _of_request(db: sqlite3.Connection, asked: str) -> Sequence[Any] | None:
+    """By the id of the HTTP request, else by the `request_id` that came with the signal."""
+    newest = "ORDER BY id DESC LIMIT 1"
+    row: Sequence[Any] | None = db.execute(f"{_SIGNAL}WHERE correlation = ? {newest}", (asked,)).fetchone()
+    number = int(asked) if asked.isdecimal() and len(asked) < 19 else None  # as it may have been sent
+    row = row or db.execute(f"{_SIGNAL}WHERE request_id IN (?, ?) {newest}", (asked, number)).fetchone()
+    # The gateway's have the asker's name before them: all of the index, which holds no others' rows.
+    ends = "request_id IS NOT NULL AND sender IS NOT NULL AND substr(request_id, -length(?1) - 1) = '/' || ?1"
+    return row or db.execute(f"{_SIGNAL}WHERE {ends} {newest}", (asked,)).fetchone()
 
 
 def waiting(db: sqlite3.Connection) -> list[StoredSignal]:

@@ -24,6 +24,7 @@ class StoredSignal(msgspec.Struct, frozen=True):
     settled_msc: int | None
     request_id: str | int | None = None
     sender: str | None = None
+    correlation: str | None = None
 
 
 class StoredIntent(msgspec.Struct, frozen=True):

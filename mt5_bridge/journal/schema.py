@@ -17,7 +17,9 @@ Migration = Callable[[sqlite3.Connection], None]
 def _who_sent(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE signals ADD COLUMN request_id")
     db.execute("ALTER TABLE signals ADD COLUMN sender TEXT")
+    db.execute("ALTER TABLE signals ADD COLUMN correlation TEXT")
     db.execute("CREATE INDEX signals_by_request ON signals (request_id) WHERE request_id IS NOT NULL")
+    db.execute("CREATE INDEX signals_by_correlation ON signals (correlation) WHERE correlation IS NOT NULL")
 
 
 MIGRATIONS: Mapping[int, Migration] = {1: _who_sent}

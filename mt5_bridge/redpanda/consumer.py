@@ -317,14 +317,17 @@ class SignalConsumer:
         if fetched.next_offset >= too_old_before:
             self._placed[partition] = 0
         if records:
-            self.stats.records += len(records)
-            self._last_record = time.monotonic()
-            if self._entered[partition] >= self._given[partition]:
-                self._entered[partition] = records[0].offset
-            self._given[partition] = records[-1].offset + 1
-            await self._queue.put(records)
+            await self._give(partition, records)
         self._next[partition] = fetched.next_offset
         return False
+
+    async def _give(self, partition: int, records: list[Record]) -> None:
+        self.stats.records += len(records)
+        self._last_record = time.monotonic()
+        if self._entered[partition] >= self._given[partition]:
+            self._entered[partition] = records[0].offset
+        self._given[partition] = records[-1].offset + 1
+        await self._queue.put(records)
 
     def _passed_over(self, fetched: Fetched) -> None:
         if fetched.records:

@@ -37,8 +37,10 @@ def test_a_signal_that_waits() -> None:
 
 
 def test_who_sent_it_and_with_what_request() -> None:
-    text = story(msgspec.structs.replace(SIGNAL, topic="", source="gateway", request_id="r-1", sender="ann"))
-    assert "Received BUY EURUSD from gateway by ann\n    request r-1\n    for account" in text
+    text = story(
+        msgspec.structs.replace(SIGNAL, topic="", source="gateway", request_id="r-1", sender="ann", correlation="x")
+    )
+    assert "Received BUY EURUSD from gateway by ann\n    HTTP request x\n    request_id r-1\n    for account" in text
 
 
 def test_a_filled_order() -> None:

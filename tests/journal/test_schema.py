@@ -160,12 +160,12 @@ def test_a_journal_of_the_first_version_keeps_its_signals(path: Path) -> None:
     db.close()
     db = open_database(path)
     assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
-    assert db.execute("SELECT key, received_msc, request_id, sender FROM signals").fetchall() == [("k", 5, None, None)]
+    assert db.execute("SELECT key, received_msc, sender, correlation FROM signals").fetchall() == [("k", 5, None, None)]
     columns = [row[1] for row in db.execute("PRAGMA table_info(signals)")]
     indexes = {row[1] for row in db.execute("PRAGMA index_list(signals)")}
     db.close()
     path.unlink()
     db = open_database(path)
     assert columns == [row[1] for row in db.execute("PRAGMA table_info(signals)")]
-    assert "signals_by_request" in indexes
+    assert {"signals_by_request", "signals_by_correlation"} < indexes
     db.close()
