@@ -33,6 +33,7 @@ from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
+from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.judge import Judge
@@ -59,6 +60,7 @@ from mt5_bridge.terminal.port import TerminalState
 from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
+    from mt5_bridge.gateway.server import GatewayServer
     from mt5_bridge.redpanda.producer import Producer
 
 T = TypeVar("T")
@@ -113,6 +115,7 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self.gateway: GatewayServer | None = None
         self._broker_told = Reminder()
         """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
@@ -197,6 +200,11 @@ class Bridge:
         await self._restore()
         await self.local.open()
         self._stack.push_async_callback(self.local.close)
+        if self.settings.gateway_enabled:
+            from mt5_bridge.app.gateway import open_gateway  # a bare daemon must not pay for a web server
+
+            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
+            self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
             self.producer.start()
 
@@ -372,6 +380,7 @@ class Bridge:
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
+        self.door = Door(self.answers, self.emergency, self.intake, self.book, clock, status=self.status)
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
         self.journal.on_health(self._journal_health)
@@ -699,6 +708,7 @@ class Bridge:
             return
         tasks, self._tasks = self._tasks, []
         logger.bind(event="stopping").info("Stopping")
+        self.door.close()
         for task in tasks:
             if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
@@ -717,6 +727,8 @@ class Bridge:
             ends.append(self.control.stop(_STOP_CHANNEL_S))
         if self.producer is not None:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
+        if self.gateway is not None:
+            ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:

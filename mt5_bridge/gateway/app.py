@@ -1,0 +1,82 @@
+"""The app: its routes, and what stands before them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+
+from mt5_bridge import __version__
+from mt5_bridge.gateway import problems
+from mt5_bridge.gateway.audit import Audit, Writing
+from mt5_bridge.gateway.auth import Authenticator, Needs
+from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.port import BridgePort
+from mt5_bridge.gateway.rates import Rates
+from mt5_bridge.gateway.routes import health, stop
+from mt5_bridge.gateway.shield import Shield
+from mt5_bridge.gateway.state import Gateway
+
+OPEN = ("/health",)
+"""Needs no token, wherever it is asked."""
+OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
+ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router)
+
+
+def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:
+    """The gateway's ASGI app; `app.state.gateway` has its rooms.
+
+    Args:
+        port: the bridge.
+        config: the settings.
+        journal: where the audit trail is kept.
+        now_ms: the time, UTC.
+    """
+    auth, rates, audit = (
+        Authenticator(config.token, config.jwt_key),
+        Rates(config.rate_limit_requests),
+        Audit(journal, now_ms),
+    )
+    gateway = Gateway(port, config, auth, rates, audit)
+    open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
+    app = FastAPI(
+        title="MT5 Bridge",
+        version=__version__,
+        summary="A MetaTrader 5 account over HTTP and WebSocket, behind the bridge's guards.",
+        middleware=[
+            Middleware(
+                Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
+            )
+        ],
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router, responses=problems.COMMON)
+    _look_at_scopes(app, open_paths)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
+    return app
+
+
+def scope_of(route: APIRoute) -> Any:
+    """The scope that a route asks for, None where it asks for none."""
+    needs = [one.call for one in route.dependant.dependencies if isinstance(one.call, Needs)]
+    return needs[0].scope if needs else None
+
+
+def _look_at_scopes(app: FastAPI, open_paths: tuple[str, ...]) -> None:
+    """A route that somebody forgot to protect is found at the start, not by a thief."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.path not in open_paths:
+            assert scope_of(route) is not None, f"{route.path} asks for no scope"
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        schema["components"]["schemas"]["ProblemBody"] = problems.ProblemBody.model_json_schema()
+        app.openapi_schema = schema
+    return app.openapi_schema

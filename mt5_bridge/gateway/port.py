@@ -1,0 +1,47 @@
+"""What the gateway needs of the bridge; the only way in which it knows it."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from mt5_bridge.core.snapshot import AccountSnapshot
+
+
+class BridgePort(Protocol):
+    """The bridge. Whoever calls has looked at the asker's scopes; the guards are the bridge's own."""
+
+    def status(self) -> dict[str, Any]:
+        """The health report, as `get_status` answers it."""
+        ...
+
+    def latch(self, *, by: str) -> None:
+        """Halt trading now; what is to be cancelled and closed follows with the `emergency_stop` command."""
+        ...
+
+    async def command(
+        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+    ) -> dict[str, Any]:
+        """Do a command of the table; the `data` of its `command_result`.
+
+        A stop is latched before the first await. The same `request_id` of the same `by` does nothing twice for a day,
+        over restarts too.
+        """
+        ...
+
+    async def signal(
+        self,
+        data: Mapping[str, Any],
+        *,
+        by: str,
+        request_id: str | None = None,
+        raw: bytes | None = None,
+        signature: str | None = None,
+    ) -> dict[str, Any]:
+        """Enter a trading signal; the `data` of its first `order_result`. Repeated, it gets the first result again.
+
+        `raw` are the exact bytes that `signature` signs, where SIGNAL_HMAC_KEY asks for one.
+        """
+        ...
+
+    def snapshot(self) -> AccountSnapshot:
+        """The account as last read; asks the terminal nothing."""
+        ...

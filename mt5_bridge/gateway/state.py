@@ -1,0 +1,35 @@
+"""What the routes share."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from mt5_bridge.gateway.audit import Audit
+from mt5_bridge.gateway.auth import Authenticator
+from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.port import BridgePort
+from mt5_bridge.gateway.rates import Rates
+from mt5_bridge.gateway.shield import ShieldStats
+
+
+@dataclass
+class Gateway:
+    """The rooms of one app; in a route: `gateway: Here`."""
+
+    port: BridgePort
+    config: GatewayConfig
+    auth: Authenticator
+    rates: Rates
+    audit: Audit
+    stats: ShieldStats = field(default_factory=ShieldStats)
+
+
+async def gateway_of(connection: HTTPConnection) -> Gateway:
+    """The gateway that a request or WebSocket came to."""
+    found: Gateway = connection.app.state.gateway
+    return found
+
+
+Here = Annotated[Gateway, Depends(gateway_of)]
