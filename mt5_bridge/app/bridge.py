@@ -36,6 +36,7 @@ from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.fanout import Fanout
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
@@ -210,6 +211,8 @@ class Bridge:
 
     def _assemble(self, headers: rooms.Headers) -> None:
         settings, clock, terminal = self.settings, self.clock, self.terminal
+        self.fanout = Fanout(self.control)
+        self._telling = self.fanout if settings.gateway_enabled else self.control
         self.book = Book(terminal, clock, rooms.day_zone(settings))
         self.settler = Settler(terminal, clock, window_s=settings.settle_window)
         self.desk = OrderDesk(
@@ -277,7 +280,7 @@ class Bridge:
             self.journal,
             self.outbox,
             clock,
-            control=self.control,
+            control=self._telling,
             interval_s=settings.account_interval,
         )
         self.ticks = TickFlow(
@@ -353,7 +356,7 @@ class Bridge:
             troubles=self._troubles,
             backend_seen=lambda: self.control.last_seen_msc if self.control else None,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.control,
+            control=self._telling,
         )
         self.commands = Commands(
             self.terminal,
@@ -380,7 +383,17 @@ class Bridge:
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
-        self.door = Door(self.answers, self.emergency, self.intake, self.book, clock, status=self.status)
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not self.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
+        )
+        self.door = Door(
+            self.answers, self.emergency, self.intake, self.book, clock, status=self.status, listen=self.fanout.listen
+        )
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
         self.journal.on_health(self._journal_health)
@@ -616,6 +629,7 @@ class Bridge:
         self._states[channel] = state
         message = ConnectionStatus(channel=channel, state=state, since=iso(self.clock.now_ms()), detail=detail)
         self.outbox.latest("connection_status", message, slot=f"connection_status:{channel}")
+        self.fanout.channel(channel, message)
 
     def _journal_health(self, healthy: bool, detail: str) -> None:
         self.book.journal_healthy = healthy

@@ -14,6 +14,7 @@ import msgspec
 from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import StopFrame
 from mt5_bridge.core import wire
+from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.snapshot import AccountSnapshot
@@ -37,6 +38,7 @@ class Door:
 
     Args:
         status: the health report.
+        listen: has a listener told what the bridge tells.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Door:
         clock: Clock,
         *,
         status: Callable[[], dict[str, Any]],
+        listen: Callable[[Listener], Callable[[], None]],
     ) -> None:
         self._answers = answers
         self._emergency = emergency
@@ -55,6 +58,7 @@ class Door:
         self._book = book
         self._clock = clock
         self._status = status
+        self.listen = listen
         self._busy = 0
         self._closed = False
         self._snapshot: AccountSnapshot | None = None

@@ -13,16 +13,18 @@ from mt5_bridge.gateway import problems
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.hub.connection import Connections
+from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import health, stop
+from mt5_bridge.gateway.routes import health, stop, websocket
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
 OPEN = ("/health",)
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
-ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router)
+ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router, websocket.router)
 
 
 def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:
@@ -39,7 +41,8 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
         Rates(config.rate_limit_requests),
         Audit(journal, now_ms),
     )
-    gateway = Gateway(port, config, auth, rates, audit)
+    hub = Hub(port, _hub_config(config), now_ms=now_ms)
+    gateway = Gateway(port, config, auth, rates, audit, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
         title="MT5 Bridge",
@@ -59,6 +62,16 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     _look_at_scopes(app, open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
+
+
+def _hub_config(config: GatewayConfig) -> HubConfig:
+    return HubConfig(
+        version=__version__,
+        bridge_id=config.bridge_id,
+        max_connections=config.max_connections,
+        messages_per_s=config.rate_limit_messages,
+        heartbeat_s=config.heartbeat_s,
+    )
 
 
 def scope_of(route: APIRoute) -> Any:

@@ -1,8 +1,9 @@
 """What the gateway needs of the bridge; the only way in which it knows it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.snapshot import AccountSnapshot
 
 
@@ -40,6 +41,10 @@ class BridgePort(Protocol):
 
         `raw` are the exact bytes that `signature` signs, where SIGNAL_HMAC_KEY asks for one.
         """
+        ...
+
+    def listen(self, listener: Listener, /) -> Callable[[], None]:
+        """Have a listener told what the bridge tells, beginning with the state as it is; what is returned ends it."""
         ...
 
     def snapshot(self) -> AccountSnapshot:

@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.hub.socket import HubSocket
 
 BACKLOG = 512
 KEEP_ALIVE_S = 75
@@ -63,6 +64,7 @@ class GatewayServer:
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._socket])
         self._app.state.gateway.audit.start()
+        self._app.state.gateway.connections.start()
         self._task = asyncio.create_task(self._serve(self._server, self._socket), name="gateway")
         logger.bind(event="gateway_listens", port=self.port).info("The gateway listens at {url}", url=self.url)
 
@@ -84,6 +86,7 @@ class GatewayServer:
             await asyncio.wait((self._task,), timeout=max(_STOP_LEAST_S, timeout / 2))
             self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._app.state.gateway.connections.stop(timeout)
         await self._app.state.gateway.audit.stop(timeout)
 
     async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
@@ -96,7 +99,7 @@ class GatewayServer:
         settings = uvicorn.Config(
             self._app,
             http="auto",
-            ws="websockets-sansio",
+            ws=HubSocket,
             ws_max_size=WS_MESSAGE_MOST,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,

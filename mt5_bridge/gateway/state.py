@@ -9,6 +9,8 @@ from starlette.requests import HTTPConnection
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.hub.connection import Connections
+from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
 from mt5_bridge.gateway.shield import ShieldStats
@@ -23,6 +25,8 @@ class Gateway:
     auth: Authenticator
     rates: Rates
     audit: Audit
+    hub: Hub
+    connections: Connections
     stats: ShieldStats = field(default_factory=ShieldStats)
 
 
