@@ -1,4 +1,4 @@
-"""A running bridge's figures, out of the counters that its flows keep anyway. Nothing here is done unless it is asked."""
+"""A running bridge's figures, out of the counters that its flows keep anyway; nothing is done unless somebody asks."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -121,7 +121,7 @@ def _account(bridge: "Bridge") -> Figures:
 
 
 def _day(bridge: "Bridge") -> Figures:
-    day, account, limits = bridge.book.day_so_far, bridge.book.account, bridge.limits
+    day, account, limits = bridge.book.day_so_far, bridge.book.account, bridge.limits()
     loss = None
     if day is not None and account is not None and day.start_equity > 0:
         loss = max(0.0, (day.start_equity - account.equity) / day.start_equity)

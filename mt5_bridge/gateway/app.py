@@ -17,14 +17,21 @@ from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import health, stop, websocket
+from mt5_bridge.gateway.requests import Measured
+from mt5_bridge.gateway.routes import health, metrics, status, stop, websocket
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
-OPEN = ("/health",)
+OPEN = ("/health", "/health/live", "/health/ready")
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
-ROUTERS: tuple[APIRouter, ...] = (health.router, stop.router, websocket.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    health.router,
+    status.router,
+    metrics.router,
+    stop.router,
+    websocket.router,
+)
 
 
 def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now_ms: Callable[[], int]) -> FastAPI:
@@ -49,9 +56,10 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
         version=__version__,
         summary="A MetaTrader 5 account over HTTP and WebSocket, behind the bridge's guards.",
         middleware=[
+            Middleware(Measured, requests=gateway.requests),
             Middleware(
                 Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
-            )
+            ),
         ],
         redirect_slashes=False,
     )

@@ -162,6 +162,8 @@ GATEWAY = (
     _seconds("gateway_request_seconds", "From a request's first byte to the answer's last.", "method", "route"),
     _counter("gateway_requests_total", "Requests answered, by the answer's status.", "method", "route", "status"),
     _gauge("gateway_requests_in_flight", "Requests being answered."),
+    _counter("gateway_refused_total", "Requests turned away before any route, by the problem's code.", "code"),
+    _gauge("gateway_websocket_clients_limit", "MAX_CONNECTIONS."),
     _gauge("gateway_websocket_clients", "Clients of the WebSocket hub."),
     _counter("gateway_websocket_messages_total", "Frames of the WebSocket hub.", "direction"),
     _counter("gateway_websocket_conflated_total", "Frames replaced by newer ones because a client is slow."),

@@ -1,11 +1,14 @@
 """What the routes share."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from mt5_bridge.core.figures import Figures
+from mt5_bridge.gateway import figures
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator
 from mt5_bridge.gateway.config import GatewayConfig
@@ -13,6 +16,7 @@ from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
+from mt5_bridge.gateway.requests import Requests
 from mt5_bridge.gateway.shield import ShieldStats
 
 
@@ -28,6 +32,13 @@ class Gateway:
     hub: Hub
     connections: Connections
     stats: ShieldStats = field(default_factory=ShieldStats)
+    requests: Requests = field(default_factory=Requests)
+    cache_stats: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    """Counters of the cache's tiers."""
+
+    async def figures(self) -> Figures:
+        """All that is measured, the bridge's figures and the gateway's own."""
+        return await self.port.figures() | figures.own(self)
 
 
 async def gateway_of(connection: HTTPConnection) -> Gateway:
