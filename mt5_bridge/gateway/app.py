@@ -18,19 +18,20 @@ from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
 from mt5_bridge.gateway.requests import Measured
-from mt5_bridge.gateway.routes import health, metrics, status, stop, websocket
+from mt5_bridge.gateway.routes import docs, health, metrics, status, stop, websocket
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
 OPEN = ("/health", "/health/live", "/health/ready")
 """Needs no token, wherever it is asked."""
-OPEN_ON_LOOPBACK = ("/docs", "/redoc", "/openapi.json")
+OPEN_ON_LOOPBACK = docs.PATHS
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     status.router,
     metrics.router,
     stop.router,
     websocket.router,
+    docs.router,
 )
 
 
@@ -62,6 +63,9 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
             ),
         ],
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
     )
     app.state.gateway = gateway
     problems.install(app)

@@ -169,6 +169,13 @@ class Needs:
         return principal
 
 
+class NeedsUnlessOpen(Needs):
+    """The same for what the shield lets pass without a token on loopback."""
+
+    async def __call__(self, request: Request, _: Annotated[Any, Security(bearer)]) -> Principal | None:  # type: ignore[override]  # None is nobody, where nobody need be
+        return await super().__call__(request, _) if request.scope["state"]["principal"] is not None else None
+
+
 def demand(principal: Principal, scope: Scope) -> None:
     """Raise when somebody lacks a scope.
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import HTTPException as FastApiError
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
@@ -43,7 +44,7 @@ class ProblemBody(BaseModel):
     instance: str | None = Field(default=None, description="The request's X-Request-ID, as the logs have it.")
 
 
-class Problem(Exception):
+class Problem(FastApiError):
     """An answer that says no.
 
     Args:
@@ -57,11 +58,10 @@ class Problem(Exception):
     def __init__(
         self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> None:
-        super().__init__(detail)
+        # FastAPI turns other errors that a body's reading raises into one of its own.
+        super().__init__(status, detail, dict(headers or {}))
         self.status = status
         self.code = code
-        self.detail = detail
-        self.headers = dict(headers or {})
         self.more = more
 
     def body(self, instance: str | None = None) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Problem(Exception):
     def response(self, instance: str | None = None) -> Response:
         """The answer."""
         # In ASCII: what is quoted from a request may hold halves of characters that no UTF-8 has.
-        return Response(json.dumps(self.body(instance)), self.status, self.headers, MEDIA_TYPE)
+        return Response(json.dumps(self.body(instance)), self.status, dict(self.headers or {}), MEDIA_TYPE)
 
 
 _SAID = {

@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.http import CONNECTIONS_BESIDE, bounded
 from mt5_bridge.gateway.hub.socket import HubSocket
 
 BACKLOG = 512
@@ -98,7 +99,7 @@ class GatewayServer:
         config = self._config
         settings = uvicorn.Config(
             self._app,
-            http="auto",
+            http=bounded(config.max_connections + CONNECTIONS_BESIDE),
             ws=HubSocket,
             ws_max_size=WS_MESSAGE_MOST,
             ws_ping_interval=20.0,

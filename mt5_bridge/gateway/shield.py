@@ -16,6 +16,7 @@ from loguru import logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mt5_bridge.core import correlation
+from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator, Principal
 from mt5_bridge.gateway.config import LOOPBACK, GatewayConfig
@@ -85,6 +86,7 @@ class Shield:
         self._open = frozenset(open_paths)
         self._hosts = _hosts(config)
         self._origins = frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins)
+        self._told = Reminder()
         self._always = HEADERS if config.tls_cert is None else (*HEADERS, _HSTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,8 +132,12 @@ class Shield:
     async def _answer(
         self, problem: Problem, scope: Scope, receive: Receive, outgoing: "_Outgoing", request_id: str
     ) -> None:
-        if outgoing.status is None:
-            await problem.response(request_id)(scope, receive, outgoing)
+        if outgoing.status is not None:
+            return
+        response = problem.response(request_id)
+        if _has_body(scope):
+            response.headers["Connection"] = "close"  # nobody will read the rest
+        await response(scope, receive, outgoing)
 
     def _note(self, scope: Scope, status: int | None, request_id: str) -> None:
         principal: Principal | None = scope["state"].get("principal")
@@ -200,12 +206,21 @@ class Shield:
         given = headers.get(b"authorization", [])
         try:
             principal = self._auth.of_header(given[0].decode("latin-1") if len(given) == 1 else None)
-        except Problem:
-            await self._rates.bad_token((scope.get("client") or ("unknown",))[0])
+        except Problem as problem:
+            address = (scope.get("client") or ("unknown",))[0]
+            self._tell(problem, address)
+            await self._rates.bad_token(address)
             raise
         if path != STOP:
             await self._rates.take(principal.subject)
         return principal
+
+    def _tell(self, problem: Problem, address: str) -> None:
+        """Of a flood, a line a minute."""
+        if self._told.due(f"{address} {problem.code}", asyncio.get_running_loop().time()):
+            logger.bind(event="gateway_token_refused", code=problem.code).warning(
+                "A request from {address} is refused: {why}", address=address, why=problem.detail
+            )
 
 
 class _Outgoing:
@@ -246,7 +261,8 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            raise Problem(408, "too_slow", f"the body took more than {BODY_WITHIN_S:g} s") from None
+            words = f"the body took more than {BODY_WITHIN_S:g} s"
+            raise Problem(408, "too_slow", words, headers={"Connection": "close"}) from None
         self._whole = not message.get("more_body", False)
         self._left -= len(message.get("body", b""))
         if self._left < 0:
@@ -274,6 +290,10 @@ def _headers(scope: Scope) -> dict[bytes, list[bytes]]:
     for name, value in scope["headers"]:
         found.setdefault(name.lower(), []).append(value)
     return found
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _identify(headers: dict[bytes, list[bytes]]) -> str:

@@ -13,7 +13,7 @@ from mt5_bridge.settings.model import Settings
 LEAST_KEY = 32
 """Bytes of a key for HS256: RFC 7518 asks for as many as the hash has."""
 LEAST_TOKEN = 16
-_NEEDED = ("fastapi", "uvicorn", "jwt", "limits")
+_NEEDED = ("fastapi", "fastapi_offline", "jwt", "limits", "prometheus_client", "uvicorn")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)")
 
 
@@ -125,8 +125,6 @@ def is_loopback(host: str) -> bool:
 def doubts(settings: Settings) -> Iterator[str]:
     """What is allowed but deserves a second look, one line each."""
     if not settings.gateway_enabled:
-        if settings.gateway_token or settings.gateway_jwt_key:
-            yield "GATEWAY_TOKEN: is set, but GATEWAY_ENABLED is not true, so there is no gateway"
         return
     token = settings.gateway_token
     if token is not None and len(token.get_secret_value()) < LEAST_TOKEN:

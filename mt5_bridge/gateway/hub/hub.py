@@ -163,11 +163,12 @@ class Hub:
     def welcome(self, client: Client) -> None:
         """The first thing a client hears: where it is, and what it may do."""
         status = self._port.status()
+        account = status.get("account")
         data = {
             "service": self.config.service,
             "version": self.config.version,
             "bridge_id": self.config.bridge_id,
-            "account": status.get("account"),
+            "account": None if account is None else int(account),
             "symbols": status.get("symbols", []),
             "capabilities": rights.capabilities(client.principal.scopes),
             "scopes": sorted(client.principal.scopes),

@@ -67,7 +67,8 @@ class Status(BaseModel):
     bridge_id: str
     mode: str
     account: str | None
-    halt: dict[str, Any]
+    halt: str = Field(description="active, reducing or halted.", examples=["active"])
+    halt_detail: dict[str, Any] = Field(description="Since when, by whom and why.")
     components: dict[str, Component]
     cache: dict[str, Tier] = Field(description="By tier.")
     connections: Connections
@@ -88,9 +89,10 @@ async def status(gateway: Here, who: Reader) -> Status:
         bridge_id=told["bridge_id"],
         mode=told["mode"],
         account=told["account"],
-        halt=told["halt_detail"],
+        halt=told["halt"],
+        halt_detail=told["halt_detail"],
         components=_components(gateway, told),
-        cache={name: Tier(**{**tier, "hits": tier["hits"]}) for name, tier in gateway.cache_stats().items()},
+        cache={name: Tier(**tier) for name, tier in gateway.cache_stats().items()},
         connections=Connections(
             websocket=len(gateway.hub.clients),
             websocket_max=gateway.config.max_connections,

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
 from mt5_bridge.gateway.auth import Stopper
 from mt5_bridge.gateway.problems import Problem
@@ -18,6 +19,8 @@ BODY_AT_ONCE_S = 0.005
 """A body that is under way on the same machine is here by then; the latch waits for no other."""
 BODY_AT_LAST_S = 2.0
 _BODY_MOST = 65_536
+KEY = "Idempotency-Key"
+KEY_MOST = 200
 
 
 class StopBody(BaseModel):
@@ -54,15 +57,19 @@ class StopAnswer(BaseModel):
     summary="Emergency stop",
     response_model_exclude_none=True,
     openapi_extra={
-        "requestBody": {"content": {"application/json": {"schema": StopBody.model_json_schema()}}, "required": False}
+        "requestBody": {"content": {"application/json": {"schema": StopBody.model_json_schema()}}, "required": False},
+        "parameters": [
+            {
+                "name": KEY,
+                "in": "header",
+                "required": False,
+                "description": "The same key does nothing twice in the same halt.",
+                "schema": {"type": "string", "maxLength": KEY_MOST},
+            }
+        ],
     },
 )
-async def emergency_stop(
-    request: Request,
-    gateway: Here,
-    who: Stopper,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
-) -> StopAnswer:
+async def emergency_stop(request: Request, gateway: Here, who: Stopper) -> StopAnswer:
     """Halt trading, cancel and close.
 
     Latches before it waits for anything, also while the terminal hangs; never limited in rate. Wrong fields are
@@ -72,24 +79,26 @@ async def emergency_stop(
     await asyncio.wait((reading,), timeout=BODY_AT_ONCE_S)
     if not reading.done():
         gateway.port.latch(by=who.subject)
-    data = await _body(reading)
-    faults = [] if isinstance(data, dict) else ["the body is no JSON object"]
-    answer = await gateway.port.command(
-        "emergency_stop", data if isinstance(data, dict) else {}, by=who.subject, request_id=idempotency_key
-    )
+    data, faults = await _body(reading)
+    key = request.headers.get(KEY)
+    if key is not None and len(key) > KEY_MOST:
+        key = None
+        faults.append(f"{KEY} is longer than {KEY_MOST} characters")
+    answer = await gateway.port.command("emergency_stop", data, by=who.subject, request_id=key)
     request.scope["state"]["outcome"] = answer["data"]["state"]
     if faults:
         answer = {**answer, "data": {**answer["data"], "faults": [*answer["data"].get("faults", []), *faults]}}
     return StopAnswer(**answer)
 
 
-async def _body(reading: "asyncio.Future[bytes]") -> Any:
-    """What the body says; whatever is wrong with it."""
+async def _body(reading: "asyncio.Future[bytes]") -> tuple[dict[str, Any], list[str]]:
+    """What the body says, and what is wrong with it."""
     try:
         raw = await reading
-        return json.loads(raw) if raw.strip() else {}
-    except (Problem, TimeoutError, ValueError, RecursionError):
-        return None
+        data = json.loads(raw) if raw.strip() else {}
+    except (Problem, ClientDisconnect, TimeoutError, ValueError, RecursionError):
+        data = None
+    return (data, []) if isinstance(data, dict) else ({}, ["the body is no JSON object"])
 
 
 async def _read(request: Request) -> bytes:
