@@ -19,7 +19,7 @@ METHODS = SAFE | {"POST", "PUT", "PATCH", "DELETE"}
 OTHER = "other"
 """Stands for every path that is no route, and every method that is none: whoever asks cannot make up metrics."""
 SLOW_S = 1.0
-_KEY_MOST = 200
+_TEXT_MOST = 200
 
 
 @dataclass
@@ -102,24 +102,21 @@ def _tell(scope: Scope, method: str, route: str, status: int, seconds: float) ->
     level = _level(scope, method, status, seconds)
     state: dict[str, Any] = scope["state"]
     principal = state.get("principal")
-    logger.bind(
-        event="gateway_request",
+    who = getattr(principal, "subject", None)
+    logger.bind(event="gateway_request").log(
+        level,
+        "{method} {path} by {who}: {said} in {ms} ms (request {correlation_id})",
         correlation_id=state.get("request_id"),
         idempotency_key=_header(scope, b"idempotency-key"),
         method=method,
+        path=scope["path"][:_TEXT_MOST],
         route=route,
         status=status,
+        said=status or "not answered",
         ms=round(seconds * 1000, 2),
-        by=getattr(principal, "subject", None),
+        by=who,
+        who=who or "somebody",
         client=(scope.get("client") or (None,))[0],
-    ).log(
-        level,
-        "{method} {path} {status} in {ms:.1f} ms (request {id})",
-        path=scope["path"][:_KEY_MOST],
-        id=state.get("request_id"),
-        ms=seconds * 1000,
-        method=method,
-        status=status or "not answered",
     )
 
 
@@ -133,4 +130,4 @@ def _level(scope: Scope, method: str, status: int, seconds: float) -> str:
 
 def _header(scope: Scope, name: bytes) -> str | None:
     found = next((value for key, value in scope["headers"] if key.lower() == name), None)
-    return None if found is None else found.decode("latin-1")[:_KEY_MOST]
+    return None if found is None else found.decode("latin-1")[:_TEXT_MOST]

@@ -145,7 +145,7 @@ class Shield:
             return
         outcome = scope["state"].get("outcome", "")
         detail = " ".join(part for part in (str(status or "no answer"), outcome, f"request {request_id}") if part)
-        self._audit.note(principal.subject, f"{scope['method']} {scope['path']}", detail)
+        self._audit.note(principal.subject, f"{scope['method']} {scope['path']}", detail, told=True)
 
     def _count(self, problem: Problem) -> None:
         self._stats.refused[problem.code] = self._stats.refused.get(problem.code, 0) + 1
