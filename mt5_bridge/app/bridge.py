@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge import __version__
 from mt5_bridge.app import rooms
+from mt5_bridge.app.accounts import AccountNote, other_account, try_account
 from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.commands import capabilities
@@ -45,6 +46,7 @@ from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
+from mt5_bridge.flows.session import Credentials, Rules, Session
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.shapes import halt_data
 from mt5_bridge.flows.signals import Intake
@@ -111,6 +113,8 @@ class Bridge:
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
+        self.successor: Settings | None = None
+        """With what to begin anew once this one has ended; None: not at all."""
         self._break_first = self._may_break = False
         self._stop = asyncio.Event()
         self._defect: BaseException | None = None
@@ -386,6 +390,16 @@ class Bridge:
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
+        self.session = Session(
+            self.terminal,
+            self.journal,
+            self.book,
+            self.desk,
+            self.trader.lanes,
+            self.guard,
+            self.emergency,
+            Rules(self._credentials, other_account=settings.gateway_allow_connect, switch=self._change_account),
+        )
         self.fanout.attach(
             ticks=self.ticks,
             ticks_to_backend=not self.hybrid,
@@ -400,6 +414,7 @@ class Bridge:
             self.intake,
             self.book,
             clock,
+            self.session,
             status=self.status,
             listen=self.fanout.listen,
             figures=self._figures,
@@ -431,13 +446,17 @@ class Bridge:
         return halt
 
     async def _restore(self) -> None:
-        if (day := await self._memo(DAY_MEMO, Day)) is not None:
+        self.account_note = AccountNote(self.journal)
+        known = await self.account_note.restore(rooms.login_of(self.settings), self.settings.mt5_server)
+        if known.same_account and (day := await self._memo(DAY_MEMO, Day)) is not None:
             self.book.restore_day(day)
-        if (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
+        if known.same_server and (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
             self.terminal.clock.restore(timeline)
         self.terminal.clock.on_change(self._timeline_changed)
-        await self.account.restore()
-        await self.ticks.restore()
+        if known.same_account:
+            await self.account.restore()
+        if known.same_server:
+            await self.ticks.restore()
         await self.watch.restore()
         await self.answers.restore()
         await self._restore_halt()
@@ -648,6 +667,8 @@ class Bridge:
         logger.bind(event="not_ready").error("ERROR the terminal does not trade: {detail}", detail=detail)
 
     def _on_ready(self) -> None:
+        if self.book.account is not None:
+            self._note(self.account_note.write(self.book.account))
         self.account.changed()
         self.account.greet()
 
@@ -658,7 +679,11 @@ class Bridge:
             except JournalError as error:
                 logger.bind(event="clock_not_saved").warning("The broker's clock is not saved: {e}", e=error)
 
-        task = asyncio.create_task(save(), name="clock-memo")
+        self._note(save())
+
+    def _note(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write beside everything else."""
+        task = asyncio.create_task(work, name="memo")
         self._memos.add(task)
         task.add_done_callback(self._memos.discard)
 
@@ -686,6 +711,24 @@ class Bridge:
     def limits(self) -> Limits:
         """The trading settings as they are now."""
         return self._limits()
+
+    def _credentials(self) -> Credentials:
+        """The account that this bridge trades."""
+        account, login = self.book.account, self.login_text()
+        server = account.server if account is not None else self.settings.mt5_server
+        return Credentials(int(login) if login else None, server, rooms.reveal(self.settings.mt5_password))
+
+    async def _change_account(self, wanted: Credentials) -> None:
+        """Try another account, and begin anew with it where it can be had.
+
+        Raises:
+            MT5Error: it cannot; the session is ended then.
+        """
+        settings = other_account(self.settings, wanted)
+        await self.terminal.disconnect()
+        await try_account(settings)
+        self.successor = settings
+        self._stop.set()
 
     def _limits(self) -> Limits:
         login = self.terminal.login
@@ -737,6 +780,7 @@ class Bridge:
                 "denials": dict(self.judge.denials),
                 "commands": msgspec.to_builtins(self.control_flow.stats),
                 "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
+                "terminal": msgspec.to_builtins(self.terminal.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },
@@ -754,6 +798,7 @@ class Bridge:
         for task in tasks:
             if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
+        await self.session.close()
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()

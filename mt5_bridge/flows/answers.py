@@ -33,11 +33,16 @@ Latched = tuple[Halt, int]
 
 
 class Refusal(Exception):
-    """A command that cannot be done: its code and words for the answer."""
+    """A command that cannot be done: its code and words for the answer.
 
-    def __init__(self, code: str, message: str) -> None:
+    Args:
+        result: the `order_result`, where there was an order.
+    """
+
+    def __init__(self, code: str, message: str, *, result: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.code = code
+        self.result = result
 
 
 Handler = Callable[[Command], Awaitable[Any]]
@@ -217,7 +222,7 @@ class Answers:
         try:
             return table.succeeded(command.name, await self.handlers[command.name](command))
         except Refusal as refusal:
-            return table.failed(command.name, refusal.code, str(refusal))
+            return table.failed(command.name, refusal.code, str(refusal), refusal.result)
 
     @property
     def _said_stop(self) -> int:

@@ -12,17 +12,20 @@ from typing import Any, TypeVar
 import msgspec
 
 from mt5_bridge.control import commands as table
-from mt5_bridge.control.commands import StopFrame
+from mt5_bridge.control.commands import Command, StopFrame
+from mt5_bridge.control.params import Params
 from mt5_bridge.core import correlation, wire
 from mt5_bridge.core.channels import Listener
+from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.snapshot import AccountSnapshot
-from mt5_bridge.flows.answers import Answer, Answers
+from mt5_bridge.flows.answers import Answer, Answers, Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency
+from mt5_bridge.flows.session import Credentials, Session
 from mt5_bridge.flows.shapes import order_data
 from mt5_bridge.flows.signals import SIGNAL, Intake
 
@@ -38,6 +41,7 @@ class Door:
     """Answers the gateway.
 
     Args:
+        session: the session with the terminal, for who connects and disconnects.
         status: the health report.
         listen: has a listener told what the bridge tells.
         figures: what the bridge measures.
@@ -50,6 +54,7 @@ class Door:
         intake: Intake,
         book: Book,
         clock: Clock,
+        session: Session,
         *,
         status: Callable[[], dict[str, Any]],
         listen: Callable[[Listener], Callable[[], None]],
@@ -61,6 +66,7 @@ class Door:
         self._book = book
         self._clock = clock
         self._status = status
+        self._session = session
         self.listen = listen
         self._figures = figures
         self._busy = 0
@@ -168,6 +174,64 @@ class Door:
                 orders=tuple(order_data(book.orders[ticket]) for ticket in sorted(book.orders)),
             )
         return known
+
+    async def refresh(self) -> None:
+        """Read the account anew, for all who ask at once.
+
+        Raises:
+            MT5Error: it cannot be read now.
+        """
+        await self._book.refresh(spaced=True)
+
+    async def claim(self, request_id: str, fingerprint: str, *, by: str) -> Claim:
+        """Whether a `request_id` of somebody stands for this request; durable, for a day.
+
+        Raises:
+            JournalError: what it stands for cannot be looked up.
+        """
+        return await self._answers.once.claim(f"{by}/{request_id}", fingerprint)
+
+    async def connect(
+        self, login: int | None, server: str | None, password: str | None, *, by: str, request_id: str | None = None
+    ) -> dict[str, Any]:
+        """Begin the session with the terminal, or go over to another account; as the `data` of a `command_result`.
+
+        Args:
+            login: the account; None: the one we have.
+            server: the broker's server; None: the one we have.
+            password: the account's.
+            by: who asks.
+            request_id: the same one of the same asker does nothing twice, for a day.
+        """
+        wanted = Credentials(login, server, password)
+        return await self._session_command("connect", lambda: self._session.connect(wanted), by, request_id)
+
+    async def disconnect(self, *, by: str, request_id: str | None = None) -> dict[str, Any]:
+        """End the session with the terminal; as the `data` of a `command_result`.
+
+        Args:
+            by: who asks.
+            request_id: the same one of the same asker does nothing twice, for a day.
+        """
+        return await self._session_command("disconnect", self._session.disconnect, by, request_id)
+
+    async def _session_command(
+        self, name: str, work: Callable[[], Awaitable[dict[str, Any]]], by: str, request_id: str | None
+    ) -> Answer:
+        if refused := self._refused(name):
+            return refused
+
+        async def do() -> Answer:
+            try:
+                return table.succeeded(name, await work())
+            except Refusal as refusal:
+                return table.failed(name, refusal.code, str(refusal))
+
+        asked = _theirs(by, request_id)
+        if asked is None:
+            return await self._counted(do())
+        command = Command(name=name, params=Params(), acts=True, request_id=asked)
+        return await self._counted(self._answers.once.answer(command, asked, do))
 
     def close(self) -> None:
         """Nothing that acts is begun any more, but for a stop."""

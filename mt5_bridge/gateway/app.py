@@ -18,18 +18,35 @@ from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
 from mt5_bridge.gateway.requests import Measured
-from mt5_bridge.gateway.routes import docs, health, metrics, status, stop, websocket
+from mt5_bridge.gateway.routes import (
+    account,
+    docs,
+    health,
+    market,
+    metrics,
+    root,
+    session,
+    status,
+    stop,
+    trading,
+    websocket,
+)
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
-OPEN = ("/health", "/health/live", "/health/ready")
+OPEN = ("/", "/health", "/health/live", "/health/ready")
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = docs.PATHS
 ROUTERS: tuple[APIRouter, ...] = (
+    root.router,
     health.router,
     status.router,
     metrics.router,
+    account.router,
+    market.router,
+    trading.router,
     stop.router,
+    session.router,
     websocket.router,
     docs.router,
 )
@@ -50,7 +67,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
         Audit(journal, now_ms),
     )
     hub = Hub(port, _hub_config(config), now_ms=now_ms)
-    gateway = Gateway(port, config, auth, rates, audit, hub, Connections(hub, port, auth, rates, audit))
+    gateway = Gateway(port, config, auth, rates, audit, now_ms, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
         title="MT5 Bridge",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def own(gateway: "Gateway") -> Figures:
     """By the names of `catalogue.GATEWAY`."""
     requests, hub = gateway.requests, gateway.hub.totals()
-    tiers = gateway.cache_stats()
+    tiers = gateway.cache.stats()
     found: Figures = {
         "requests_total": [(labels, count) for labels, count in requests.answered.items()],
         "request_seconds": [(labels, histogram) for labels, histogram in requests.seconds.items()],

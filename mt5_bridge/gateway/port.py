@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mt5_bridge.core.channels import Listener
+from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 
@@ -54,4 +55,30 @@ class BridgePort(Protocol):
 
     def snapshot(self) -> AccountSnapshot:
         """The account as last read; asks the terminal nothing."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read the account anew, for all who ask at once.
+
+        Raises:
+            MT5Error: it cannot be read now.
+        """
+        ...
+
+    async def claim(self, request_id: str, fingerprint: str, *, by: str) -> Claim:
+        """Whether a `request_id` of somebody stands for this request; durable, for a day.
+
+        Raises:
+            JournalError: what it stands for cannot be looked up.
+        """
+        ...
+
+    async def connect(
+        self, login: int | None, server: str | None, password: str | None, *, by: str, request_id: str | None = None
+    ) -> dict[str, Any]:
+        """Begin the session with the terminal, or go over to another account; as the `data` of a `command_result`."""
+        ...
+
+    async def disconnect(self, *, by: str, request_id: str | None = None) -> dict[str, Any]:
+        """End the session with the terminal; as the `data` of a `command_result`."""
         ...

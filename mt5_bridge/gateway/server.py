@@ -87,6 +87,7 @@ class GatewayServer:
             await asyncio.wait((self._task,), timeout=max(_STOP_LEAST_S, timeout / 2))
             self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        await self._app.state.gateway.cache.close()
         await self._app.state.gateway.connections.stop(timeout)
         await self._app.state.gateway.audit.stop(timeout)
 

@@ -1,8 +1,8 @@
 """What the routes share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -11,11 +11,13 @@ from mt5_bridge.core.figures import Figures
 from mt5_bridge.gateway import figures
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator
+from mt5_bridge.gateway.cache import Cache
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
+from mt5_bridge.gateway.reads import Reads
 from mt5_bridge.gateway.requests import Requests
 from mt5_bridge.gateway.shield import ShieldStats
 
@@ -29,12 +31,16 @@ class Gateway:
     auth: Authenticator
     rates: Rates
     audit: Audit
+    now_ms: Callable[[], int]
     hub: Hub
     connections: Connections
     stats: ShieldStats = field(default_factory=ShieldStats)
     requests: Requests = field(default_factory=Requests)
-    cache_stats: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
-    """Counters of the cache's tiers."""
+    cache: Cache = field(default_factory=Cache)
+    reads: Reads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reads = Reads(self.port, self.cache, self.now_ms)
 
     async def figures(self) -> Figures:
         """All that is measured, the bridge's figures and the gateway's own."""

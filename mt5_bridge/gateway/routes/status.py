@@ -92,7 +92,7 @@ async def status(gateway: Here, who: Reader) -> Status:
         halt=told["halt"],
         halt_detail=told["halt_detail"],
         components=_components(gateway, told),
-        cache={name: Tier(**tier) for name, tier in gateway.cache_stats().items()},
+        cache={name: Tier(**tier) for name, tier in gateway.cache.stats().items()},
         connections=Connections(
             websocket=len(gateway.hub.clients),
             websocket_max=gateway.config.max_connections,
