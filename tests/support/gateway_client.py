@@ -36,7 +36,13 @@ class Gateway:
         self.http = http
 
     async def send(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """One request."""
         given = {**(headers or {}), **({} if key is None else {"Idempotency-Key": key})}
