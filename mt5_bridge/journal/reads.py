@@ -70,8 +70,8 @@ def _of_request(db: sqlite3.Connection, asked: str) -> Sequence[Any] | None:
     row: Sequence[Any] | None = db.execute(f"{_SIGNAL}WHERE correlation = ? {newest}", (asked,)).fetchone()
     number = int(asked) if asked.isdecimal() and len(asked) < 19 else None  # as it may have been sent
     row = row or db.execute(f"{_SIGNAL}WHERE request_id IN (?, ?) {newest}", (asked, number)).fetchone()
-    # The gateway's have the asker's name before them: all of the index, which holds no others' rows.
-    ends = "request_id IS NOT NULL AND sender IS NOT NULL AND substr(request_id, -length(?1) - 1) = '/' || ?1"
+    # An Idempotency-Key has its owner's name before it: a walk through the index, which holds requests only.
+    ends = "request_id IS NOT NULL AND request_id IN (sender || '/' || ?1, sender || '/http:' || ?1)"
     return row or db.execute(f"{_SIGNAL}WHERE {ends} {newest}", (asked,)).fetchone()
 
 

@@ -32,7 +32,8 @@ async def running(folder: Path, backend: Backend, **env: str) -> AsyncIterator[B
     settings = {
         "DATA_DIR": str(folder), "MODE": "standard", "BACKEND_WS_URL": backend.url, "TERMINAL": "paper",
         "TRADING_ENABLED": "true", "SYMBOLS": "EURUSD", "PAPER_SEED": "7", "PAPER_SPEED": "5",
-        "MAX_RISK_PERCENT": "100", "BRIDGE_ID": "in-process", "MT5_HISTORY_HOST": "false", "MAX_DAILY_LOSS_PCT": "50", **env,
+        "MAX_RISK_PERCENT": "100", "BRIDGE_ID": "in-process", "MT5_HISTORY_HOST": "false",
+        "MAX_DAILY_LOSS_PCT": "50", **env,
     }  # fmt: skip
     bridge = Bridge(load(env=settings, cwd=folder).settings)
     task = asyncio.create_task(bridge.run())
