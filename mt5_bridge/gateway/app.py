@@ -1,11 +1,10 @@
 """The app: its routes, and what stands before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.middleware import Middleware
 
 from mt5_bridge import __version__
@@ -13,6 +12,7 @@ from mt5_bridge.gateway import problems
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.description import TITLE, openapi_of
 from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
@@ -70,9 +70,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     gateway = Gateway(port, config, auth, rates, audit, now_ms, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
-        title="MT5 Bridge",
-        version=__version__,
-        summary="A MetaTrader 5 account over HTTP and WebSocket, behind the bridge's guards.",
+        title=TITLE,
         middleware=[
             Middleware(Measured, requests=gateway.requests),
             Middleware(
@@ -88,7 +86,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, responses=problems.COMMON)
-    _look_at_scopes(app, open_paths)
+    _look_at_scopes(open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
 
@@ -109,16 +107,22 @@ def scope_of(route: APIRoute) -> Any:
     return needs[0].scope if needs else None
 
 
-def _look_at_scopes(app: FastAPI, open_paths: tuple[str, ...]) -> None:
+def routes_of(routers: Iterable[APIRouter]) -> list[APIRoute]:
+    """The HTTP endpoints of routers. An app has them only as what it included."""
+    found = [route for router in routers for route in router.routes]
+    strange = [route for route in found if not isinstance(route, APIRoute | APIWebSocketRoute)]
+    assert not strange, f"{strange} cannot be looked at"
+    return [route for route in found if isinstance(route, APIRoute)]
+
+
+def _look_at_scopes(open_paths: tuple[str, ...]) -> None:
     """A route that somebody forgot to protect is found at the start, not by a thief."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.path not in open_paths:
+    for route in routes_of(ROUTERS):
+        if route.path not in open_paths:
             assert scope_of(route) is not None, f"{route.path} asks for no scope"
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        schema["components"]["schemas"]["ProblemBody"] = problems.ProblemBody.model_json_schema()
-        app.openapi_schema = schema
+        app.openapi_schema = openapi_of(app)
     return app.openapi_schema
