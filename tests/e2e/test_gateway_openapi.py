@@ -27,7 +27,7 @@ CHECKED = (
     "unsupported_method",
 )
 """Tokens and scopes have a matrix of their own, in tests/gateway."""
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "4"))
 """Of each operation and kind; .ci/deep asks for more."""
 
 load_all_checks()
