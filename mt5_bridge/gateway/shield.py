@@ -209,7 +209,8 @@ class Shield:
         except Problem as problem:
             address = (scope.get("client") or ("unknown",))[0]
             self._tell(problem, address)
-            await self._rates.bad_token(address)
+            if given:
+                await self._rates.bad_token(address)  # who sends none guesses none
             raise
         if path != STOP:
             await self._rates.take(principal.subject)

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from support.gateway import JWT_KEY, TOKEN, bearer
 
+from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.figures import Figures
@@ -17,7 +19,6 @@ from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.journal import changes
 
-TOKEN = "a-token-that-nobody-guesses"
 NOW_MS = 1_767_600_000_000
 
 ACCOUNT: dict[str, Any] = {
@@ -167,6 +168,9 @@ class FakePort:
         answer = await self.command("trading_signal", data, by=by, request_id=request_id)
         return {**answer["data"], "request_id": request_id}
 
+    def listen(self, listener: Listener, /) -> Callable[[], None]:
+        return lambda: None
+
     def snapshot(self) -> AccountSnapshot:
         return AccountSnapshot(
             read=self.read,
@@ -237,11 +241,10 @@ class Client:
 async def gateway(port: FakePort | None = None, **config: Any) -> AsyncIterator[Client]:
     """A client with the token of a gateway on a fake port."""
     port = port or FakePort()
-    settings = GatewayConfig(**{"token": TOKEN, "rate_limit_requests": 1_000_000, **config})
+    settings = GatewayConfig(**{"token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_requests": 1_000_000, **config})
     app = create_app(port, settings, Disk(), now_ms=lambda: NOW_MS)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=headers) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=bearer()) as http:
         try:
             yield Client(app, port, http)
         finally:
