@@ -798,6 +798,8 @@ class Bridge:
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:
             await self._last_writes(*self._memos)
+        for memo in tuple(self._memos):
+            memo.cancel()
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
