@@ -213,7 +213,10 @@ _passed_on("broker", "The embedded broker, for trying things out without Redpand
 
 
 @app.command()
-def journal(signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID")], folder: Folder = None) -> None:
+def journal(
+    signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID", help="The signal's id, or its request's.")],
+    folder: Folder = None,
+) -> None:
     """Tell what happened to a signal."""
     from mt5_bridge.cli.story import tell
 

@@ -13,6 +13,7 @@ from support.gateway import JWT_KEY, TOKEN, bearer
 from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.config import GatewayConfig
@@ -90,6 +91,8 @@ class FakePort:
         account, positions, orders: the picture.
         answers: command → what makes the `data` of its answer; an `order_result` by default.
         result: what a signal comes to.
+        told: the health report.
+        measured: the figures.
         gate: holds up every command while it is not set.
     """
 
@@ -110,6 +113,12 @@ class FakePort:
         self.gate.set()
         self.claims: dict[tuple[str, str], str] = {}
         self.broken = False
+        self.measured: Figures = {}
+        self.told: dict[str, Any] = {
+            "status": "ok", "detail": None, "halt": "active", "halt_detail": {"state": "active"}, "uptime_s": 12.5,
+            "channels": {"terminal": "connected"}, "bridge_id": "fake", "mode": "standard", "account": "1001",
+            "bars": None, "trading_enabled": True, "simulation_mode": False, "journal_healthy": True,
+        }  # fmt: skip
         self.latched: list[str] = []
         self.sessions: list[tuple[Any, ...]] = []
         self.session: dict[str, Any] = {"connected": True, "account": 1001, "server": "Fake-Demo", "detail": "done"}
@@ -122,7 +131,10 @@ class FakePort:
         return [name for name, *_ in self.asked]
 
     def status(self) -> dict[str, Any]:
-        return {"status": "ok", "halt": "active", "channels": {"terminal": "connected"}}
+        return self.told
+
+    async def figures(self) -> Figures:
+        return self.measured
 
     def latch(self, *, by: str) -> None:
         self.latched.append(by)
