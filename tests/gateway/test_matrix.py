@@ -11,8 +11,8 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from support.fake_bridge_port import TOKEN, Disk, FakePort, gateway, symbol
-from support.gateway import JWT_KEY, jwt_for
+from support.fake_bridge_port import Disk, FakePort, gateway, symbol
+from support.gateway import JWT_KEY, TOKEN, jwt_for
 
 from mt5_bridge.gateway.app import OPEN, OPEN_ON_LOOPBACK, ROUTERS, create_app, routes_of, scope_of
 from mt5_bridge.gateway.auth import Scope
