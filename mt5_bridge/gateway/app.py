@@ -1,11 +1,10 @@
 """The app: its routes, and what stands before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.middleware import Middleware
 
 from mt5_bridge import __version__
@@ -13,20 +12,36 @@ from mt5_bridge.gateway import problems, shortcut
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.description import TITLE, openapi_of
 from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import account, docs, health, market, root, session, stop, trading, websocket
+from mt5_bridge.gateway.requests import Measured
+from mt5_bridge.gateway.routes import (
+    account,
+    docs,
+    health,
+    market,
+    metrics,
+    root,
+    session,
+    status,
+    stop,
+    trading,
+    websocket,
+)
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
-OPEN = ("/", "/health")
+OPEN = ("/", "/health", "/health/live", "/health/ready")
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = docs.PATHS
 ROUTERS: tuple[APIRouter, ...] = (
     root.router,
     health.router,
+    status.router,
+    metrics.router,
     account.router,
     market.router,
     trading.router,
@@ -55,13 +70,12 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     gateway = Gateway(port, config, auth, rates, audit, now_ms, hub, Connections(hub, port, auth, rates, audit))
     open_paths = (*OPEN, *(OPEN_ON_LOOPBACK if config.loopback else ()))
     app = FastAPI(
-        title="MT5 Bridge",
-        version=__version__,
-        summary="A MetaTrader 5 account over HTTP and WebSocket, behind the bridge's guards.",
+        title=TITLE,
         middleware=[
+            Middleware(Measured, requests=gateway.requests),
             Middleware(
                 Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
-            )
+            ),
         ],
         redirect_slashes=False,
         docs_url=None,
@@ -73,7 +87,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     for router in ROUTERS:
         app.include_router(router, responses=problems.COMMON)
     shortcut.install(app)
-    _look_at_scopes(app, open_paths)
+    _look_at_scopes(open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
 
@@ -94,16 +108,22 @@ def scope_of(route: APIRoute) -> Any:
     return needs[0].scope if needs else None
 
 
-def _look_at_scopes(app: FastAPI, open_paths: tuple[str, ...]) -> None:
+def routes_of(routers: Iterable[APIRouter]) -> list[APIRoute]:
+    """The HTTP endpoints of routers. An app has them only as what it included."""
+    found = [route for router in routers for route in router.routes]
+    strange = [route for route in found if not isinstance(route, APIRoute | APIWebSocketRoute)]
+    assert not strange, f"{strange} cannot be looked at"
+    return [route for route in found if isinstance(route, APIRoute)]
+
+
+def _look_at_scopes(open_paths: tuple[str, ...]) -> None:
     """A route that somebody forgot to protect is found at the start, not by a thief."""
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.path not in open_paths:
+    for route in routes_of(ROUTERS):
+        if route.path not in open_paths:
             assert scope_of(route) is not None, f"{route.path} asks for no scope"
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-        schema["components"]["schemas"]["ProblemBody"] = problems.ProblemBody.model_json_schema()
-        app.openapi_schema = schema
+        app.openapi_schema = openapi_of(app)
     return app.openapi_schema

@@ -88,7 +88,7 @@ class Authenticator:
             )
         except jwt.ExpiredSignatureError:
             raise unauthorized("expired_token", "the token has expired: get a new one") from None
-        except jwt.InvalidTokenError:
+        except (jwt.InvalidTokenError, ValueError):  # half a character is none of the library's errors
             # Why in detail is of use to who forges one only.
             raise unauthorized("invalid_token", "the token is not known here") from None
         return _principal(claims)
