@@ -598,6 +598,14 @@ class FlowKit:
             tick_age_ms=lambda: self.ticks.stats.age_ms,
             control=self.fanout,
         )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not settings.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
+        )
         self.commands = Commands(
             terminal,
             self.book,
