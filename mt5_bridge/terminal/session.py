@@ -65,7 +65,7 @@ from mt5_bridge.terminal.raw import (
     RawTerminal,
     RawTick,
 )
-from mt5_bridge.terminal.symbols import match_symbol
+from mt5_bridge.core.symbols import match_symbol
 
 HIGH, NORMAL, LOW = Priority.HIGH, Priority.NORMAL, Priority.LOW
 READ_S = 5.0
