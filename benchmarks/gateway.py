@@ -50,9 +50,10 @@ async def run(scale: float) -> Section:
         bootstrap = stack.enter_context(rig.broker())
         daemon = stack.enter_context(rig.daemon(bootstrap, settings, ticks_per_s=10 * len(rig.SYMBOLS)))
         sender = stack.enter_context(rig.signal_sender(bootstrap))
-        async with rig.consumer(bootstrap, "mt5_events") as results, rig.consumer(
-            bootstrap, "tick_data", wait_ms=2
-        ) as ticks:
+        async with (
+            rig.consumer(bootstrap, "mt5_events") as results,
+            rig.consumer(bootstrap, "tick_data", wait_ms=2) as ticks,
+        ):
             await _listening(daemon, port)
             await signals.ready(sender, results)
             rest = Load("rest", port, TOKEN, CLOSED, seconds, paths=PATHS)
