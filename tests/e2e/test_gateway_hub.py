@@ -9,8 +9,8 @@ from typing import Any
 
 from support.daemon import SYMBOLS
 from support.eventually import eventually
-from support.gateway import TOKEN, free_port, jwt_for
 from support.gateway import JWT_KEY as KEY
+from support.gateway import TOKEN, free_port, jwt_for
 from support.gateway_client import settings
 from support.hub_kit import Client, hub_client
 from support.world import MakeWorld, World, check_ticks, price
