@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -820,6 +820,7 @@ class Bridge:
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:
             await self._last_writes(*self._memos)
+        _cancel(self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
@@ -861,6 +862,11 @@ class Bridge:
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
+
+
+def _cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
 
 
 def _in_order(error: BaseException | None) -> bool:
