@@ -1,4 +1,4 @@
-"""The WebSocket hub on a real daemon: a hundred clients, one that reads nothing, and a stop while the terminal hangs."""
+"""The WebSocket hub on a real daemon: many clients, one that reads nothing, and a stop while the terminal hangs."""
 
 import asyncio
 import json

@@ -141,7 +141,8 @@ async def test_who_has_yet_to_say_who_it_is_takes_nobody_s_place() -> None:
 async def test_a_connection_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LEEWAY_S", 0.1 - 600)
     async with hub_kit() as kit:
-        client = await kit.client(token_of(Scope.READ, ttl_s=600))
+        client = await kit.client(None)
+        await client.send("auth", {"token": token_of(Scope.READ, ttl_s=600)})
         assert await client.closed() == (Close.UNAUTHORIZED, "expired_token")
 
 
