@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.middleware import Middleware
 
 from mt5_bridge import __version__
-from mt5_bridge.gateway import problems
+from mt5_bridge.gateway import problems, shortcut
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
@@ -86,6 +86,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, responses=problems.COMMON)
+    shortcut.install(app)
     _look_at_scopes(open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
