@@ -212,7 +212,7 @@ class Shield:
             if given:
                 await self._rates.bad_token(address)  # who sends none guesses none
             raise
-        if path != STOP:
+        if not (path == STOP and scope.get("method") == "POST"):
             await self._rates.take(principal.subject)
         return principal
 
