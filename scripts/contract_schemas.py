@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from contract_types import ANSWERS, Fault, Heartbeat, Hello, Tick
+from contract_types import ANSWERS, Fault, Heartbeat, Hello, Refused, Tick
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS, MT5_COMMAND, TRADING_SIGNAL, Spec
 from mt5_bridge.core.bars import LENGTHS
@@ -185,7 +185,7 @@ def _either(kinds: tuple[Any, ...]) -> Schema:
 
 def _types_sent() -> dict[str, Schema]:
     found: dict[str, Schema] = {}
-    for kind in (*SENT.values(), *chain.from_iterable(ANSWERS.values())):
+    for kind in (*SENT.values(), Refused, *chain.from_iterable(ANSWERS.values())):
         found |= _of(kind)[1]
     for kind, fields in _WORDS.items():
         for name, words in fields.items():
@@ -233,7 +233,7 @@ def _command_result() -> Schema:
         for name, kinds in ANSWERS.items()
     ]
     refused = {
-        "properties": {"command": {"type": "string"}, "success": {"const": False}, "error": _ref("Fault")},
+        "properties": {"command": {"type": "string"}, "success": {"const": False}, "error": _ref("Refused")},
         "required": ["command", "success", "error"],
     }
     return {"type": "object", "oneOf": [refused, *done]}

@@ -197,6 +197,12 @@ class Fault(msgspec.Struct):
     message: str
 
 
+class Refused(Fault):
+    """Why a command was not done; with its `order_result` where an order was asked for."""
+
+    result: OrderResult | msgspec.UnsetType = msgspec.UNSET
+
+
 ANSWERS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("close_position", "modify_position", "cancel_order", "modify_order"), (OrderResult,)),
     "close_all": (Closed,),
