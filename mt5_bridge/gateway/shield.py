@@ -177,6 +177,8 @@ class Shield:
     # --- whom, from where, who, how often
 
     def _look(self, scope: Scope, headers: dict[bytes, list[bytes]]) -> None:
+        if not scope["path"].isprintable():
+            raise Problem(400, "bad_request", "the path holds control characters")  # logs and the audit quote it
         hosts = headers.get(b"host", [])
         if len(hosts) != 1:
             raise Problem(400, "host_not_allowed", "a request needs one Host header")
@@ -212,7 +214,7 @@ class Shield:
             if given:
                 await self._rates.bad_token(address)  # who sends none guesses none
             raise
-        if path != STOP:
+        if not (path == STOP and scope.get("method") == "POST"):
             await self._rates.take(principal.subject)
         return principal
 

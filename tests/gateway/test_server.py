@@ -126,7 +126,14 @@ async def test_a_certificate_that_is_none_is_told_with_its_setting(tmp_path: Pat
     broken.write_text("no certificate")
     with pytest.raises(SettingsError, match=r"GATEWAY_TLS_CERT: the certificate or its key cannot be used"):
         await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=broken)).start()
-    sock = bind(GatewayConfig(port=0))
+    locked = Authority(tmp_path).issue("locked", "IP:127.0.0.1", password="geheim")
+    with pytest.raises(SettingsError, match="GATEWAY_TLS_CERT"):
+        await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=locked.certificate, tls_key=locked.key)).start()
+
+
+def test_localhost_is_where_most_programs_look_for_it() -> None:
+    sock = bind(GatewayConfig(host="localhost", port=0))
+    assert sock.getsockname()[0] == "127.0.0.1"
     sock.close()
 
 
