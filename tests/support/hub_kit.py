@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from mt5_bridge.core.channels import Channel, Listener
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.auth import Scope, issue
@@ -90,6 +91,9 @@ class FakePort:
         for told in self.picture:
             listener(*told)
         return lambda: self.listeners.remove(listener)
+
+    async def figures(self) -> Figures:
+        return {}
 
     def snapshot(self) -> AccountSnapshot:
         return AccountSnapshot(read=0, at_msc=0, reconciled=False, account=None, positions=(), orders=())
