@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks import footprint, rig, signals
+from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from benchmarks.load import Http, Load, Measured, http
 
