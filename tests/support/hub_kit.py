@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from support.eventually import eventually
+from support.fake_bridge_port import FakePort
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -29,7 +30,7 @@ HALT = {"state": "active", "reason": "", "by": "", "at": None}
 Frame = dict[str, Any]
 
 
-class FakePort:
+class HubPort(FakePort):
     """A bridge that answers everything and does nothing.
 
     Attributes:
@@ -42,6 +43,7 @@ class FakePort:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, dict[str, Any], str, str | None]] = []
         self.stopped: list[str] = []
         self.hang: asyncio.Event | None = None
@@ -165,7 +167,7 @@ class Client:
 class HubKit:
     """A running gateway and what stands behind it."""
 
-    def __init__(self, port: FakePort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
+    def __init__(self, port: HubPort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
         self.port = port
         self.server = server
         self.hub = hub
@@ -217,7 +219,7 @@ def token_of(*scopes: Scope, subject: str = "ann", ttl_s: int = 600) -> str:
 async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncIterator[HubKit]:
     """A gateway that listens on a free port; everything ends with the block."""
     config = GatewayConfig(**{"port": 0, "token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_messages": 1000, **settings})
-    port, kept = FakePort(), Kept()
+    port, kept = HubPort(), Kept()
     app = create_app(port, config, kept, now_ms=lambda: time.time_ns() // 1_000_000)
     hub: Hub = app.state.gateway.hub
     if auth_s is not None:
