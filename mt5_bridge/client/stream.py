@@ -180,9 +180,7 @@ class BridgeStream:
         try:
             async with asyncio.timeout(timeout):
                 with contextlib.suppress(ConnectionClosed):  # `_fail_all` says it
-                    await socket.send(
-                        wire.encode(type, data or {}, now_msc=_now_ms(), request_id=number), text=True
-                    )
+                    await socket.send(wire.encode(type, data or {}, now_msc=_now_ms(), request_id=number), text=True)
                 frame = await answer
         finally:
             del self._waiting[number]

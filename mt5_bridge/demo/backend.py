@@ -188,9 +188,7 @@ class ReferenceBackend:
             data["error"] = {"code": "no_bridge", "message": "no bridge is connected"}
         return {"type": "command_result", "request_id": order.request_id, "data": data}
 
-    async def _ask(
-        self, bridge: BridgeConnection, order: Frame, request_id: str | None = None
-    ) -> dict[str, Any]:
+    async def _ask(self, bridge: BridgeConnection, order: Frame, request_id: str | None = None) -> dict[str, Any]:
         name = {"bridge_id": (bridge.hello or {}).get("bridge_id")}
         try:
             frame = await bridge.ask(order.type, order.data, request_id=request_id, timeout=ANSWER_TIMEOUT)

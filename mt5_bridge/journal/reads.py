@@ -62,6 +62,25 @@ def signal(db: sqlite3.Connection, signal_id: str) -> SignalStory | None:
     return SignalStory(stored, intents(db, stored.key), corrections, events)
 
 
+def newest(
+    db: sqlite3.Connection, before: int | None, symbol: str | None, limit: int
+) -> list[tuple[int, StoredSignal]]:
+    """The newest signals with their places in the inbox, newest first.
+
+    Args:
+        db: where to look.
+        before: only those at places before this one.
+        symbol: only those of a symbol; None: all.
+        limit: at most so many.
+    """
+    sql = f"SELECT id, {_SIGNAL.removeprefix('SELECT ')}"
+    rows = db.execute(
+        f"{sql}WHERE id < coalesce(?, 9223372036854775807) AND symbol = coalesce(?, symbol) ORDER BY id DESC LIMIT ?",
+        (before, symbol, limit),
+    )
+    return [(row[0], StoredSignal(*row[1:])) for row in rows]
+
+
 def waiting(db: sqlite3.Connection) -> list[StoredSignal]:
     """Signals without a final result, oldest first."""
     return [StoredSignal(*row) for row in db.execute(f"{_SIGNAL}WHERE status IS NULL ORDER BY id")]
