@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that follow from the code: field tables, settings, JSON Schemas, AsyncAPI.
+"""Write the parts of docs/ that follow from the code: field tables, settings, JSON Schemas, AsyncAPI, OpenAPI.
 
     python scripts/docs.py            # rewrite them
     python scripts/docs.py --check    # exit code 1 when they differ from the code
@@ -6,6 +6,7 @@
 Run it on the project's .venv. A test runs the check.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -25,6 +26,8 @@ import contract_schemas
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS
 from mt5_bridge.core import messages
+from mt5_bridge.gateway.app import ROUTERS
+from mt5_bridge.gateway.description import described
 from mt5_bridge.settings.kinds import FaultError, PathText
 from mt5_bridge.settings.names import FEATURES_TO_COME, SPECS, Spec
 
@@ -164,6 +167,7 @@ def main(arguments: list[str]) -> int:
         DOCS / "schemas.json": contract_schemas.text(),
         DOCS / "asyncapi.yaml": asyncapi,
         DOCS / "reference.html": contract_html.page(asyncapi),
+        DOCS / "openapi.json": json.dumps(described(ROUTERS), indent=1, ensure_ascii=False) + "\n",
     }
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:

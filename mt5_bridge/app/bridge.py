@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge import __version__
 from mt5_bridge.app import rooms
+from mt5_bridge.app.accounts import AccountNote, other_account, try_account
 from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.commands import capabilities
@@ -25,6 +26,7 @@ from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
 from mt5_bridge.core.usage import Usage, usage
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -33,8 +35,10 @@ from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
+from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.fanout import Fanout
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
@@ -42,6 +46,7 @@ from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
+from mt5_bridge.flows.session import Credentials, Rules, Session
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.shapes import halt_data
 from mt5_bridge.flows.signals import Intake
@@ -59,6 +64,7 @@ from mt5_bridge.terminal.port import TerminalState
 from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
+    from mt5_bridge.gateway.server import GatewayServer
     from mt5_bridge.redpanda.producer import Producer
 
 T = TypeVar("T")
@@ -106,6 +112,8 @@ class Bridge:
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
+        self.successor: Settings | None = None
+        """With what to begin anew once this one has ended; None: not at all."""
         self._break_first = self._may_break = False
         self._stop = asyncio.Event()
         self._defect: BaseException | None = None
@@ -113,6 +121,7 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self.gateway: GatewayServer | None = None
         self._broker_told = Reminder()
         """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
@@ -197,11 +206,18 @@ class Bridge:
         await self._restore()
         await self.local.open()
         self._stack.push_async_callback(self.local.close)
+        if self.settings.gateway_enabled:
+            from mt5_bridge.app.gateway import open_gateway  # a bare daemon must not pay for a web server
+
+            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
+            self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
             self.producer.start()
 
     def _assemble(self, headers: rooms.Headers) -> None:
         settings, clock, terminal = self.settings, self.clock, self.terminal
+        self.fanout = Fanout(self.control)
+        self._telling = self.fanout if settings.gateway_enabled else self.control
         self.book = Book(terminal, clock, rooms.day_zone(settings))
         self.settler = Settler(terminal, clock, window_s=settings.settle_window)
         self.desk = OrderDesk(
@@ -269,7 +285,7 @@ class Bridge:
             self.journal,
             self.outbox,
             clock,
-            control=self.control,
+            control=self._telling,
             interval_s=settings.account_interval,
         )
         self.ticks = TickFlow(
@@ -345,7 +361,7 @@ class Bridge:
             troubles=self._troubles,
             backend_seen=lambda: self.control.last_seen_msc if self.control else None,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.control,
+            control=self._telling,
         )
         self.commands = Commands(
             self.terminal,
@@ -362,18 +378,44 @@ class Bridge:
             remote_resume=settings.resume_remote,
             magic_base=settings.mt5_magic,
         )
+        self.answers = Answers(self.journal, self.latch, self.emergency, clock, self.commands.table())
         self.control_flow = ControlFlow(
-            self.journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self._on_defect,
             permitted=rooms.permissions(settings),
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
+        self.session = Session(
+            self.terminal,
+            self.journal,
+            self.book,
+            self.desk,
+            self.trader.lanes,
+            self.guard,
+            self.emergency,
+            Rules(self._credentials, other_account=settings.gateway_allow_connect, switch=self._change_account),
+        )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not self.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
+        )
+        self.door = Door(
+            self.answers,
+            self.emergency,
+            self.intake,
+            self.book,
+            clock,
+            self.session,
+            status=self.status,
+            listen=self.fanout.listen,
+        )
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
         self.journal.on_health(self._journal_health)
@@ -401,15 +443,19 @@ class Bridge:
         return halt
 
     async def _restore(self) -> None:
-        if (day := await self._memo(DAY_MEMO, Day)) is not None:
+        self.account_note = AccountNote(self.journal)
+        known = await self.account_note.restore(rooms.login_of(self.settings), self.settings.mt5_server)
+        if known.same_account and (day := await self._memo(DAY_MEMO, Day)) is not None:
             self.book.restore_day(day)
-        if (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
+        if known.same_server and (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
             self.terminal.clock.restore(timeline)
         self.terminal.clock.on_change(self._timeline_changed)
-        await self.account.restore()
-        await self.ticks.restore()
+        if known.same_account:
+            await self.account.restore()
+        if known.same_server:
+            await self.ticks.restore()
         await self.watch.restore()
-        await self.control_flow.restore()
+        await self.answers.restore()
         await self._restore_halt()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()
@@ -609,6 +655,7 @@ class Bridge:
         self._states[channel] = state
         message = ConnectionStatus(channel=channel, state=state, since=iso(self.clock.now_ms()), detail=detail)
         self.outbox.latest("connection_status", message, slot=f"connection_status:{channel}")
+        self.fanout.channel(channel, message)
 
     def _journal_health(self, healthy: bool, detail: str) -> None:
         self.book.journal_healthy = healthy
@@ -617,6 +664,8 @@ class Bridge:
         logger.bind(event="not_ready").error("ERROR the terminal does not trade: {detail}", detail=detail)
 
     def _on_ready(self) -> None:
+        if self.book.account is not None:
+            self._note(self.account_note.write(self.book.account))
         self.account.changed()
         self.account.greet()
 
@@ -627,7 +676,11 @@ class Bridge:
             except JournalError as error:
                 logger.bind(event="clock_not_saved").warning("The broker's clock is not saved: {e}", e=error)
 
-        task = asyncio.create_task(save(), name="clock-memo")
+        self._note(save())
+
+    def _note(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write beside everything else."""
+        task = asyncio.create_task(work, name="memo")
         self._memos.add(task)
         task.add_done_callback(self._memos.discard)
 
@@ -641,6 +694,24 @@ class Bridge:
         """The account's login, empty while unknown."""
         login = rooms.login_of(self.settings) or self.terminal.login
         return "" if login is None else str(login)
+
+    def _credentials(self) -> Credentials:
+        """The account that this bridge trades."""
+        account, login = self.book.account, self.login_text()
+        server = account.server if account is not None else self.settings.mt5_server
+        return Credentials(int(login) if login else None, server, rooms.reveal(self.settings.mt5_password))
+
+    async def _change_account(self, wanted: Credentials) -> None:
+        """Try another account, and begin anew with it where it can be had.
+
+        Raises:
+            MT5Error: it cannot; the session is ended then.
+        """
+        settings = other_account(self.settings, wanted)
+        await self.terminal.disconnect()
+        await try_account(settings)
+        self.successor = settings
+        self._stop.set()
 
     def _limits(self) -> Limits:
         login = self.terminal.login
@@ -689,6 +760,7 @@ class Bridge:
                 "denials": dict(self.judge.denials),
                 "commands": msgspec.to_builtins(self.control_flow.stats),
                 "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
+                "terminal": msgspec.to_builtins(self.terminal.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },
@@ -713,9 +785,11 @@ class Bridge:
             return
         tasks, self._tasks = self._tasks, []
         logger.bind(event="stopping").info("Stopping")
+        self.door.close()
         for task in tasks:
             if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
+        await self.session.close()
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
@@ -731,6 +805,8 @@ class Bridge:
             ends.append(self.control.stop(_STOP_CHANNEL_S))
         if self.producer is not None:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
+        if self.gateway is not None:
+            ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:

@@ -285,9 +285,19 @@ def succeeded(command: str, data: Any) -> dict[str, Any]:
     return answer if data.next is None else answer | {"next": data.next}
 
 
-def failed(command: str, code: str, message: str) -> dict[str, Any]:
-    """The `data` of a `command_result` that says no, with a code for programs and a message for people."""
-    return {"command": command, "success": False, "error": {"code": code, "message": message}}
+def failed(command: str, code: str, message: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The `data` of a `command_result` that says no, with a code for programs and a message for people.
+
+    Args:
+        command: its name.
+        code: for programs.
+        message: for people.
+        result: the `order_result`, where an order was asked for.
+    """
+    error: dict[str, Any] = {"code": code, "message": message}
+    if result is not None:
+        error["result"] = result
+    return {"command": command, "success": False, "error": error}
 
 
 def encode_answer(answer: dict[str, Any]) -> bytes:

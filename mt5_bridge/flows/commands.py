@@ -19,9 +19,9 @@ from mt5_bridge.core.messages import (
     TradingSignal,
 )
 from mt5_bridge.core.model import Action, Position
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.halting import Halting
 from mt5_bridge.flows.latch import HaltLatch
@@ -183,7 +183,8 @@ class Commands:
     async def _trade(self, signal: Making, command: Command) -> Any:
         outcome = await self._outcome(signal, command)
         if outcome.status not in _DONE:
-            raise Refusal(outcome.reason or outcome.status.value, outcome.detail or outcome.status.value)
+            code, words = outcome.reason or outcome.status.value, outcome.detail or outcome.status.value
+            raise Refusal(code, words, result=msgspec.to_builtins(outcome))
         return msgspec.to_builtins(outcome)
 
     async def _outcome(self, signal: Making, command: Command, part: str = "") -> OrderResult:

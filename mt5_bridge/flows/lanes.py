@@ -85,6 +85,11 @@ class Lanes:
         """Jobs queued and not yet begun."""
         return self._waiting
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job is being worked on or waits."""
+        return bool(self._lanes)
+
     async def has_room(self) -> None:
         """Wait until intake may go on."""
         await self._room.wait()

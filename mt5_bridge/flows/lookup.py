@@ -2,8 +2,8 @@
 
 from mt5_bridge.core.errors import MT5Error, MT5ValidationError
 from mt5_bridge.core.messages import Reason
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.terminal.port import Priority
 
 

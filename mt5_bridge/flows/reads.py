@@ -13,8 +13,8 @@ from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.model import Bar, Deal, Order
 from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows import pages, past
+from mt5_bridge.flows.answers import Handler, Refusal
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.control import Handler, Refusal
 from mt5_bridge.flows.lookup import Lookup, unavailable
 from mt5_bridge.flows.pages import Mark
 from mt5_bridge.flows.shapes import bar_data, deal_data, order_data, symbol_data, tick_data

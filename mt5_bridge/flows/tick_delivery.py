@@ -34,7 +34,7 @@ class Delivery:
         broker_time: the terminal's clock, as it is at the moment of asking.
         latest_only: of what one poll brings of a symbol, only the newest tick.
         producer: where ticks go in hybrid mode; None in standard mode.
-        stream: where the newest tick goes in standard mode; None in hybrid mode.
+        stream: where the newest tick goes besides; None: nowhere.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Delivery:
         self._clock = clock
         self._stats = stats
         self._cursors = cursors
-        self._stream = stream
+        self.stream = stream
         self._on_defect = on_defect
         self._polled_msc = 0
         self._room = 0
@@ -119,8 +119,8 @@ class Delivery:
         rows = self._rows(blocks)
         records = self._encoded(feed, rows, self._polled_msc)
         last = rows[-1][0] if rows else None
+        self._stream_latest(feed, records)
         if self.producer is None or not records:
-            self._stream_latest(feed, records)
             self._stats.published += len(records)
             self.delivered(feed, after, last)
             return
@@ -172,8 +172,8 @@ class Delivery:
             self._on_defect(error)
 
     def _stream_latest(self, feed: Feed, records: list[tuple[int, bytes]]) -> None:
-        if self._stream is not None and records:
-            self._stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
+        if self.stream is not None and records:
+            self.stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
 
     async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         """More than fits in one go: piece by piece, letting the loop breathe."""

@@ -36,6 +36,7 @@ from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -610,13 +611,11 @@ class FlowKit:
             remote_resume=settings.remote_resume,
             magic_base=settings.magic,
         )
+        self.answers = Answers(journal, self.latch, self.emergency, clock, self.commands.table())
         self.control = ControlFlow(
-            journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self.defects.append,
             permitted=settings.permitted,
         )
@@ -651,7 +650,7 @@ class FlowKit:
         await self.account.restore()
         await self.ticks.restore()
         await self.watch.restore()
-        await self.control.restore()
+        await self.answers.restore()
         await self.emergency.take_up()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()

@@ -1,11 +1,12 @@
 // The candle chart: bars of the bridge, the last one kept up by ticks; positions, stops and signals marked on it.
 import { computed, inject, onBeforeUnmount, onMounted, ref, watch } from "vue";
 import { axes, Chart, tip } from "./charts.js";
-import { asMoment, asPrice, asUtc, sentence, toMs } from "./format.js";
+import { asMinute, asMoment, asPrice, asUtc, sentence, toMs } from "./format.js";
 import { Panel } from "./parts.js";
 
 const FRAMES = { M1: 60, M5: 300, M15: 900, H1: 3600, H4: 14400 };
 const COUNT = 120;
+const LABEL_EVERY = 20;
 const OPENED = new Set(["BUY", "SELL"]);
 
 export const CandlePanel = {
@@ -22,7 +23,7 @@ export const CandlePanel = {
         </div>
         <ul class="legend dim" aria-hidden="true"><li class="up">▲ bought</li><li class="down">▼ sold</li><li>✕ denied</li></ul>
       </template>
-      <Chart class="candle-chart" ref="chart" :option="option" :label="label" />
+      <Chart class="candle-chart" ref="chart" :option="option" :label="label" :needs="['positions']" :concerns="concerns" />
     </Panel>`,
   setup(props) {
     const store = inject("store");
@@ -70,20 +71,37 @@ export const CandlePanel = {
       load();
     });
 
-    function marks(c, digits) {
-      const held = store.state.positions.filter((position) => position.symbol === props.symbol);
+    // Room for stops that are near; one that is far would leave the bars no height, and stands in the table.
+    function extent() {
+      const low = Math.min(...bars.map((bar) => bar.l));
+      const high = Math.max(...bars.map((bar) => bar.h));
+      const reach = (high - low) * 1.2;
+      const near = held().flatMap((p) => [p.price_open, p.stop_loss, p.take_profit]).filter((price) => price > low - reach && price < high + reach);
+      const margin = (high - low) * 0.05;
+      return [Math.min(low, ...near) - margin, Math.max(high, ...near) + margin];
+    }
+    const held = () => store.state.positions.filter((position) => position.symbol === props.symbol).slice(-6);
+
+    function marks(c, digits, [low, high]) {
       const rows = [];
-      const add = (price, colour, name, type) => price && rows.push({
-        yAxis: price, name, lineStyle: { color: colour, type, width: 1 }, label: { formatter: name, color: colour, position: "insideStartTop", fontSize: 10 },
-      });
-      for (const position of held.slice(-6)) {
+      const add = (price, colour, name, type) => {
+        if (!price || price < low || price > high) return;
+        rows.push({
+          yAxis: price, lineStyle: { color: colour, type, width: 1 },
+          label: { formatter: name, color: colour, backgroundColor: c.panel, padding: [1, 3], borderRadius: 3, position: "insideStart", fontSize: 10.5, distance: 6 },
+        });
+      };
+      for (const position of held()) {
         const mine = position.side?.toLowerCase() === "buy" || position.type === 0;
         add(position.price_open, mine ? c.up : c.down, `${mine ? "buy" : "sell"} ${position.volume}`, "solid");
         add(position.stop_loss, c.down, "stop", "dashed");
         add(position.take_profit, c.up, "target", "dashed");
       }
       const last = bars.at(-1);
-      if (last) rows.push({ yAxis: last.c, lineStyle: { color: c.accent, width: 1, type: "dotted" }, label: { formatter: asPrice(last.c, digits), color: c.accent, position: "insideEndTop", fontSize: 11 } });
+      if (last) rows.push({
+        yAxis: last.c, lineStyle: { color: c.accent, width: 1, type: "dotted" },
+        label: { formatter: asPrice(last.c, digits), color: c.panel, backgroundColor: c.accent, padding: [3, 5], borderRadius: 4, position: "end", distance: 3, fontSize: 11 },
+      });
       return rows;
     }
     function fates(c) {
@@ -107,13 +125,15 @@ export const CandlePanel = {
     function option(c) {
       const digits = store.digits(props.symbol);
       const base = axes(c, digits);
+      const [low, high] = bars.length ? extent() : [0, 1];
       return {
         grid: { left: 6, right: 6, top: 12, bottom: 4, containLabel: true },
         xAxis: {
           type: "category", data: bars.map((bar) => bar.at), axisLine: { lineStyle: { color: c.line } }, axisTick: { show: false },
-          axisLabel: { color: c.dim, fontSize: 11, hideOverlap: true, formatter: (at) => asMoment(Number(at)).slice(0, -3) || "" },
+          // Every so many bars, fixed: to find out which labels fit costs more than all the drawing.
+          axisLabel: { color: c.dim, fontSize: 11, interval: (at) => at % LABEL_EVERY === LABEL_EVERY / 2, formatter: (at) => asMinute(Number(at)) },
         },
-        yAxis: { ...base.yAxis, splitNumber: 5 },
+        yAxis: { ...base.yAxis, splitNumber: 5, min: low, max: high, axisLabel: { ...base.yAxis.axisLabel, showMinLabel: false, showMaxLabel: false } },
         tooltip: {
           ...tip(c), axisPointer: { type: "cross", lineStyle: { color: c.dim }, crossStyle: { color: c.dim }, label: { show: false } },
           formatter: (rows) => {
@@ -127,13 +147,14 @@ export const CandlePanel = {
           {
             name: "bars", type: "candlestick", data: bars.map((bar) => [bar.o, bar.c, bar.l, bar.h]), barMaxWidth: 9,
             itemStyle: { color: c.up, color0: c.down, borderColor: c.up, borderColor0: c.down },
-            markLine: { symbol: "none", silent: true, animation: false, data: marks(c, digits) },
+            markLine: { symbol: "none", silent: true, animation: false, data: marks(c, digits, [low, high]) },
           },
           { name: "signals", type: "scatter", data: fates(c), z: 5, tooltip: { show: false } },
         ],
       };
     }
     return {
+      concerns: (patch) => props.symbol in (patch.ticks ?? {}) || patch["signals+"]?.some((signal) => signal.symbol === props.symbol),
       frame, chart, option, frames: Object.keys(FRAMES),
       label: computed(() => `${props.symbol || "no symbol"} candles, ${frame.value}, with ${store.state.positions.filter((p) => p.symbol === props.symbol).length} positions marked. ${sentence("prices stand in the table of quotes")}.`),
     };

@@ -13,6 +13,7 @@ export function colours() {
 
 export const tip = (c) => ({
   trigger: "axis",
+  confine: true,
   backgroundColor: c.panel,
   borderColor: c.line,
   textStyle: { color: c.text, fontSize: 12 },
@@ -51,7 +52,7 @@ export function line(c, series, { digits = 0, unit = "", min } = {}) {
 }
 
 export const Chart = {
-  props: { option: Function, label: String },
+  props: { option: Function, label: String, needs: Array, concerns: Function },
   template: `<div class="chart" role="img" :aria-label="label" ref="place"></div>`,
   setup(props, { expose }) {
     const store = inject("store");
@@ -79,11 +80,13 @@ export const Chart = {
     let off = () => {};
     onMounted(async () => {
       await nextTick();
-      chart = echarts.init(place.value, null, { renderer: "canvas" });
+      chart = echarts.init(place.value, null, { renderer: "canvas", useDirtyRect: true });
       size.observe(place.value);
       sight.observe(place.value);
       addEventListener("mt5-theme", restyle);
-      off = store.onPatch(soon);
+      off = store.onPatch((patch) => {
+        if (patch.full || props.needs.some((name) => name in patch) || props.concerns?.(patch)) soon();
+      });
       draw();
     });
     onBeforeUnmount(() => {

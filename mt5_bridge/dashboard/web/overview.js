@@ -62,7 +62,7 @@ export const AccountPanel = {
         <div class="figure"><span class="dim">Free margin</span><b>{{ money(account?.free_margin) }}</b></div>
         <div class="figure"><span class="dim">Margin level</span><b>{{ level }}</b></div>
       </div>
-      <Chart class="equity-chart" :option="option" label="Equity and balance over the last hour" />
+      <Chart class="equity-chart" :option="option" label="Equity and balance over the last hour" :needs="['equity+']" />
     </Panel>`,
   setup() {
     const { state } = inject("store");
@@ -127,8 +127,9 @@ export const LimitsPanel = {
 
 // One symbol: only the one that moved is drawn again.
 const Quote = {
-  props: { quote: Object, now: Number, trail: Array, chosen: Boolean },
+  props: { name: String, now: Number, chosen: Boolean },
   emits: ["choose"],
+  inject: ["store"],
   template: `
     <tr :class="{chosen}">
       <th scope="row"><button type="button" class="link" :aria-pressed="chosen" @click="$emit('choose', quote.symbol)">{{ quote.symbol }}</button></th>
@@ -139,6 +140,9 @@ const Quote = {
       <td class="num dim age">{{ age }}</td>
     </tr>`,
   computed: {
+    quote() {
+      return this.store.quotes[this.name];
+    },
     bid() {
       return this.parts(this.quote.bid);
     },
@@ -153,12 +157,13 @@ const Quote = {
     },
     path() {
       void this.now; // once a second is enough
-      const rows = this.trail ?? [];
+      const rows = this.store.trails.get(this.name) ?? [];
       const prices = rows.map(([, price]) => price);
       const low = Math.min(...prices);
       const span = Math.max(...prices) - low || 1;
-      const first = (rows.at(-1)?.[0] ?? 0) - 89;
-      return rows.map(([second, price], at) => `${at ? "L" : "M"}${Math.max(0, second - first)} ${(22 - ((price - low) / span) * 20).toFixed(1)}`).join("");
+      const last = rows.at(-1)?.[0] ?? 0;
+      const width = Math.max(30, last - (rows[0]?.[0] ?? 0));
+      return rows.map(([second, price], at) => `${at ? "L" : "M"}${(90 - ((last - second) / width) * 90).toFixed(1)} ${(22 - ((price - low) / span) * 20).toFixed(1)}`).join("");
     },
   },
   methods: {
@@ -182,14 +187,14 @@ export const QuotesPanel = {
         <table>
           <thead><tr><th scope="col">Symbol</th><th scope="col" class="num">Bid</th><th scope="col" class="num">Ask</th><th scope="col" class="num">Spread</th><th scope="col">90 s</th><th scope="col" class="num">Age</th></tr></thead>
           <tbody>
-            <Quote v-for="name in names" :key="name" :quote="quotes[name]" :now="state.now" :trail="trails.get(name)" :chosen="name === chosen" @choose="$emit('choose', $event)" />
+            <Quote v-for="name in names" :key="name" :name="name" :now="state.now" :chosen="name === chosen" @choose="$emit('choose', $event)" />
             <tr v-if="!names.length"><td colspan="6" class="dim">Waiting for the first tick…</td></tr>
           </tbody>
         </table>
       </div>
     </Panel>`,
   setup() {
-    const { state, quotes, trails } = inject("store");
-    return { state, quotes, trails, names: computed(() => Object.keys(quotes).sort()) };
+    const { state, quotes } = inject("store");
+    return { state, names: computed(() => Object.keys(quotes).sort()) };
   },
 };

@@ -19,7 +19,7 @@ export const SignalsPanel = {
         <table>
           <thead><tr><th scope="col">Time</th><th scope="col">Signal</th><th scope="col">Fate</th><th scope="col">Why</th><th scope="col" class="num wide">Price</th><th scope="col" class="num">Latency</th><th scope="col" class="wide">Id</th></tr></thead>
           <tbody>
-            <tr v-for="s in shown" :key="s.signal_id">
+            <tr v-for="s in shown" :key="s.signal_id" v-memo="[s, symbols]">
               <td class="dim"><When :at="s.done_at || s.received_at" /></td>
               <th scope="row">{{ words(s.action) }} {{ s.symbol }}</th>
               <td><span class="pill" :class="tone(s.status)">{{ s.status ?? 'waiting' }}</span></td>
@@ -47,6 +47,7 @@ export const SignalsPanel = {
     });
     return {
       filter, fate, found, words, tone, ms: asMs,
+      symbols: computed(() => store.state.symbols),
       shown: computed(() => found.value.slice(0, SHOWN)),
       fates: computed(() => [...new Set(store.state.signals.map((s) => s.status ?? "waiting"))].sort()),
       price: (value, symbol) => asPrice(value, store.digits(symbol)),
@@ -59,9 +60,9 @@ export const SpeedPanel = {
   template: `
     <Panel title="Speed" name="speed">
       <div class="pair">
-        <div><div class="row"><span class="dim">Ticks a second</span><b class="num">{{ rate }}</b></div><Chart class="small-chart" :option="ticks" label="Ticks a second" /></div>
-        <div><div class="row"><span class="dim">Tick age</span><b class="num">{{ age }}</b></div><Chart class="small-chart" :option="ages" label="Age of ticks when the broker had them, in milliseconds" /></div>
-        <div><div class="row"><span class="dim">Signal latency, half / 99 %</span><b class="num">{{ latency }}</b></div><Chart class="small-chart" :option="latencies" label="Latency of signals in milliseconds" /></div>
+        <div><div class="row"><span class="dim">Ticks a second</span><b class="num">{{ rate }}</b></div><Chart class="small-chart" :option="ticks" label="Ticks a second" :needs="['rate+']" /></div>
+        <div><div class="row"><span class="dim">Tick age</span><b class="num">{{ age }}</b></div><Chart class="small-chart" :option="ages" label="Age of ticks when the broker had them, in milliseconds" :needs="['rate+']" /></div>
+        <div><div class="row"><span class="dim">Signal latency, half / 99 %</span><b class="num">{{ latency }}</b></div><Chart class="small-chart" :option="latencies" label="Latency of signals in milliseconds" :needs="['signals+']" /></div>
       </div>
     </Panel>`,
   setup() {
@@ -106,7 +107,7 @@ export const EventsPanel = {
     <Panel title="Events" name="events" :count="total">
       <div class="scroll" tabindex="0" role="region" aria-label="Events">
         <ol class="log">
-          <li v-for="e in rows" :key="e.n"><span class="dim"><When :at="e.at" /></span><span class="kind dim">{{ e.kind }}</span><span class="pill" :class="e.tone">{{ e.state }}</span><span class="cut">{{ e.what }} <span class="dim">{{ e.more }}</span></span></li>
+          <li v-for="e in rows" :key="e.n" v-memo="[e.n]"><span class="dim"><When :at="e.at" /></span><span class="kind dim">{{ e.kind }}</span><span class="pill" :class="e.tone">{{ e.state }}</span><span class="cut">{{ e.what }} <span class="dim">{{ e.more }}</span></span></li>
           <li v-if="!rows.length" class="dim">Nothing has happened since this page was opened.</li>
         </ol>
       </div>

@@ -1,0 +1,168 @@
+"""The cache: one look-up for many, nothing from before a write, failures kept by nobody."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from support.eventually import eventually
+
+from mt5_bridge.gateway import cache as module
+from mt5_bridge.gateway.cache import TTL_S, WRITTEN, Cache
+
+
+class Source:
+    """Counts look-ups; `gate` holds them up."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def load(self) -> bytes:
+        self.calls += 1
+        mine = self.calls
+        await self.gate.wait()
+        return b"%d" % mine
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_an_answer_is_kept_for_its_time() -> None:
+    time, source = Time(), Source()
+    cache = Cache({"account": 0.5}, monotonic=time)
+    assert await cache.get("account", "k", source.load) == b"1"
+    time.now += 0.49
+    assert await cache.get("account", "k", source.load) == b"1"
+    time.now += 0.02
+    assert await cache.get("account", "k", source.load) == b"2"
+    assert await cache.get("account", "other", source.load) == b"3"
+
+
+async def test_a_thousand_at_once_look_up_once() -> None:
+    source = Source()
+    cache = Cache({"account": 60.0})
+    source.gate.clear()
+    readers = [asyncio.create_task(cache.get("account", "k", source.load)) for _ in range(1000)]
+    await eventually(lambda: source.calls == 1, 5.0, "the look-up")
+    readers[0].cancel()
+    source.gate.set()
+    assert set(await asyncio.gather(*readers[1:])) == {b"1"}
+    assert source.calls == 1
+    stats = cache.stats()["account"]
+    assert (stats["misses"], stats["joined"], stats["hits"]) == (1, 999, 0)
+    assert stats["hit_rate"] == 0.999
+    assert readers[0].cancelled()
+
+
+async def test_what_was_looked_up_before_a_write_is_given_to_nobody_after_it() -> None:
+    source = Source()
+    cache = Cache({"positions": 60.0})
+    source.gate.clear()
+    before = asyncio.create_task(cache.get("positions", "k", source.load))
+    await eventually(lambda: source.calls == 1, 5.0, "the look-up")
+    cache.drop("positions")
+    after = asyncio.create_task(cache.get("positions", "k", source.load))
+    await eventually(lambda: source.calls == 2, 5.0, "the second look-up")
+    source.gate.set()
+    assert (await before, await after) == (b"1", b"2")
+    assert await cache.get("positions", "k", source.load) == b"2"
+    assert cache.stats()["positions"]["drops"] == 1
+
+
+async def test_a_failure_goes_to_all_who_wait_and_is_not_kept() -> None:
+    cache = Cache({"ticks": 60.0})
+    gate = asyncio.Event()
+
+    async def fail() -> bytes:
+        await gate.wait()
+        raise RuntimeError("no terminal")
+
+    readers = [asyncio.create_task(cache.get("ticks", "k", fail)) for _ in range(3)]
+    await asyncio.sleep(0)
+    gate.set()
+    for answer in await asyncio.gather(*readers, return_exceptions=True):
+        assert isinstance(answer, RuntimeError)
+    assert await cache.get("ticks", "k", Source().load) == b"1"
+
+
+async def test_a_tier_is_bounded_by_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ENTRIES", 2)
+    source = Source()
+    cache = Cache({"ticks": 60.0})
+    for key in ("a", "b", "a", "c"):
+        await cache.get("ticks", key, source.load)
+    assert source.calls == 3
+    assert cache.stats()["ticks"]["entries"] == 2
+    assert await cache.get("ticks", "a", source.load) == b"1"
+    assert await cache.get("ticks", "b", source.load) == b"4"
+
+
+async def test_close_ends_a_look_up_under_way() -> None:
+    source = Source()
+    cache = Cache({"ticks": 60.0})
+    source.gate.clear()
+    reader = asyncio.create_task(cache.get("ticks", "k", source.load))
+    await eventually(lambda: source.calls == 1, 5.0, "the look-up")
+    await cache.close()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+
+
+def test_every_tier_that_a_write_makes_untrue_exists() -> None:
+    assert set(WRITTEN) <= TTL_S.keys()
+
+
+def test_a_rate_before_the_first_reader_is_none() -> None:
+    assert Cache().stats()["symbols"]["hit_rate"] is None
+
+
+class Shared:
+    """A second tier in memory, as two gateways share it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.fault: Exception | None = None
+
+    async def _answer(self, work: Callable[[], bytes | None]) -> bytes | None:
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        return work()
+
+    def get(self, key: str) -> Awaitable[bytes | None]:
+        return self._answer(lambda: self.kept.get(key))
+
+    async def set(self, key: str, value: bytes, ttl_s: float) -> None:
+        await self._answer(lambda: self.kept.update({key: value}))
+
+    async def drop(self, tier: str) -> None:
+        await self._answer(
+            lambda: [self.kept.pop(key) for key in tuple(self.kept) if key.startswith(f"{tier}:")] and None
+        )
+
+
+async def test_a_second_tier_is_shared() -> None:
+    shared, source = Shared(), Source()
+    one, other = Cache({"symbols": 60.0}, second=shared), Cache({"symbols": 60.0}, second=shared)
+    assert await one.get("symbols", "k", source.load) == b"1"
+    assert await other.get("symbols", "k", source.load) == b"1"
+    assert (other.stats()["symbols"]["second"], other.stats()["symbols"]["misses"]) == (1, 0)
+    one.drop("symbols")
+    await eventually(lambda: not shared.kept, 5.0, "dropped")
+    assert await one.get("symbols", "k", source.load) == b"2"
+
+
+async def test_a_second_tier_that_fails_is_no_readers_matter() -> None:
+    shared, source = Shared(), Source()
+    shared.fault = ConnectionError("gone")
+    cache = Cache({"symbols": 60.0}, second=shared)
+    assert await cache.get("symbols", "k", source.load) == b"1"
+    cache.drop("symbols")
+    assert await cache.get("symbols", "k", source.load) == b"2"
+    await cache.close()
