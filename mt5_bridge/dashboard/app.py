@@ -136,9 +136,7 @@ def _add_login(app: FastAPI, sessions: Sessions, *, secure: bool) -> None:
         except ChannelClosedError:
             return form("The bridge cannot be reached. Is it running, and is its gateway on?", 503)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            COOKIE, session.key, max_age=int(LIFETIME_S), httponly=True, samesite="strict", secure=secure
-        )
+        answer.set_cookie(COOKIE, session.key, max_age=int(LIFETIME_S), httponly=True, samesite="strict", secure=secure)
         return answer
 
     @app.post("/logout")

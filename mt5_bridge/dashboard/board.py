@@ -10,6 +10,8 @@ KEPT_SIGNALS = 500
 KEPT_EVENTS = 500
 KEPT_POINTS = 3600
 """An hour of the equity curve at a point a second."""
+TRAIL_S = 90
+"""The last prices of each symbol, one a second."""
 _FROM_RESULT = (
     "signal_id", "status", "reason", "detail", "symbol", "action", "volume_requested", "volume_filled", "price",
     "latency_ms", "strategy", "position", "order", "received_at", "done_at", "stop_loss", "take_profit",
@@ -43,6 +45,7 @@ class Board:
             "symbols": {},
         }
         self._ticks: dict[str, list[Any]] = {}
+        self._trails: dict[str, deque[list[Any]]] = {}
         self._signals: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._events: deque[dict[str, Any]] = deque(maxlen=KEPT_EVENTS)
         self._event_ids: OrderedDict[str, None] = OrderedDict()
@@ -132,6 +135,7 @@ class Board:
             "t": now_msc,
             "full": True,
             **self._sections,
+            "trails": {symbol: list(trail) for symbol, trail in self._trails.items()},
             "ticks": self._ticks,
             "signals+": list(self._signals.values()),
             "events+": list(self._events),
@@ -162,6 +166,11 @@ class Board:
         symbol = str(tick.get("symbol"))
         row = [tick.get("bid"), tick.get("ask"), tick.get("spread"), tick.get("time_msc"), now_msc]
         self._ticks[symbol] = self._new_ticks[symbol] = row
+        trail = self._trails.setdefault(symbol, deque(maxlen=TRAIL_S))
+        if trail and trail[-1][0] == now_msc // 1000:
+            trail[-1][1] = row[0]
+        else:
+            trail.append([now_msc // 1000, row[0]])
 
     def _on_account(self, account: dict[str, Any], now_msc: int) -> None:
         self._set("account", account)

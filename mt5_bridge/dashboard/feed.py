@@ -1,4 +1,4 @@
-"""One stream for all pages of one token: reads it into a board, tells the pages ten times a second, passes orders on."""
+"""One stream for all pages of one token: read into a board, told to the pages ten times a second; passes orders on."""
 
 import asyncio
 import time

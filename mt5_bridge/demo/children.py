@@ -101,7 +101,7 @@ class Children:
     def start(
         self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, needed: bool = True
     ) -> Child:
-        """Start a program of this package with the Python that runs us. Without one that is not `needed`, all goes on."""
+        """Start a program of this package with the Python that runs us; it goes on without one not `needed`."""
         child = Child(name, [sys.executable, *arguments], self._folder, environment)
         child.needed = needed
         self._children.append(child)
@@ -117,6 +117,8 @@ class Children:
         # The bridge first: it says goodbye to broker and backend while they are still there.
         for child in reversed(self._children):
             child.ask_to_end()
+            if not child.needed:
+                child.kill()  # it keeps nothing, and may still be loading what it needs
             if not _gone(child, self._grace):
                 killed.append(child.name)
                 child.kill()

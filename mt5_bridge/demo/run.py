@@ -29,7 +29,7 @@ from mt5_bridge.demo.snapshot import Snapshot, proven, stopped, traded
 SYMBOLS = "EURUSD,USDJPY,GBPUSD,XAUUSD,BTCUSD"
 SIGNAL_INTERVAL = 0.7
 READY_TIMEOUT = 30.0
-PAGE_TIMEOUT = 15.0
+DASHBOARD_NEEDS = "nicegui"
 STOP_TIMEOUT = 40.0
 """A stop reports `done` after 30 s at the latest."""
 PATIENCE = 20.0
@@ -132,7 +132,9 @@ class Demo:
         self._token = secrets.token_hex(16)
         self._children = Children(folder)
         self._backend = ""
+        self._dashboard: Child | None = None
         self._page = ""
+        self._plain = options.plain or not sys.stdout.isatty()
         self._seen = Snapshot(at_msc=0)
         self._began = time.monotonic()
 
@@ -177,31 +179,28 @@ class Demo:
         self._backend = await self._announced(backend, "listening")
         _say("Starting the bridge on the paper terminal …")
         self._children.start("bridge", self._options.bridge, environment | self._bridge_settings(bootstrap))
-        await self._start_dashboard(environment)
+        self._start_dashboard(environment)
         _say("Stop it from a second shell, as a trader would:")
         _say(f"    {self._stop_hint()}")
 
-    async def _start_dashboard(self, environment: dict[str, str]) -> None:
-        if importlib.util.find_spec("nicegui") is None:
+    def _start_dashboard(self, environment: dict[str, str]) -> None:
+        if importlib.util.find_spec(DASHBOARD_NEEDS) is None:
             _say("For the dashboard as well: pip install 'mt5-bridge[dashboard]'")
             return
-        _say("Starting the dashboard …")
         place = ("--url", f"ws://{self._backend}/dashboard", "--listen", "127.0.0.1:0")
         arguments = ("-m", "mt5_bridge", "dashboard", *place, "--no-browser", "--until-eof")
-        child = self._children.start("dashboard", arguments, environment | {"DASHBOARD_TOKEN": self._token}, needed=False)
-        deadline = time.monotonic() + PAGE_TIMEOUT
-        while time.monotonic() < deadline and child.ended is None:
-            await self._step()
-            page = child.announced("dashboard")
-            if page is not None:
-                await self._show_page(page)
-                return
-        _say(f"The dashboard is not there, the demo goes on without: see {child.log}")
+        environment = environment | {"DASHBOARD_TOKEN": self._token}
+        self._dashboard = self._children.start("dashboard", arguments, environment, needed=False)
 
-    async def _show_page(self, page: str) -> None:
+    async def _look_for_page(self, dashboard: Child) -> None:
+        """The page's address, as soon as it is there: nothing waits for it."""
+        page = dashboard.announced("dashboard")
+        if page is None:
+            return
         self._page = page
-        _say("Watch it, and stop it, in a browser:")
-        _say(f"    {page}")
+        if self._plain:
+            _say("Watch it, and stop it, in a browser:")
+            _say(f"    {page}")
         if self._options.browser and sys.stdout.isatty():
             await asyncio.to_thread(open_page, page)
 
@@ -250,6 +249,8 @@ class Demo:
             raise _Failed(_obituary(dead, f"ended unexpectedly with code {dead.ended}"))
         if self._stop.is_set():
             raise _Stopped
+        if self._dashboard is not None and not self._page:
+            await self._look_for_page(self._dashboard)
         await asyncio.sleep(_STEP)
 
     async def _watch(self) -> None:
@@ -262,7 +263,7 @@ class Demo:
             await asyncio.sleep(_STEP)
 
     async def _play(self) -> None:
-        with display(plain=self._options.plain or not sys.stdout.isatty()) as screen:
+        with display(plain=self._plain) as screen:
             await self._until_joined(screen)
             if self._options.duration is None:
                 while True:

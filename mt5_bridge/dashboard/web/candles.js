@@ -23,7 +23,7 @@ export const CandlePanel = {
         </div>
         <ul class="legend dim" aria-hidden="true"><li class="up">▲ bought</li><li class="down">▼ sold</li><li>✕ denied</li></ul>
       </template>
-      <Chart class="candle-chart" ref="chart" :option="option" :label="label" :needs="['positions']" :concerns="concerns" />
+      <Chart class="candle-chart" ref="chart" :option="option" :label="label" :needs="['positions']" :concerns="concerns" :pace="1500" />
     </Panel>`,
   setup(props) {
     const store = inject("store");

@@ -52,7 +52,7 @@ export function line(c, series, { digits = 0, unit = "", min } = {}) {
 }
 
 export const Chart = {
-  props: { option: Function, label: String, needs: Array, concerns: Function },
+  props: { option: Function, label: String, needs: Array, concerns: Function, pace: { type: Number, default: PACE_MS } },
   template: `<div class="chart" role="img" :aria-label="label" ref="place"></div>`,
   setup(props, { expose }) {
     const store = inject("store");
@@ -68,7 +68,7 @@ export const Chart = {
       chart.setOption({ animation: false, ...props.option(colours()) }, { replaceMerge: ["series"], lazyUpdate: true });
     };
     const soon = () => {
-      if (!timer) timer = setTimeout(draw, Math.max(0, PACE_MS - (performance.now() - drawn)));
+      if (!timer) timer = setTimeout(draw, Math.max(0, props.pace - (performance.now() - drawn)));
     };
     const restyle = () => draw();
     const size = new ResizeObserver(() => chart?.resize());

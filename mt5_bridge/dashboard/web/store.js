@@ -62,6 +62,8 @@ export function createStore() {
     if (patch.full) {
       for (const name of Object.keys(KEPT)) state[name] = [];
       for (const name of Object.keys(quotes)) delete quotes[name];
+      trails.clear();
+      for (const [symbol, rows] of Object.entries(patch.trails ?? {})) trails.set(symbol, rows);
     }
     for (const name of SECTIONS) if (name in patch) state[name] = patch[name];
     for (const name of ["events", "equity", "rate"]) if (`${name}+` in patch) add(name, patch[`${name}+`]);
