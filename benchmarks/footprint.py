@@ -30,11 +30,11 @@ async def run(scale: float) -> Section:
                     async with asyncio.timeout(rig.START_S):
                         await reader.getone()
                     start = time.perf_counter() - daemon.started
-                    await _ages(reader, max(3.0, 10 * scale))
+                    await ages(reader, max(3.0, 10 * scale))
                     pids = [daemon.pid, *daemon.hosts()]
                     cpu, began = rig.cpu_seconds(pids), time.perf_counter()
                     before = rig.rss_mib(daemon.pid)
-                    ages = await _ages(reader, max(5.0, 60 * scale))
+                    ages = await ages(reader, max(5.0, 60 * scale))
                     busy = (rig.cpu_seconds(pids) - cpu) / (time.perf_counter() - began)
                     after = rig.rss_mib(daemon.pid)
                     host = max(rig.rss_mib(pid) for pid in daemon.hosts())
@@ -54,7 +54,7 @@ async def run(scale: float) -> Section:
     )
 
 
-async def _ages(reader: AIOKafkaConsumer, seconds: float) -> list[float]:
+async def ages(reader: AIOKafkaConsumer, seconds: float) -> list[float]:
     """Age in ms of each tick received during so many seconds."""
     ages: list[float] = []
     end = time.perf_counter() + seconds

@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5Error, MT5InitError
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
@@ -65,6 +66,7 @@ from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
     from mt5_bridge.gateway.server import GatewayServer
+    from mt5_bridge.redpanda.consumer import SignalConsumer
     from mt5_bridge.redpanda.producer import Producer
 
 T = TypeVar("T")
@@ -122,6 +124,7 @@ class Bridge:
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
         self.gateway: GatewayServer | None = None
+        self.consumer: SignalConsumer | None = None
         self._broker_told = Reminder()
         """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
@@ -415,6 +418,7 @@ class Bridge:
             self.session,
             status=self.status,
             listen=self.fanout.listen,
+            figures=self._figures,
         )
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
@@ -586,7 +590,7 @@ class Bridge:
         await self.intake.login_known.wait()
         settings = self.settings
         topic = settings.redpanda_signal_topic
-        consumer = SignalConsumer(
+        consumer = self.consumer = SignalConsumer(
             rooms.redpanda_config(settings),
             topic,
             settings.redpanda_group_id or f"mt5-bridge-{self.login_text()}",
@@ -695,6 +699,20 @@ class Bridge:
         login = rooms.login_of(self.settings) or self.terminal.login
         return "" if login is None else str(login)
 
+    @property
+    def channels(self) -> Mapping[str, str]:
+        """The state of each channel that is configured."""
+        return self._states
+
+    async def _figures(self) -> Figures:
+        from mt5_bridge.app.figures import figures  # nobody asks where there is no gateway
+
+        return await figures(self)
+
+    def limits(self) -> Limits:
+        """The trading settings as they are now."""
+        return self._limits()
+
     def _credentials(self) -> Credentials:
         """The account that this bridge trades."""
         account, login = self.book.account, self.login_text()
@@ -751,6 +769,10 @@ class Bridge:
             "managed_stops": len(self.desk.plans.open),
             "limits": msgspec.to_builtins(self._usage()),
             "bars": self.bars.status() if self.bars.on else None,
+            "trading_enabled": self.settings.trading_enabled,
+            "simulation_mode": self.settings.simulation_mode,
+            "journal_healthy": self.journal.healthy,
+            "gateway": None if self.gateway is None else self.gateway.url,
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,

@@ -99,10 +99,25 @@ def run_bridge(loaded: Loaded) -> int:
         with logs:
             for warning in loaded.warnings:
                 logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
-            return asyncio.run(_run(settings, _rereading(loaded, logs), logs.hide))
+            with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+                return runner.run(_run(settings, _rereading(loaded, logs), logs.hide))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where a gateway runs and the platform has it: a request costs a third less on it.
+
+    The others keep the platform's own, which needs less memory.
+    """
+    if not settings.gateway_enabled:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _rereading(loaded: Loaded, logs: log.Logs) -> "Reread | None":

@@ -20,7 +20,7 @@ CHANNELS = frozenset({"ticks", "account", "positions", "events", "health"})
 EVERYTHING = frozenset({"read", "trade", "stop", "admin"})
 MAX_EVENTS = 2000
 """Events that wait for a slow watcher; one that lets more pile up is sent away."""
-TOO_SLOW = 4008
+TOO_SLOW = 4413
 _STEP_S = 0.1
 _HEARTBEAT_S = 1.0
 _REMEMBERED = 4000
@@ -134,7 +134,7 @@ class Hub:
             result = _yes("subscribe", self._subscribe(watcher, data))
         elif frame.type == "unsubscribe":
             watcher.channels -= set(map(str, data.get("channels") or CHANNELS))
-            result = _yes("unsubscribe", sorted(watcher.channels))
+            result = _yes("unsubscribe", watcher.subscriptions())
         elif frame.type in ("auth", "heartbeat"):
             result = _yes(frame.type, {"scopes": sorted(watcher.scopes)})
         elif (needed := _SCOPE_OF.get(frame.type, "read")) not in watcher.scopes and "admin" not in watcher.scopes:
@@ -143,7 +143,7 @@ class Hub:
             result = await self._ask(frame.type, data, None if frame.request_id is None else str(frame.request_id))
         await watcher.answer("command_result", result, frame.request_id)
 
-    def _subscribe(self, watcher: "_Watcher", data: Mapping[str, Any]) -> list[str]:
+    def _subscribe(self, watcher: "_Watcher", data: Mapping[str, Any]) -> dict[str, Any]:
         watcher.channels |= CHANNELS & set(map(str, data.get("channels") or CHANNELS))
         symbols = data.get("symbols")
         watcher.symbols = None if symbols is None else set(map(str, symbols))
@@ -152,7 +152,7 @@ class Hub:
                 watcher.latest(type, self._states[type])
         for tick in self._ticks.values():
             watcher.tick(tick)
-        return sorted(watcher.channels)
+        return watcher.subscriptions()
 
     def _welcome(self, watcher: "_Watcher") -> dict[str, Any]:
         hello = self._hello or {}
@@ -165,7 +165,7 @@ class Hub:
             "capabilities": hello.get("capabilities") or [],
             "scopes": sorted(watcher.scopes),
             "halt": hello.get("halt") or {"state": "unknown"},
-            "subscriptions": sorted(watcher.channels),
+            "subscriptions": watcher.subscriptions(),
             "heartbeat_s": _HEARTBEAT_S,
         }
 
@@ -188,6 +188,11 @@ class _Watcher:
         self._latest: dict[str, Any] = {}
         self._events: deque[bytes] = deque()
         self._some = asyncio.Event()
+
+    def subscriptions(self) -> dict[str, Any]:
+        """As the gateway tells them; `symbols` null: all."""
+        symbols = None if self.symbols is None else sorted(self.symbols)
+        return {"channels": sorted(self.channels), "symbols": symbols}
 
     def tick(self, data: dict[str, Any]) -> None:
         symbol = str(data.get("symbol"))

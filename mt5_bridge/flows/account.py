@@ -251,14 +251,20 @@ class AccountFlow:
     ) -> changes.Announced:
         volume = sum(deal.volume for deal in deals)
         reason = _why_closed(deals, intents)
-        logger.bind(event="position_closed", ticket=position.ticket, reason=reason).info(
+        opened = intents.get(position.magic)
+        message = position_message(position, opened.key if opened else None)
+        logger.bind(
+            event="position_closed",
+            ticket=position.ticket,
+            reason=reason,
+            signal_id=message.signal_id,
+            deal=deals[-1].ticket if deals else None,
+        ).info(
             "Position closed: {symbol} {ticket} ({reason})",
             symbol=position.symbol,
             ticket=position.ticket,
             reason=reason,
         )
-        opened = intents.get(position.magic)
-        message = position_message(position, opened.key if opened else None)
         closed = PositionClosed(
             **{name: getattr(message, name) for name in message.__struct_fields__},
             price_close=sum(d.price * d.volume for d in deals) / volume if volume else None,

@@ -5,7 +5,8 @@ answered with the `data` of a `command_result`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mt5_bridge.control import commands as table
@@ -13,6 +14,7 @@ from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.core import wire
 from mt5_bridge.core.errors import WireError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY, iso
@@ -82,7 +84,8 @@ class Stopped:
         """The answer, for which the disk has a moment."""
         if self.known is not None:
             return self.known
-        return self.at_once(durable=await self._answers.latch.durable_within(self._durable))
+        with self._answers.timed(table.EMERGENCY_STOP):
+            return self.at_once(durable=await self._answers.latch.durable_within(self._durable))
 
     async def remember(self, answer: Answer) -> None:
         """Keep what was answered, so that the same request does nothing twice."""
@@ -108,6 +111,8 @@ class Answers:
         self.latch = latch
         self.once = Once(journal, clock)
         self.handlers = handlers
+        self.seconds: dict[str, Histogram] = {}
+        """By command: how long it took from its turn to its answer."""
         self._journal = journal
         self._emergency = emergency
         self._clock = clock
@@ -194,9 +199,22 @@ class Answers:
         needs = table.COMMANDS[command.name].needs
         if needs is not None and needs not in permitted:
             return table.failed(command.name, Reason.FORBIDDEN.value, forbidden(needs))
-        if command.acts and command.request_id is not None:
-            return await self.once.answer(command, str(command.request_id), lambda: self._do(command, latched))
-        return await self._do(command, latched)
+        with self.timed(command.name):
+            if command.acts and command.request_id is not None:
+                return await self.once.answer(command, str(command.request_id), lambda: self._do(command, latched))
+            return await self._do(command, latched)
+
+    @contextmanager
+    def timed(self, command: str) -> Iterator[None]:
+        """Count how long what is done within took."""
+        began = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            histogram = self.seconds.get(command)
+            if histogram is None:
+                histogram = self.seconds[command] = Histogram()
+            histogram.observe(self._clock.monotonic() - began)
 
     async def _do(self, command: Command, latched: Latched) -> Answer:
         if command.name == RESUME and self._stopped_since(latched):

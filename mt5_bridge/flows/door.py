@@ -14,9 +14,10 @@ import msgspec
 from mt5_bridge.control import commands as table
 from mt5_bridge.control.commands import Command, StopFrame
 from mt5_bridge.control.params import Params
-from mt5_bridge.core import wire
+from mt5_bridge.core import correlation, wire
 from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.snapshot import AccountSnapshot
@@ -43,6 +44,7 @@ class Door:
         session: the session with the terminal, for who connects and disconnects.
         status: the health report.
         listen: has a listener told what the bridge tells.
+        figures: what the bridge measures.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Door:
         *,
         status: Callable[[], dict[str, Any]],
         listen: Callable[[Listener], Callable[[], None]],
+        figures: Callable[[], Awaitable[Figures]],
     ) -> None:
         self._answers = answers
         self._emergency = emergency
@@ -65,6 +68,7 @@ class Door:
         self._status = status
         self._session = session
         self.listen = listen
+        self._figures = figures
         self._busy = 0
         self._closed = False
         self._snapshot: AccountSnapshot | None = None
@@ -72,6 +76,10 @@ class Door:
     def status(self) -> dict[str, Any]:
         """The health report, as `get_status` answers it."""
         return self._status()
+
+    async def figures(self) -> Figures:
+        """What the bridge measures, by the names of `gateway.catalogue`."""
+        return await self._figures()
 
     def latch(self, *, by: str) -> None:
         """Halt trading now; what is to be cancelled and closed follows with the `emergency_stop` command.
@@ -94,6 +102,7 @@ class Door:
             by: who asks; beside the name that the parameters give.
             request_id: the same one of the same asker does nothing twice, for a day.
         """
+        correlation.sender.set(by)
         asked = _theirs(by, request_id)
         stop = table.stop_of(json.dumps({"type": name, "data": data, "request_id": asked}).encode())
         if stop is not None:
@@ -132,6 +141,7 @@ class Door:
             raw: the signal's exact bytes, where it is signed.
             signature: hex HMAC-SHA256 of `raw`.
         """
+        correlation.sender.set(by)
         try:
             content = _strict(data) if raw is None else msgspec.Raw(raw)
         except ValueError as error:

@@ -117,6 +117,7 @@ class Outbox:
         dlq_topic: str,
     ) -> None:
         self.stats = OutboxStats()
+        self.channels = channels
         self._journal = journal
         self._clock = clock
         self._channels = channels

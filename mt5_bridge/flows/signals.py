@@ -21,6 +21,7 @@ from mt5_bridge.core.times import DAY, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
 from mt5_bridge.flows.outbox import REDPANDA, Outbox
+from mt5_bridge.flows.results import tally
 from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
@@ -274,7 +275,18 @@ class Intake:
         created = row.received_msc if signal.created_at is None else parse_time(signal.created_at)
         # Whether a former journal may have executed it was known only to the life that read it: looked up in any case.
         read = row.source == REDPANDA
-        return Job(row.key, signal, row.received_msc, created, row.source, person=row.source == COMMAND, suspect=read)
+        return Job(
+            row.key,
+            signal,
+            row.received_msc,
+            created,
+            row.source,
+            row.request_id,
+            row.sender,
+            row.correlation,
+            person=row.source == COMMAND,
+            suspect=read,
+        )
 
     def _tell_refused(self, work: Sorted, why: str) -> None:
         """Nothing of it is in the inbox, so no id is spent: the answer says so at once, past the outbox."""
@@ -401,6 +413,7 @@ class Intake:
         settled = announced = None
         if entry.denial is not None:
             self.stats.early += 1
+            tally(self.stats.denials, entry.denial.code.value)
             denied = result(
                 job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
             )
@@ -427,6 +440,9 @@ class Intake:
             partition=record.partition if record else -1,
             offset=record.offset if record else -1,
             settled=settled,
+            request_id=job.request_id,
+            sender=job.sender,
+            correlation=job.correlation,
         )
         return received, announced
 

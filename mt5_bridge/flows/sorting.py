@@ -17,6 +17,7 @@ from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.results import tally
 from mt5_bridge.journal import changes
 
 SIGNAL = "trading_signal"
@@ -63,6 +64,8 @@ class IntakeStats:
     """Signed with SIGNAL_PREVIOUS_HMAC_KEY: while it grows, a sender has not changed over."""
     incomplete: int = 0
     early: int = 0
+    denials: dict[str, int] = field(default_factory=dict)
+    """By reason, of those denied at the door; the order desk counts its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,7 @@ class Sorter:
 
     def denied(self, signal_id: str | None, request_id: wire.RequestId, denial: Denial) -> OrderResult:
         """A denial's `order_result`, for a signal that is not in the inbox."""
+        tally(self.stats.denials, denial.code.value)
         stamp = iso(self._clock.now_ms())
         return OrderResult(
             signal_id=signal_id,

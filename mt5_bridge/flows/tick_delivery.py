@@ -14,6 +14,7 @@ from typing import Any
 from loguru import logger
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.histogram import AGE_S, Histogram
 from mt5_bridge.core.model import Cursor, TickBlock
 from mt5_bridge.core.ticks import encode_ticks
 from mt5_bridge.flows.clock import Clock
@@ -55,6 +56,8 @@ class Delivery:
         self.topic = topic
         self.headers = headers
         self.latest_only = latest_only or producer is None
+        self.ages = Histogram(AGE_S)
+        """Seconds: how old the newest tick of what was delivered together was by then."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._broker_time = broker_time
         self._clock = clock
@@ -202,7 +205,8 @@ class Delivery:
         feed.dirty = self.producer is not None
         self._stats.last_tick_msc = newest_msc
         if newest_msc is not None:
-            self._stats.age_ms = self._clock.now_ms() - newest_msc
+            self._stats.age_ms = age_ms = self._clock.now_ms() - newest_msc
+            self.ages.observe(age_ms / 1000)
 
     async def failed(self, feed: Feed, error: BrokerError, given: int) -> None:
         """Read again from the last acknowledged one, when there is a broker.

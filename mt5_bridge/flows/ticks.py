@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from loguru import logger
 
 from mt5_bridge.core.errors import MT5DataError, MT5Error, MT5ValidationError
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.core.model import Cursor, TickBlock
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -86,6 +87,11 @@ class TickFlow:
         )
         self._catch_up = CatchUp(terminal, clock, self.stats, self._delivery)
         self._quotes = Quotes(terminal, book, clock, self._feeds)
+
+    @property
+    def ages(self) -> Histogram:
+        """How old ticks were when they were delivered, seconds."""
+        return self._delivery.ages
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.middleware import Middleware
 
 from mt5_bridge import __version__
-from mt5_bridge.gateway import problems
+from mt5_bridge.gateway import problems, shortcut
 from mt5_bridge.gateway.audit import Audit, Writing
 from mt5_bridge.gateway.auth import Authenticator, Needs
 from mt5_bridge.gateway.config import GatewayConfig
@@ -17,16 +17,31 @@ from mt5_bridge.gateway.hub.connection import Connections
 from mt5_bridge.gateway.hub.hub import Hub, HubConfig
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.rates import Rates
-from mt5_bridge.gateway.routes import account, docs, health, market, root, session, stop, trading, websocket
+from mt5_bridge.gateway.requests import Measured
+from mt5_bridge.gateway.routes import (
+    account,
+    docs,
+    health,
+    market,
+    metrics,
+    root,
+    session,
+    status,
+    stop,
+    trading,
+    websocket,
+)
 from mt5_bridge.gateway.shield import Shield
 from mt5_bridge.gateway.state import Gateway
 
-OPEN = ("/", "/health")
+OPEN = ("/", "/health", "/health/live", "/health/ready")
 """Needs no token, wherever it is asked."""
 OPEN_ON_LOOPBACK = docs.PATHS
 ROUTERS: tuple[APIRouter, ...] = (
     root.router,
     health.router,
+    status.router,
+    metrics.router,
     account.router,
     market.router,
     trading.router,
@@ -57,9 +72,10 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     app = FastAPI(
         title=TITLE,
         middleware=[
+            Middleware(Measured, requests=gateway.requests),
             Middleware(
                 Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
-            )
+            ),
         ],
         redirect_slashes=False,
         docs_url=None,
@@ -70,6 +86,7 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router, responses=problems.COMMON)
+    shortcut.install(app)
     _look_at_scopes(open_paths)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

@@ -47,13 +47,14 @@ class Audit:
         self._waiting: asyncio.Queue[changes.Audited] = asyncio.Queue(MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, who: str, what: str, detail: str = "") -> None:
+    def note(self, who: str, what: str, detail: str = "", *, told: bool = False) -> None:
         """Something was done; never waits.
 
         Args:
             who: the principal's subject.
             what: method and path, or the command's name.
             detail: what came of it, and the request's id.
+            told: the log has it already.
         """
         entry = changes.Audited(
             at_msc=self._now_ms(),
@@ -61,8 +62,12 @@ class Audit:
             what=what[:_TEXT_MOST],
             detail=detail[:_TEXT_MOST],
         )
-        logger.bind(event="gateway_audit", who=entry.who, what=entry.what).info(
-            "{what} by {who} ({detail})", who=entry.who, what=entry.what, detail=entry.detail
+        logger.bind(event="gateway_audit", who=entry.who, what=entry.what).log(
+            "DEBUG" if told else "INFO",
+            "{what} by {who} ({detail})",
+            who=entry.who,
+            what=entry.what,
+            detail=entry.detail,
         )
         try:
             self._waiting.put_nowait(entry)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 
 
@@ -46,6 +47,10 @@ class BridgePort(Protocol):
 
     def listen(self, listener: Listener, /) -> Callable[[], None]:
         """Have a listener told what the bridge tells, beginning with the state as it is; what is returned ends it."""
+        ...
+
+    async def figures(self) -> Figures:
+        """What the bridge measures, by the names of `gateway.catalogue`."""
         ...
 
     def snapshot(self) -> AccountSnapshot:

@@ -18,6 +18,9 @@ BACKLOG = 512
 KEEP_ALIVE_S = 75
 """Longer than the idle time of usual client pools: who asks once a minute keeps its connection."""
 WS_MESSAGE_MOST = 65_536
+PING_EVERY_S = 10.0
+PONG_WITHIN_S = 10.0
+"""A client that does not answer a ping in this time is gone, or reads nothing: its WebSocket is cut off."""
 _STOP_LEAST_S = 0.05
 
 
@@ -48,6 +51,11 @@ class GatewayServer:
         """Where it is reached."""
         host = self._config.host
         return f"{self._config.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open, HTTP and WebSocket."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
 
     async def start(self) -> None:
         """Listen.
@@ -103,8 +111,8 @@ class GatewayServer:
             http=bounded(config.max_connections + CONNECTIONS_BESIDE),
             ws=HubSocket,
             ws_max_size=WS_MESSAGE_MOST,
-            ws_ping_interval=20.0,
-            ws_ping_timeout=20.0,
+            ws_ping_interval=PING_EVERY_S,
+            ws_ping_timeout=PONG_WITHIN_S,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from loguru import logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mt5_bridge.core import correlation
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.gateway.audit import Audit
 from mt5_bridge.gateway.auth import Authenticator, Principal
@@ -106,7 +107,8 @@ class Shield:
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         outgoing = _Outgoing(send, self._always, request_id)
-        with logger.contextualize(request_id=request_id):
+        correlation.request.set(request_id)
+        with logger.contextualize(correlation_id=request_id):
             try:
                 self._look(scope, headers)
                 state["principal"] = await self._judge(scope, headers)
@@ -143,7 +145,7 @@ class Shield:
             return
         outcome = scope["state"].get("outcome", "")
         detail = " ".join(part for part in (str(status or "no answer"), outcome, f"request {request_id}") if part)
-        self._audit.note(principal.subject, f"{scope['method']} {scope['path']}", detail)
+        self._audit.note(principal.subject, f"{scope['method']} {scope['path']}", detail, told=True)
 
     def _count(self, problem: Problem) -> None:
         self._stats.refused[problem.code] = self._stats.refused.get(problem.code, 0) + 1
@@ -168,7 +170,8 @@ class Shield:
             else:
                 await send({"type": "websocket.close", "code": 1008, "reason": problem.code})
             return
-        with logger.contextualize(request_id=state["request_id"]):
+        correlation.request.set(state["request_id"])
+        with logger.contextualize(correlation_id=state["request_id"]):
             await self._app(scope, receive, send)
 
     # --- whom, from where, who, how often
@@ -206,7 +209,8 @@ class Shield:
         except Problem as problem:
             address = (scope.get("client") or ("unknown",))[0]
             self._tell(problem, address)
-            await self._rates.bad_token(address)
+            if given:
+                await self._rates.bad_token(address)  # who sends none guesses none
             raise
         if path != STOP:
             await self._rates.take(principal.subject)

@@ -8,15 +8,17 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from support.gateway import JWT_KEY, TOKEN, bearer
 
+from mt5_bridge.core.channels import Listener
 from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.journal import changes
 
-TOKEN = "a-token-that-nobody-guesses"
 NOW_MS = 1_767_600_000_000
 
 ACCOUNT: dict[str, Any] = {
@@ -89,6 +91,8 @@ class FakePort:
         account, positions, orders: the picture.
         answers: command → what makes the `data` of its answer; an `order_result` by default.
         result: what a signal comes to.
+        told: the health report.
+        measured: the figures.
         gate: holds up every command while it is not set.
     """
 
@@ -109,6 +113,12 @@ class FakePort:
         self.gate.set()
         self.claims: dict[tuple[str, str], str] = {}
         self.broken = False
+        self.measured: Figures = {}
+        self.told: dict[str, Any] = {
+            "status": "ok", "detail": None, "halt": "active", "halt_detail": {"state": "active"}, "uptime_s": 12.5,
+            "channels": {"terminal": "connected"}, "bridge_id": "fake", "mode": "standard", "account": "1001",
+            "bars": None, "trading_enabled": True, "simulation_mode": False, "journal_healthy": True,
+        }  # fmt: skip
         self.latched: list[str] = []
         self.sessions: list[tuple[Any, ...]] = []
         self.session: dict[str, Any] = {"connected": True, "account": 1001, "server": "Fake-Demo", "detail": "done"}
@@ -121,7 +131,10 @@ class FakePort:
         return [name for name, *_ in self.asked]
 
     def status(self) -> dict[str, Any]:
-        return {"status": "ok", "halt": "active", "channels": {"terminal": "connected"}}
+        return self.told
+
+    async def figures(self) -> Figures:
+        return self.measured
 
     def latch(self, *, by: str) -> None:
         self.latched.append(by)
@@ -154,6 +167,9 @@ class FakePort:
         self.answers |= made
         answer = await self.command("trading_signal", data, by=by, request_id=request_id)
         return {**answer["data"], "request_id": request_id}
+
+    def listen(self, listener: Listener, /) -> Callable[[], None]:
+        return lambda: None
 
     def snapshot(self) -> AccountSnapshot:
         return AccountSnapshot(
@@ -225,11 +241,10 @@ class Client:
 async def gateway(port: FakePort | None = None, **config: Any) -> AsyncIterator[Client]:
     """A client with the token of a gateway on a fake port."""
     port = port or FakePort()
-    settings = GatewayConfig(**{"token": TOKEN, "rate_limit_requests": 1_000_000, **config})
+    settings = GatewayConfig(**{"token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_requests": 1_000_000, **config})
     app = create_app(port, settings, Disk(), now_ms=lambda: NOW_MS)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=headers) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=bearer()) as http:
         try:
             yield Client(app, port, http)
         finally:

@@ -47,6 +47,7 @@ from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.fanout import Fanout
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
@@ -516,13 +517,14 @@ class FlowKit:
             grace_s=settings.stop_grace_s,
             magic_base=settings.magic,
         )
+        self.fanout = Fanout(self.channel)
         self.account = AccountFlow(
             terminal,
             self.book,
             journal,
             self.outbox,
             clock,
-            control=self.channel,
+            control=self.fanout,
             interval_s=settings.account_interval_s,
         )
         self.ticks = TickFlow(
@@ -594,7 +596,15 @@ class FlowKit:
             channels=lambda: dict(self.states),
             backend_seen=lambda: self.channel.last_seen_msc,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.channel,
+            control=self.fanout,
+        )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not settings.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
         )
         self.commands = Commands(
             terminal,

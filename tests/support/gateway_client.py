@@ -1,20 +1,11 @@
 """A client of a running daemon's gateway."""
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
-
-TOKEN = "a-token-that-nobody-guesses"
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens at just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from support.gateway import TOKEN, bearer
 
 
 def settings(port: int, **more: str) -> dict[str, str]:
@@ -63,8 +54,7 @@ class Gateway:
 async def client(port: int, *, token: str = TOKEN) -> AsyncIterator[Gateway]:
     """A client with a token."""
     limits = httpx.Limits(max_connections=200)
-    headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=60.0, limits=limits, trust_env=False
+        base_url=f"http://127.0.0.1:{port}", headers=bearer(token), timeout=60.0, limits=limits, trust_env=False
     ) as http:
         yield Gateway(port, http)
