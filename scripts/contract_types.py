@@ -224,6 +224,9 @@ class SignalLife(SignalRow):
     topic: str | None
     partition: int | None
     offset: int | None
+    request_id: str | int | None
+    sender: str | None
+    correlation: str | None
     event_id: str | None
     settled_at: str | None
     result: dict[str, Any] | None

@@ -74,7 +74,11 @@ def _own_gateway() -> str:
     """The WebSocket of the gateway that the settings tell of."""
     from mt5_bridge.settings import load
 
-    return f"ws://127.0.0.1:{load().settings.mt5_bridge_port}/websocket/ws"
+    settings = load().settings
+    host = settings.gateway_host
+    name = "127.0.0.1" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared
+    scheme = "wss" if settings.gateway_tls_cert else "ws"
+    return f"{scheme}://{name}:{settings.mt5_bridge_port}/websocket/ws"
 
 
 async def _serve(options: argparse.Namespace, listener: socket.socket, url: str) -> int:

@@ -59,7 +59,11 @@ async def hear(socket: ClientConnection, type: str) -> dict[str, Any]:
 async def test_it_welcomes_and_says_who_it_is_about() -> None:
     async with running() as backend, open_door(backend.address, TOKEN, "dashboard") as watcher:
         early = (await hear(watcher, "welcome"))["data"]
-        assert (early["bridge_id"], early["halt"], early["subscriptions"]["channels"]) == (None, {"state": "unknown"}, [])
+        assert (early["bridge_id"], early["halt"], early["subscriptions"]["channels"]) == (
+            None,
+            {"state": "unknown"},
+            [],
+        )
         assert early["scopes"] == ["admin", "read", "stop", "trade"]
         await say(watcher, "subscribe", {"channels": ["health"]})
         beat = (await hear(watcher, "heartbeat"))["data"]
@@ -81,7 +85,11 @@ async def test_what_is_subscribed_to_comes_and_an_event_once() -> None:
         await eventually(lambda: backend.observed.situation(0).prices)
         async with open_door(backend.address, TOKEN, "dashboard") as watcher:
             await say(watcher, "subscribe", {"channels": ["ticks", "positions", "events"], "symbols": ["X"]})
-            assert (await hear(watcher, "command_result"))["data"]["data"]["channels"] == ["events", "positions", "ticks"]
+            assert (await hear(watcher, "command_result"))["data"]["data"]["channels"] == [
+                "events",
+                "positions",
+                "ticks",
+            ]
             assert (await hear(watcher, "positions"))["data"] == [{"ticket": 1}]
             assert (await hear(watcher, "tick_data"))["data"]["bid"] == 1.0
             await say(socket, "tick_data", {"symbol": "Y", "bid": 5.0, "ask": 6.0, "time_msc": 2})

@@ -125,7 +125,7 @@ export const EventsPanel = {
 };
 
 function steps(life) {
-  const rows = [[life.received_at, "Received", `${words(life.action)} ${life.symbol} from ${life.source}${life.topic ? ` (${life.topic} ${life.partition}:${life.offset})` : ""}`]];
+  const rows = [[life.received_at, "Received", `${words(life.action)} ${life.symbol} from ${life.source}${life.sender ? `, ${life.sender}` : ""}${life.request_id ? `, request ${life.request_id}` : ""}${life.correlation ? `, correlation ${life.correlation}` : ""}${life.topic ? ` (${life.topic} ${life.partition}:${life.offset})` : ""}`]];
   for (const intent of life.intents ?? []) {
     rows.push([intent.opened_at, "Intent", `${words(intent.action)} ${intent.symbol} ${intent.volume} lots, magic ${intent.magic}${intent.risk ? `, risking ${intent.risk.toFixed(2)}` : ""}`]);
     const facts = ["filled_volume", "price", "order", "deal", "position", "retcode"].filter((name) => intent[name]).map((name) => `${words(name)} ${intent[name]}`);
