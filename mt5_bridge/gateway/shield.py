@@ -135,8 +135,8 @@ class Shield:
         if outgoing.status is not None:
             return
         response = problem.response(request_id)
-        if _has_body(scope):
-            response.headers["Connection"] = "close"  # nobody will read the rest
+        if _has_body(scope) or scope["state"].get("principal") is None:
+            response.headers["Connection"] = "close"  # nobody will read the rest, and a stranger needs no place
         await response(scope, receive, outgoing)
 
     def _note(self, scope: Scope, status: int | None, request_id: str) -> None:
