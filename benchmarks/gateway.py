@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from benchmarks import footprint, rig, signals
+from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from benchmarks.load import Http, Load, Measured, http
 
@@ -67,12 +67,12 @@ async def run(scale: float) -> Section:
             stream = Load("websocket", port, TOKEN, LISTENERS, seconds, subscribe={"channels": ["ticks"]})
             async with _trading(sender):
                 await ticks.seek_to_end()
-                alone, idle = await asyncio.gather(footprint.ages(ticks, seconds), _cpu(daemon, seconds))
+                (alone, _), idle = await asyncio.gather(rig.tick_ages(ticks, seconds), _cpu(daemon, seconds))
                 (most,), _ = await _loaded(rest, beside=_cpu(daemon, seconds))
                 (asked,), asking = await _loaded(paced, beside=_cpu(daemon, seconds))
                 (heard,), hearing = await _loaded(stream, beside=_cpu(daemon, seconds))
                 await ticks.seek_to_end()
-                _, beside = await _loaded(paced, stream, beside=footprint.ages(ticks, seconds))
+                _, (beside, _) = await _loaded(paced, stream, beside=rig.tick_ages(ticks, seconds))
             orders = await _orders(daemon, port, max(20, round(400 * scale)))
             daemon.check()
     cpu = (asking - idle, hearing - idle)

@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +25,7 @@ from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
+from mt5_bridge.core.usage import Usage, usage
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
@@ -671,9 +672,18 @@ class Bridge:
 
     def _on_ready(self) -> None:
         if self.book.account is not None:
-            self._note(self.account_note.write(self.book.account))
+            other = self.account_note.is_other(self.book.account)
+            self._note(self.account_note.write(self.book.account, *(self._anew() if other else ())))
         self.account.changed()
         self.account.greet()
+
+    def _anew(self) -> list[changes.Change]:
+        """What the journal holds of the account before, as it is for this one."""
+        return [
+            self.account.take_as_known(),
+            changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(self.book.day)),
+            changes.Memo(name=CLOCK_MEMO, value=msgspec.json.encode(self.terminal.clock.timeline)),
+        ]
 
     def _timeline_changed(self, timeline: tuple[Segment, ...]) -> None:
         async def save() -> None:
@@ -769,6 +779,7 @@ class Bridge:
             "unknown_intents": len(self.desk.unresolved),
             "survivors": list(self.emergency.survivors),
             "managed_stops": len(self.desk.plans.open),
+            "limits": msgspec.to_builtins(self._usage()),
             "bars": self.bars.status() if self.bars.on else None,
             "trading_enabled": self.settings.trading_enabled,
             "simulation_mode": self.settings.simulation_mode,
@@ -789,6 +800,17 @@ class Bridge:
             },
         }
 
+    def _usage(self) -> tuple[Usage, ...]:
+        book = self.book
+        return usage(
+            self._limits(),
+            book.day_so_far,
+            book.account,
+            book.listed_positions,
+            book.listed_orders,
+            book.in_flight(),
+        )
+
     # --- stopping
 
     async def _shut_down(self) -> None:
@@ -806,9 +828,9 @@ class Bridge:
         await self.emergency.close()
         await self.desk.close()
         # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
-        written = await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day())
-        if written:
+        if await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day(), *self._memos):
             await self._flush()
+        tasks += self._memos
         for task in tasks:
             task.cancel()
         await self.control_flow.close()
@@ -821,9 +843,6 @@ class Bridge:
             ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
-        if written:
-            await self._last_writes(*self._memos)
-        _cancel(self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
@@ -865,11 +884,6 @@ class Bridge:
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
-
-
-def _cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
-    for task in tuple(tasks):
-        task.cancel()
 
 
 def _load_gateway() -> "Opening":
