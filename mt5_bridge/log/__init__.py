@@ -62,7 +62,8 @@ def _harmless(message: str) -> str:
     """A message whose quotations cannot pass for lines of their own, nor talk to the terminal that shows them."""
     if message.isprintable():
         return message
-    return _CONTROL.sub(lambda found: found[0].encode(encoding="unicode_escape").decode(), message).replace("\n", "\n    ")
+    shown = _CONTROL.sub(lambda found: found[0].encode(encoding="unicode_escape").decode(), message)
+    return shown.replace("\n", "\n    ")
 
 
 class _Line:
