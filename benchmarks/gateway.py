@@ -24,15 +24,16 @@ ORDERS_PER_S = 20
 SIGNALS_PER_S = 20
 PATHS = ("/account", "/positions", "/orders", "/symbols/EURUSD", "/health")
 METHOD = f"""\
-A daemon in hybrid mode with its gateway: eight symbols at ten ticks a second each, {SIGNALS_PER_S} signals a second from the
-broker executed all the while. The load comes from another process on loopback, which shares the two cores with daemon,
-terminal host and broker. Requests (`{"`, `".join(PATHS)}` by turns, with a token) are due at fixed times, {RATE:,} a
-second over {CLOSED} connections, and wait from then on, not from when they could be sent; how many there can be is measured
-with {CLOSED} connections that ask as soon as they are answered. {LISTENERS} WebSocket clients subscribe to all ticks; a message's age
-runs from the poll that saw the tick (its envelope's time, 1 ms resolution) to the client's hands. Orders go one by one,
-{ORDERS_PER_S} a second, from `POST /signal` to `order_send` in the terminal host, the intent durable in between. Idle
-connections are welcomed WebSocket clients that have subscribed to nothing. The tick's age at a consumer of the topic is
-measured without any of it and beside {RATE:,} requests a second and all the WebSocket clients."""
+A daemon in hybrid mode with its gateway: eight symbols at ten ticks a second each, and {SIGNALS_PER_S} signals a second
+from the broker executed all the while. The load comes from another process on loopback, which shares the two cores with
+daemon, terminal host and broker. Requests (`{"`, `".join(PATHS)}` by turns,
+with a token) are due at fixed times, {RATE:,} a second over {CLOSED} connections, and wait from then on, not from when
+they could be sent; how many there can be is measured with {CLOSED} connections that ask as soon as they are answered.
+{LISTENERS} WebSocket clients subscribe to all ticks; a message's age runs from the poll that saw the tick (its
+envelope's time, 1 ms resolution) to the client's hands. Orders go one by one, {ORDERS_PER_S} a second, from the request
+`POST /signal` to `order_send` in the terminal host, the intent durable in between. Idle connections are welcomed
+WebSocket clients that have subscribed to nothing. The tick's age at a consumer of the topic is measured while nobody
+asks the gateway, and beside {RATE:,} requests a second and all the WebSocket clients."""
 
 
 async def run(scale: float) -> Section:
@@ -50,9 +51,10 @@ async def run(scale: float) -> Section:
         bootstrap = stack.enter_context(rig.broker())
         daemon = stack.enter_context(rig.daemon(bootstrap, settings, ticks_per_s=10 * len(rig.SYMBOLS)))
         sender = stack.enter_context(rig.signal_sender(bootstrap))
-        async with rig.consumer(bootstrap, "mt5_events") as results, rig.consumer(
-            bootstrap, "tick_data", wait_ms=2
-        ) as ticks:
+        async with (
+            rig.consumer(bootstrap, "mt5_events") as results,
+            rig.consumer(bootstrap, "tick_data", wait_ms=2) as ticks,
+        ):
             await _listening(daemon, port)
             await signals.ready(sender, results)
             rest = Load("rest", port, TOKEN, CLOSED, seconds, paths=PATHS)

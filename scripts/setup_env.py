@@ -20,7 +20,8 @@ LOCKS = {
     "bridge": ("bridge",),
     "dashboard": ("bridge", "dashboard"),
     "demo": ("bridge", "dashboard", "demo"),
-    "dev": ("bridge", "dashboard", "demo", "dev"),
+    "gateway": ("bridge", "gateway"),
+    "dev": ("bridge", "dashboard", "demo", "gateway", "dev"),
 }
 """Lock files by purpose, and whose purposes each serves too."""
 OWN_PYTHON = "MT5_BRIDGE_PYTHON"
@@ -36,7 +37,7 @@ def python_for(purpose: str, venv: Path = VENV) -> Path:
     """The interpreter of an environment that has what the lock file of `purpose` asks for.
 
     Args:
-        purpose: `bridge`, `dashboard`, `demo` or `dev`.
+        purpose: `bridge`, `dashboard`, `demo`, `gateway` or `dev`.
         venv: the environment's folder.
 
     Raises:

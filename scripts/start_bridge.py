@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this must be readable for the Py
     sys.exit("MT5 Bridge needs Python 3.11 or later; this is %d.%d." % sys.version_info[:2])  # noqa: UP031 - likewise
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -93,6 +94,17 @@ def prepare_env_file(folder: Path) -> bool:
     return True
 
 
+def wants_gateway(folder: Path) -> bool:
+    """Whether the environment or `.env` switches the gateway on, which needs more packages."""
+    said = os.environ.get("GATEWAY_ENABLED", "")
+    file = folder / ".env"
+    if not said and file.is_file():
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        found = re.findall(r"^\s*(?:export\s+)?GATEWAY_ENABLED\s*=\s*[\"']?(\w+)", text, re.MULTILINE | re.IGNORECASE)
+        said = found[-1] if found else ""
+    return said.strip().lower() in ("1", "true", "yes", "on")
+
+
 def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
     """Does everything; `arguments` are those of the command line."""
     mode = arguments[0].lower() if arguments else "hybrid"
@@ -101,7 +113,8 @@ def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
         return CONFIGURATION
     os.chdir(folder)
     try:
-        python = str(python_for(mode if mode in BESIDE else "bridge"))
+        purpose = "gateway" if wants_gateway(folder) else "bridge"
+        python = str(python_for(mode if mode in BESIDE else purpose))
     except SetupError as error:
         print(f"\n{error}")
         return CONFIGURATION

@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from mt5_bridge.gateway.server import GatewayServer
     from mt5_bridge.redpanda.consumer import SignalConsumer
     from mt5_bridge.redpanda.producer import Producer
+
+    Opening = Callable[[Settings, Door, Journal, Clock], Awaitable[GatewayServer]]
 
 T = TypeVar("T")
 
@@ -168,6 +170,8 @@ class Bridge:
 
     async def _open(self) -> None:
         settings = self.settings
+        # A bare daemon must not pay for a web server, and one with a gateway not wait for its loading.
+        web = asyncio.ensure_future(asyncio.to_thread(_load_gateway)) if settings.gateway_enabled else None
         self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
         self._stack.push_async_callback(self.journal.close, _STOP_JOURNAL_S)
         file = LatchFile(settings.data_dir / LATCH_FILE)
@@ -209,9 +213,8 @@ class Bridge:
         await self._restore()
         await self.local.open()
         self._stack.push_async_callback(self.local.close)
-        if self.settings.gateway_enabled:
-            from mt5_bridge.app.gateway import open_gateway  # a bare daemon must not pay for a web server
-
+        if web is not None:
+            open_gateway = await web
             self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
             self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
@@ -833,6 +836,7 @@ class Bridge:
         await self.emergency.close()  # a stop may have come while the channels were still open
         if written:
             await self._last_writes(*self._memos)
+        _cancel(self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
@@ -874,6 +878,17 @@ class Bridge:
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
+
+
+def _cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
+
+
+def _load_gateway() -> "Opening":
+    from mt5_bridge.app.gateway import open_gateway
+
+    return open_gateway
 
 
 def _in_order(error: BaseException | None) -> bool:

@@ -88,9 +88,15 @@ class Stopped:
             return self.at_once(durable=await self._answers.latch.durable_within(self._durable))
 
     async def remember(self, answer: Answer) -> None:
-        """Keep what was answered, so that the same request does nothing twice."""
+        """Keep what was answered, so that the same request does nothing twice, over restarts too."""
+        self.keep(answer)
         if self.known is None and self.request_id is not None:
-            await self._answers.remember_stop(str(self.request_id), answer)
+            await self._answers.once.remember(str(self.request_id), table.EMERGENCY_STOP, answer)
+
+    def keep(self, answer: Answer) -> None:
+        """The same in memory: at once."""
+        if self.known is None and self.request_id is not None:
+            self._answers.keep_stop(str(self.request_id), answer)
 
 
 class Answers:
@@ -168,13 +174,12 @@ class Answers:
         halt, answer = self.latch.halt, self._stop_answers.get(key)
         return answer is not None and halt.state is HaltState.HALTED and answer["data"]["at"] == iso(halt.at_msc)
 
-    async def remember_stop(self, key: str, answer: Answer) -> None:
-        """Keep the answer to a stop: in memory at once, in the journal as soon as it can."""
+    def keep_stop(self, key: str, answer: Answer) -> None:
+        """Keep the answer to a stop in memory."""
         self._stop_answers.pop(key, None)  # to the end of the queue, when it is of an earlier halt
         while len(self._stop_answers) >= MOST_STOPS_KEPT:
             del self._stop_answers[next(iter(self._stop_answers))]
         self._stop_answers[key] = answer
-        await self.once.remember(key, table.EMERGENCY_STOP, answer)
 
     # --- all other commands
 

@@ -69,6 +69,7 @@ class Door:
         self._session = session
         self.listen = listen
         self._figures = figures
+        self._remembering: set[asyncio.Future[None]] = set()
         self._busy = 0
         self._closed = False
         self._snapshot: AccountSnapshot | None = None
@@ -108,7 +109,11 @@ class Door:
         if stop is not None:
             stopped = self._answers.stop(_signed(stop, by), by=by)
             answer = await stopped.answer()
-            await stopped.remember(answer)
+            stopped.keep(answer)
+            # A disk that hangs must not hold up the answer.
+            remembering = asyncio.ensure_future(stopped.remember(answer))
+            self._remembering.add(remembering)
+            remembering.add_done_callback(self._remembering.discard)
             return answer
         latched = self._answers.latched()
         try:

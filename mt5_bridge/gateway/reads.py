@@ -15,12 +15,12 @@ import msgspec
 
 from mt5_bridge.core.errors import MT5Error
 from mt5_bridge.core.snapshot import AccountSnapshot
+from mt5_bridge.core.symbols import match_symbol
 from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.gateway import statuses
 from mt5_bridge.gateway.cache import WRITTEN, Cache
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.problems import Problem
-from mt5_bridge.terminal.symbols import match_symbol
 
 STALE_MS = 5000
 """A picture older than this is told as such: the terminal cannot be read."""

@@ -21,7 +21,7 @@ WS_MESSAGE_MOST = 65_536
 PING_EVERY_S = 10.0
 PONG_WITHIN_S = 10.0
 """A client that does not answer a ping in this time is gone, or reads nothing: its WebSocket is cut off."""
-_STOP_LEAST_S = 0.05
+_STOP_LEAST_S = 0.1
 
 
 class GatewayServer:
@@ -85,19 +85,26 @@ class GatewayServer:
         """
         if self._server is None or self._task is None:
             return
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+
+        def left(share: float = 1.0) -> float:
+            return max(_STOP_LEAST_S, (until - loop.time()) * share)
+
         self._server.should_exit = True
         # uvicorn counts whole seconds only where it is asked to; what hangs is ended here.
-        await asyncio.wait((self._task,), timeout=timeout)
+        await asyncio.wait((self._task,), timeout=left(0.6))
         if not self._task.done():
             self._server.force_exit = True
             for task in tuple(self._server.server_state.tasks):
                 task.cancel()
-            await asyncio.wait((self._task,), timeout=max(_STOP_LEAST_S, timeout / 2))
+            await asyncio.wait((self._task,), timeout=left(0.5))
             self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self._app.state.gateway.cache.close()
-        await self._app.state.gateway.connections.stop(timeout)
-        await self._app.state.gateway.audit.stop(timeout)
+        rooms = self._app.state.gateway
+        await rooms.cache.close()
+        await rooms.connections.stop(left(0.5))
+        await rooms.audit.stop(left())
 
     async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
         """As `uvicorn.Server.serve`, without its signal handlers: signals are the daemon's."""

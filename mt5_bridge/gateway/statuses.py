@@ -92,6 +92,7 @@ OF_CODE: Mapping[str, int] = {
     "other_account": 403,
     "login_refused": CONFLICT,
     "overloaded": UNAVAILABLE,
+    "shutting_down": UNAVAILABLE,
 }
 """Other codes that a command is refused with."""
 

@@ -20,6 +20,10 @@ def _who_sent(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE signals ADD COLUMN correlation TEXT")
     db.execute("CREATE INDEX signals_by_request ON signals (request_id) WHERE request_id IS NOT NULL")
     db.execute("CREATE INDEX signals_by_correlation ON signals (correlation) WHERE correlation IS NOT NULL")
+    db.execute(
+        "CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    )
 
 
 MIGRATIONS: Mapping[int, Migration] = {1: _who_sent}

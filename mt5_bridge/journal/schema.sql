@@ -119,3 +119,7 @@ CREATE TABLE audit (
     what   TEXT    NOT NULL,
     detail TEXT    NOT NULL
 );
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit is append-only');
+END;

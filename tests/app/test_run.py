@@ -85,7 +85,7 @@ async def test_exit_codes(
 
 
 def test_runs_with_logs_and_tells_doubts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Any, reread: object) -> int:
+    async def brief(settings: Any, *more: object) -> int:
         return 3
 
     monkeypatch.setattr(module, "_run", brief)
@@ -94,7 +94,7 @@ def test_runs_with_logs_and_tells_doubts(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_token_read_anew_is_kept_out_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Any, reread: Any) -> int:
+    async def brief(settings: Any, reread: Any, *more: object) -> int:
         assert reread("BACKEND_AUTH_TOKEN").get_secret_value() == "replaced-token"
         assert reread("HEARTBEAT_INTERVAL") == 5.0
         logger.info("The backend was sent replaced-token")
@@ -206,12 +206,14 @@ def test_asked_to_end_while_the_bridge_is_loaded_it_ends_at_once(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
 def test_asked_again_while_the_logs_are_closed_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def brief(settings: Settings, reread: object) -> int:
+    async def brief(settings: Settings, *more: object) -> int:
         module.Interrupts(break_is_emergency=False).pass_to(Asked())  # type: ignore[arg-type]  # only hears
         return 3
 
     class Logs:
         def __enter__(self) -> None: ...
+
+        def hide(self, secret: str) -> None: ...
 
         def __exit__(self, *error: object) -> None:
             for number in (signal.SIGINT, signal.SIGTERM):

@@ -27,7 +27,7 @@ class Served(NamedTuple):
 async def served(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """A running daemon with a gateway that may change the account; each test leaves it as it found it."""
     port = free_port()
-    env = settings(port, GATEWAY_ALLOW_CONNECT="true", RESUME_REMOTE="true")
+    env: dict[str, Any] = settings(port, GATEWAY_ALLOW_CONNECT="true", RESUME_REMOTE="true")
     async with world(tmp_path_factory.mktemp("served"), bootstrap, **env) as made, client(port) as rest:
         await made.start()
         yield Served(made, rest)

@@ -62,7 +62,7 @@ class Scraped:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scraped(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scraped]:
     port = free_port()
-    settings = {
+    settings: dict[str, Any] = {
         "GATEWAY_ENABLED": "true",
         "GATEWAY_TOKEN": TOKEN,
         "MT5_BRIDGE_PORT": str(port),

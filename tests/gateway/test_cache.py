@@ -1,7 +1,7 @@
 """The cache: one look-up for many, nothing from before a write, failures kept by nobody."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 from support.eventually import eventually
@@ -135,8 +135,8 @@ class Shared:
             raise self.fault
         return work()
 
-    def get(self, key: str) -> Awaitable[bytes | None]:
-        return self._answer(lambda: self.kept.get(key))
+    async def get(self, key: str) -> bytes | None:
+        return await self._answer(lambda: self.kept.get(key))
 
     async def set(self, key: str, value: bytes, ttl_s: float) -> None:
         await self._answer(lambda: self.kept.update({key: value}))

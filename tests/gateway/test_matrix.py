@@ -11,8 +11,8 @@ import jwt
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from support.fake_bridge_port import TOKEN, Disk, FakePort, gateway, symbol
-from support.gateway import JWT_KEY, jwt_for
+from support.fake_bridge_port import Disk, FakePort, gateway, symbol
+from support.gateway import JWT_KEY, TOKEN, jwt_for
 
 from mt5_bridge.gateway.app import OPEN, OPEN_ON_LOOPBACK, ROUTERS, create_app, routes_of, scope_of
 from mt5_bridge.gateway.auth import Scope
@@ -44,12 +44,12 @@ NEEDED = {
 
 
 def made() -> FastAPI:
-    return create_app(FakePort(), CONFIG, Disk(), now_ms=lambda: 0)  # type: ignore[arg-type]
+    return create_app(FakePort(), CONFIG, Disk(), now_ms=lambda: 0)
 
 
 def endpoints() -> Iterator[tuple[str, APIRoute]]:
     for route in routes_of(ROUTERS):
-        for method in sorted(route.methods):
+        for method in sorted(route.methods or ()):
             yield method, route
 
 
@@ -76,8 +76,8 @@ def filled(path: str) -> str:
 
 async def ask(asking: httpx.AsyncClient, method: str, route: APIRoute, token: str | None) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    content = {} if method in ("GET", "DELETE") else {"json": {}}
-    request = asking.build_request(method, filled(route.path), headers=headers, **content)
+    body: dict[str, Any] | None = None if method in ("GET", "DELETE") else {}
+    request = asking.build_request(method, filled(route.path), headers=headers, json=body)
     if token is None:
         del request.headers["Authorization"]
     return await asking.send(request)

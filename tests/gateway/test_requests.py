@@ -49,7 +49,9 @@ def lines() -> Iterator[list[dict[str, Any]]]:
     logger.remove(sink)
 
 
-async def ask(requests: Requests, method: str, path: str, *, app: App | None = None, **headers: str) -> None:
+async def ask(
+    requests: Requests, method: str, path: str, *, app: App | None = None, headers: dict[str, str] | None = None
+) -> None:
     ticks = itertools.count()
     measured = Measured(app or App(), requests, monotonic=lambda: next(ticks) * 0.004)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(measured), base_url="http://here") as client:
@@ -85,7 +87,7 @@ async def test_by_route_and_status(lines: list[dict[str, Any]]) -> None:
 async def test_what_acted_and_what_failed_is_told(
     lines: list[dict[str, Any]], method: str, path: str, level: str
 ) -> None:
-    await ask(Requests(), method, path, **{"Idempotency-Key": "k-1"})
+    await ask(Requests(), method, path, headers={"Idempotency-Key": "k-1"})
     [line] = lines
     assert line["level"] == level
     assert (line["event"], line["correlation_id"], line["idempotency_key"]) == ("gateway_request", "x-1", "k-1")

@@ -9,6 +9,7 @@ from support.eventually import eventually
 from support.fake_bridge_port import NOW_MS, FakePort, gateway, order_result, pending, position, symbol
 
 from mt5_bridge.core.errors import MT5StateError
+from mt5_bridge.core.messages import OrderResult
 from mt5_bridge.gateway import models, reads
 
 NAMES = ("AUDUSD.m", "EURUSD", "EURUSD.x", "GBPUSD", "XAUUSD")
@@ -254,4 +255,4 @@ async def test_the_root_says_how_the_dashboard_is_started() -> None:
 
 
 def test_models_of_structs_have_their_fields() -> None:
-    assert set(models.model_of(models.OrderResult).model_fields) == set(order_result())
+    assert set(models.model_of(OrderResult).model_fields) == set(order_result())

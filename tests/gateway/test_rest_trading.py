@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from support.fake_bridge_port import FakePort, gateway, order_result
@@ -205,7 +205,9 @@ async def test_a_key_belongs_to_whom_the_token_names() -> None:
     async with gateway() as client:
         await client.ask("POST", "/order", ORDER, Idempotency_Key="k")
         token = jwt_for(Scope.TRADE, subject="bob")
-        await client.ask("POST", "/order", {**ORDER, "volume": 0.2}, Idempotency_Key="k", **bearer(token))
+        await client.ask(
+            "POST", "/order", {**ORDER, "volume": 0.2}, Idempotency_Key="k", Authorization=f"Bearer {token}"
+        )
         assert [by for _, _, by, _ in client.port.asked] == ["token", "bob"]
 
 
@@ -330,8 +332,8 @@ def test_the_fake_is_a_port() -> None:
 
 def test_bodies_have_the_fields_of_signals_and_commands() -> None:
     assert set(bodies.NewSignal.model_fields) == set(TradingSignal.__struct_fields__)
-    assert set(bodies.AnyAction.__args__) == set(Action)
-    assert set(bodies.Opening.__args__) == {action for action in Action if action.opens}
-    assert set(bodies.Timeframe.__args__) == set(params.Timeframe.__args__)
+    assert set(get_args(bodies.AnyAction)) == set(Action)
+    assert set(get_args(bodies.Opening)) == {action for action in Action if action.opens}
+    assert set(get_args(bodies.Timeframe)) == set(get_args(params.Timeframe))
     assert set(bodies.WantedTicks.model_fields) == set(params.GetTicks.__struct_fields__)
     assert set(bodies.Resume.model_fields) == set(params.ResumeTrading.__struct_fields__)

@@ -31,11 +31,15 @@ class Part:
     async def stop(self, timeout: float) -> None:
         self.running = False
 
+    async def close(self) -> None:
+        self.running = False
+
 
 class Parts:
     def __init__(self) -> None:
         self.audit = Part()
         self.connections = Part()
+        self.cache = Part()
 
 
 @asynccontextmanager

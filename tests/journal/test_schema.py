@@ -156,7 +156,7 @@ def test_a_journal_of_the_first_version_keeps_its_signals(path: Path) -> None:
     """Its columns are those of today but for who sent a signal, in the same order."""
     open_database(path).close()
     with sqlite3.connect(path) as db:
-        db.executescript(f"DROP TABLE signals; {VERSION_1} PRAGMA user_version = 1;")
+        db.executescript(f"DROP TABLE signals; DROP TRIGGER audit_is_append_only; {VERSION_1} PRAGMA user_version = 1;")
     db.close()
     db = open_database(path)
     assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
@@ -168,4 +168,13 @@ def test_a_journal_of_the_first_version_keeps_its_signals(path: Path) -> None:
     db = open_database(path)
     assert columns == [row[1] for row in db.execute("PRAGMA table_info(signals)")]
     assert {"signals_by_request", "signals_by_correlation"} < indexes
+    db.close()
+
+
+def test_what_the_audit_says_is_not_changed(path: Path) -> None:
+    db = open_database(path)
+    db.execute("INSERT INTO audit (at_msc, who, what, detail) VALUES (1, 'ann', 'POST /order', '200')")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute("UPDATE audit SET who = 'bob'")
+    db.execute("DELETE FROM audit WHERE at_msc < 2")  # they leave by age
     db.close()

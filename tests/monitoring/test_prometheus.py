@@ -70,7 +70,7 @@ async def watched(folder: Path, bootstrap: str) -> AsyncIterator[tuple[World, st
     """A daemon with a gateway, and its address."""
     port = free_port()
     gateway = {"GATEWAY_ENABLED": "true", "GATEWAY_TOKEN": TOKEN, "MT5_BRIDGE_PORT": str(port)}
-    settings = {**gateway, "RATE_LIMIT_REQUESTS": "1000000", "BARS": "M1", "MAX_DAILY_LOSS_PCT": "50"}
+    settings: dict[str, Any] = {**gateway, "RATE_LIMIT_REQUESTS": "1000000", "BARS": "M1", "MAX_DAILY_LOSS_PCT": "50"}
     async with world(folder, bootstrap, **settings) as made:
         await made.start()
         yield made, f"127.0.0.1:{port}"

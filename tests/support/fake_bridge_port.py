@@ -147,7 +147,7 @@ class FakePort:
             return self._first[key]
         self.asked.append((name, dict(data), by, request_id))
         await self.gate.wait()
-        made = self.answers.get(name, lambda asked: {"data": order_result("closed", position=9)})(data)
+        made = self.answers[name](data) if name in self.answers else {"data": order_result("closed", position=9)}
         answer = {"command": name, "success": "error" not in made, **made}
         if request_id is not None:
             self._first[key] = answer
@@ -163,8 +163,7 @@ class FakePort:
         signature: str | None = None,
     ) -> dict[str, Any]:
         self.signed.append((raw, signature))
-        made = {"trading_signal": lambda asked: {"data": self.result}}
-        self.answers |= made
+        self.answers["trading_signal"] = lambda asked: {"data": self.result}
         answer = await self.command("trading_signal", data, by=by, request_id=request_id)
         return {**answer["data"], "request_id": request_id}
 

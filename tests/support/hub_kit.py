@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from support.eventually import eventually
+from support.fake_bridge_port import FakePort
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from mt5_bridge.core.channels import Channel, Listener
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.auth import Scope, issue
@@ -28,7 +30,7 @@ HALT = {"state": "active", "reason": "", "by": "", "at": None}
 Frame = dict[str, Any]
 
 
-class FakePort:
+class HubPort(FakePort):
     """A bridge that answers everything and does nothing.
 
     Attributes:
@@ -41,6 +43,7 @@ class FakePort:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, dict[str, Any], str, str | None]] = []
         self.stopped: list[str] = []
         self.hang: asyncio.Event | None = None
@@ -90,6 +93,9 @@ class FakePort:
         for told in self.picture:
             listener(*told)
         return lambda: self.listeners.remove(listener)
+
+    async def figures(self) -> Figures:
+        return {}
 
     def snapshot(self) -> AccountSnapshot:
         return AccountSnapshot(read=0, at_msc=0, reconciled=False, account=None, positions=(), orders=())
@@ -161,7 +167,7 @@ class Client:
 class HubKit:
     """A running gateway and what stands behind it."""
 
-    def __init__(self, port: FakePort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
+    def __init__(self, port: HubPort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
         self.port = port
         self.server = server
         self.hub = hub
@@ -169,24 +175,39 @@ class HubKit:
         self.url = f"ws://127.0.0.1:{server.port}/websocket/ws"
         self._clients: list[Client] = []
 
-    async def client(
-        self, token: str | None = TOKEN, *, origin: str | None = None, subscribe: Any = None, **options: Any
-    ) -> Client:
+    async def client(self, token: str | None = TOKEN, **options: Any) -> Client:
         """A client; with a token, one that has been welcomed."""
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        if origin is not None:
-            headers["Origin"] = origin
-        options = {"compression": None, "max_size": None, **options}
-        made = Client(await connect(self.url, additional_headers=headers, proxy=None, **options))
+        made = await hub_client(self.url, token, **options)
         self._clients.append(made)
-        if token is not None:
-            await made.frame("welcome")
-        if subscribe is not None:
-            await made.ask("subscribe", subscribe, request_id="kit-subscribe")
         return made
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
+
+
+async def hub_client(
+    url: str, token: str | None, *, origin: str | None = None, subscribe: Any = None, **options: Any
+) -> Client:
+    """A client of the hub at an address; with a token, one that has been welcomed.
+
+    Args:
+        url: of the WebSocket.
+        token: sent as a header; None: the first frame will have to show one.
+        origin: as a browser's page would send it.
+        subscribe: the `data` of a first `subscribe`, answered before this returns.
+        options: of the connection.
+    """
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    if origin is not None:
+        headers["Origin"] = origin
+    made = Client(
+        await connect(url, additional_headers=headers, proxy=None, **{"compression": None, "max_size": None, **options})
+    )
+    if token is not None:
+        await made.frame("welcome")
+    if subscribe is not None:
+        await made.ask("subscribe", subscribe, request_id="kit-subscribe")
+    return made
 
 
 def token_of(*scopes: Scope, subject: str = "ann", ttl_s: int = 600) -> str:
@@ -198,7 +219,7 @@ def token_of(*scopes: Scope, subject: str = "ann", ttl_s: int = 600) -> str:
 async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncIterator[HubKit]:
     """A gateway that listens on a free port; everything ends with the block."""
     config = GatewayConfig(**{"port": 0, "token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_messages": 1000, **settings})
-    port, kept = FakePort(), Kept()
+    port, kept = HubPort(), Kept()
     app = create_app(port, config, kept, now_ms=lambda: time.time_ns() // 1_000_000)
     hub: Hub = app.state.gateway.hub
     if auth_s is not None:

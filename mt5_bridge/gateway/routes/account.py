@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from mt5_bridge.gateway import models
+from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Reader
 from mt5_bridge.gateway.bodies import SymbolName
 from mt5_bridge.gateway.problems import responses
@@ -18,7 +18,7 @@ After = Annotated[str | None, Query(pattern=r"^[0-9]{1,19}$", description="`next
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most on one page.")]
 
 
-@router.get("/account", summary="The account", responses={200: {"model": models.AccountAnswer}})
+@router.get("/account", summary="The account", responses={200: examples.answer(models.AccountAnswer, examples.ACCOUNT)})
 async def account(gateway: Here, who: Reader) -> Response:
     """Balance, equity, margin: as the bridge read them last, at most half a second ago while all is well."""
     return told(await gateway.reads.account())
@@ -27,7 +27,7 @@ async def account(gateway: Here, who: Reader) -> Response:
 @router.get(
     "/positions",
     summary="Open positions",
-    responses={200: {"model": models.PositionsAnswer}, **responses(404)},
+    responses={200: examples.answer(models.PositionsAnswer, examples.POSITIONS), **responses(404)},
 )
 async def positions(
     gateway: Here, who: Reader, symbol: Symbol = None, cursor: After = None, limit: Limit = 1000
@@ -36,7 +36,11 @@ async def positions(
     return told(await gateway.reads.positions(symbol, None if cursor is None else int(cursor), limit))
 
 
-@router.get("/orders", summary="Pending orders", responses={200: {"model": models.OrdersAnswer}, **responses(404)})
+@router.get(
+    "/orders",
+    summary="Pending orders",
+    responses={200: examples.answer(models.OrdersAnswer, examples.ORDERS), **responses(404)},
+)
 async def orders(
     gateway: Here, who: Reader, symbol: Symbol = None, cursor: After = None, limit: Limit = 1000
 ) -> Response:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from mt5_bridge.gateway import models
+from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Reader
 from mt5_bridge.gateway.bodies import SymbolName, Timeframe, WantedTicks
 from mt5_bridge.gateway.problems import responses
@@ -30,7 +30,7 @@ Mark = Annotated[str | None, Query(pattern=r"^[0-9]{1,16}:-?[0-9]{1,19}$", descr
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most on one page.")]
 
 
-@router.get("/symbols", summary="All symbols", responses={200: {"model": models.SymbolsAnswer}})
+@router.get("/symbols", summary="All symbols", responses={200: examples.answer(models.SymbolsAnswer, examples.SYMBOLS)})
 async def symbols(
     gateway: Here,
     who: Reader,
@@ -42,7 +42,9 @@ async def symbols(
 
 
 @router.get(
-    "/symbols/{name:path}", summary="One symbol", responses={200: {"model": models.SymbolAnswer}, **responses(404)}
+    "/symbols/{name:path}",
+    summary="One symbol",
+    responses={200: examples.answer(models.SymbolAnswer, examples.SYMBOL), **responses(404)},
 )
 async def symbol(
     gateway: Here, who: Reader, name: Annotated[str, Path(min_length=1, max_length=64, examples=["EURUSD"])]
@@ -51,7 +53,9 @@ async def symbol(
     return told(await gateway.reads.symbol(name))
 
 
-@router.get("/rates", summary="Bars", responses={200: {"model": models.RatesAnswer}, **responses(404)})
+@router.get(
+    "/rates", summary="Bars", responses={200: examples.answer(models.RatesAnswer, examples.RATES), **responses(404)}
+)
 async def rates(
     gateway: Here,
     who: Reader,
@@ -66,14 +70,18 @@ async def rates(
     return told(await gateway.reads.rates({name: value for name, value in asked.items() if value is not None}))
 
 
-@router.post("/ticks", summary="Ticks", responses={200: {"model": models.TicksAnswer}, **responses(404)})
+@router.post(
+    "/ticks", summary="Ticks", responses={200: examples.answer(models.TicksAnswer, examples.TICKS), **responses(404)}
+)
 async def ticks(gateway: Here, who: Reader, wanted: WantedTicks) -> Response:
     """The newest `count`, or those of a time; oldest first."""
     return told(await gateway.reads.ticks(wanted.model_dump(exclude_none=True)))
 
 
 @router.get(
-    "/history/deals", summary="Deals of the past", responses={200: {"model": models.DealsAnswer}, **responses(404)}
+    "/history/deals",
+    summary="Deals of the past",
+    responses={200: examples.answer(models.DealsAnswer, examples.DEALS), **responses(404)},
 )
 async def deals(
     gateway: Here,
@@ -92,7 +100,7 @@ async def deals(
 @router.get(
     "/history/orders",
     summary="Orders of the past",
-    responses={200: {"model": models.PastOrdersAnswer}, **responses(404)},
+    responses={200: examples.answer(models.PastOrdersAnswer, examples.PAST_ORDERS), **responses(404)},
 )
 async def past_orders(
     gateway: Here,

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from mt5_bridge.gateway import models
+from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Admin
 from mt5_bridge.gateway.bodies import Connect, Resume
 from mt5_bridge.gateway.idempotency import Asked, Key, asked
@@ -16,7 +16,11 @@ from mt5_bridge.gateway.state import Here
 router = APIRouter(tags=["administration"])
 
 
-@router.post("/resume", summary="Let trading go on", responses={200: {"model": models.HaltAnswer}, **responses(409)})
+@router.post(
+    "/resume",
+    summary="Let trading go on",
+    responses={200: examples.answer(models.HaltAnswer, examples.HALT), **responses(409)},
+)
 async def resume(request: Request, gateway: Here, who: Admin, wanted: Resume, key: Key = None) -> Response:
     """Lifts a halt on a person's word; refused while something survives or is unknown, unless forced."""
     data = wanted.model_dump(exclude_none=True)
@@ -32,8 +36,10 @@ async def resume(request: Request, gateway: Here, who: Admin, wanted: Resume, ke
     "/connect",
     summary="Connect the terminal",
     responses={
-        200: {"model": models.SessionAnswer},
-        202: {"model": models.SessionAnswer, "description": "The bridge begins anew with another account."},
+        200: examples.answer(models.SessionAnswer, examples.SESSION),
+        202: examples.answer(
+            models.SessionAnswer, examples.BEGINS_ANEW, "The bridge begins anew with another account."
+        ),
         **responses(409),
     },
 )
@@ -52,7 +58,7 @@ async def connect(
 @router.post(
     "/disconnect",
     summary="Disconnect the terminal",
-    responses={200: {"model": models.SessionAnswer}, **responses(409)},
+    responses={200: examples.answer(models.SessionAnswer, examples.SESSION), **responses(409)},
 )
 async def disconnect(request: Request, gateway: Here, who: Admin, key: Key = None) -> Response:
     """Ends the session: no tick, no order, no stop moved until somebody connects. Refused while an order is open."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from mt5_bridge.gateway import models
+from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Principal, Trader
 from mt5_bridge.gateway.bodies import ChangedOrder, ChangedPosition, Lots, NewOrder, NewSignal
 from mt5_bridge.gateway.idempotency import Key, asked
@@ -20,8 +20,10 @@ from mt5_bridge.gateway.state import Gateway, Here
 router = APIRouter(tags=["trading"])
 
 OUTCOMES: dict[int | str, dict[str, Any]] = {
-    200: {"model": models.ResultAnswer},
-    202: {"model": models.UnknownAnswer, "description": "It may have been done: never send it again by yourself."},
+    200: examples.answer(models.ResultAnswer, examples.RESULT),
+    202: examples.answer(
+        models.UnknownAnswer, examples.UNKNOWN, "It may have been done: never send it again by yourself."
+    ),
     **responses(404, 409),
 }
 Ticket = Annotated[int, Path(gt=0, le=(1 << 63) - 1, examples=[1234567])]

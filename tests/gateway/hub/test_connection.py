@@ -9,9 +9,10 @@ from support.hub_kit import TOKEN, hub_kit, token_of
 from websockets.exceptions import InvalidStatus
 
 from mt5_bridge.core.channels import Channel
+from mt5_bridge.gateway import rates
 from mt5_bridge.gateway.auth import Scope
+from mt5_bridge.gateway.hub import connection
 from mt5_bridge.gateway.hub.client import Close
-from mt5_bridge.gateway.rates import BAD_TOKENS_A_MINUTE
 
 
 async def test_a_header_lets_in_and_welcomes() -> None:
@@ -137,15 +138,17 @@ async def test_who_has_yet_to_say_who_it_is_takes_nobody_s_place() -> None:
         assert (await late[0].closed())[0] == Close.FULL
 
 
-async def test_a_connection_ends_with_its_token() -> None:
+async def test_a_connection_ends_with_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LEEWAY_S", 0.1 - 600)
     async with hub_kit() as kit:
-        client = await kit.client(token_of(Scope.READ, ttl_s=-4))
+        client = await kit.client(None)
+        await client.send("auth", {"token": token_of(Scope.READ, ttl_s=600)})
         assert await client.closed() == (Close.UNAUTHORIZED, "expired_token")
 
 
 async def test_a_token_shown_again_carries_on() -> None:
     async with hub_kit() as kit:
-        client = await kit.client(token_of(Scope.READ, ttl_s=-4 + 3600))
+        client = await kit.client(token_of(Scope.READ))
         await client.send("auth", {"token": token_of(Scope.TRADE)})
         await client.frame("welcome", lambda frame: "trade" in frame["data"]["scopes"])
         await client.send("auth", {"token": token_of(Scope.ADMIN, subject="bob")})
@@ -171,10 +174,11 @@ async def test_a_token_in_the_address_is_worth_nothing() -> None:
         assert (await client.closed())[0] == Close.AUTH_TIMEOUT
 
 
-async def test_guessing_tokens_is_limited() -> None:
+async def test_guessing_tokens_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "BAD_TOKENS_A_MINUTE", 3)
     async with hub_kit() as kit:
         codes = []
-        for _ in range(BAD_TOKENS_A_MINUTE + 1):
+        for _ in range(4):
             client = await kit.client(None)
             await client.send("auth", {"token": "guess"})
             codes.append(await client.closed())

@@ -28,12 +28,8 @@ async def test_the_whole_service_in_one_document() -> None:
             "backend": "connecting",
         }
         features = told["features"]
-        assert (features["trading"], features["connect"], features["tokens"], features["jwt"]) == (
-            True,
-            True,
-            True,
-            False,
-        )
+        switched = ("trading", "connect", "tokens", "tls", "bars", "simulation")
+        assert [features[name] for name in switched] == [True, True, True, False, False, False]
         assert told["performance"]["ticks"]["published"] == 7
         assert told["bridge"] == client.port.told
 
