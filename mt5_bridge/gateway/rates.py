@@ -12,6 +12,8 @@ from mt5_bridge.gateway.problems import Problem
 BAD_TOKENS_A_MINUTE = 60
 """Of one address; who has a good token is not held up by it."""
 
+MOST_ADDRESSES = 1_000
+
 
 class Rates:
     """The limits of requests.
@@ -22,6 +24,8 @@ class Rates:
 
     def __init__(self, requests: int) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._addresses = MemoryStorage()
+        self._strangers = SlidingWindowCounterRateLimiter(self._addresses)
         self._requests = RateLimitItemPerMinute(requests)
         self._bad = RateLimitItemPerMinute(BAD_TOKENS_A_MINUTE)
 
@@ -32,7 +36,7 @@ class Rates:
             Problem: 429 `rate_limited`.
         """
         if not await self._limiter.hit(self._requests, "requests", subject):
-            raise await self._refused(self._requests, "requests", subject)
+            raise await self._refused(self._limiter, self._requests, "requests", subject)
 
     async def bad_token(self, address: str) -> None:
         """Count a request with a bad token.
@@ -40,11 +44,16 @@ class Rates:
         Raises:
             Problem: 429 `rate_limited`: too many came from that address.
         """
-        if not await self._limiter.hit(self._bad, "bad", address):
-            raise await self._refused(self._bad, "bad", address)
+        if len(self._addresses.storage) >= MOST_ADDRESSES:
+            # The library looks at all it knows with every request: a thousand strangers must not cost the others.
+            await self._addresses.reset()
+        if not await self._strangers.hit(self._bad, "bad", address):
+            raise await self._refused(self._strangers, self._bad, "bad", address)
 
-    async def _refused(self, item: RateLimitItemPerMinute, *of: str) -> Problem:
-        stats = await self._limiter.get_window_stats(item, *of)
+    async def _refused(
+        self, limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerMinute, *of: str
+    ) -> Problem:
+        stats = await limiter.get_window_stats(item, *of)
         wait = max(1, math.ceil(stats.reset_time - time.time()))
         words = f"more than {item.amount} requests a minute: wait {wait} s"
         return Problem(429, "rate_limited", words, headers={"Retry-After": str(wait)}, retry_after_s=wait)
