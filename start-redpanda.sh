@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Redpanda in Docker for the bridge, with its topics and Redpanda Console.
 #
-#   ./start-redpanda.sh [up] [--backend]   start, wait until healthy, print the addresses; --backend: the reference
-#                                          backend as well
+#   ./start-redpanda.sh [up] [--backend] [--monitoring]
+#                                          start, wait until healthy, print the addresses; --backend: the reference
+#                                          backend as well; --monitoring: Prometheus and Grafana as well, for which
+#                                          METRICS_TOKEN holds a token of the bridge's gateway
 #   ./start-redpanda.sh status             what runs
 #   ./start-redpanda.sh logs               what Redpanda says
 #   ./start-redpanda.sh down               stop; ticks, events and signals are kept
@@ -16,10 +18,12 @@ fail() {
 }
 
 usage() {
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
 }
 
 compose() {
+    # Compose wants to know every secret, also of what it does not start.
+    export METRICS_TOKEN="${METRICS_TOKEN:-}"
     docker compose --file docker/docker-compose.yml "$@"
 }
 
@@ -33,12 +37,22 @@ need_docker() {
 }
 
 up() {
-    if [[ "${1:-}" == --backend ]]; then
-        export COMPOSE_PROFILES=backend
-    elif [[ $# -gt 0 ]]; then
-        usage >&2
-        exit 2
+    local profiles=()
+    while [[ $# -gt 0 ]]; do
+        case "$1" in
+            --backend | --monitoring) profiles+=("${1#--}") ;;
+            *)
+                usage >&2
+                exit 2
+                ;;
+        esac
+        shift
+    done
+    if [[ " ${profiles[*]-} " == *" monitoring "* && -z "${METRICS_TOKEN:-}" ]]; then
+        fail "METRICS_TOKEN is not set: export a token that the bridge's gateway knows, then try again" 2
     fi
+    local IFS=,
+    export COMPOSE_PROFILES="${profiles[*]-}"
     # --wait would take the finished topics container for a failure, so it is run to its end first.
     compose up --detach --wait --wait-timeout 180 redpanda ||
         fail "Redpanda did not become healthy within 180 s: see ./start-redpanda.sh logs"
@@ -51,21 +65,24 @@ Redpanda is up:
   in containers    redpanda:9092
   Console          http://127.0.0.1:8080
 TEXT
-    if [[ -n "${COMPOSE_PROFILES:-}" ]]; then
+    if [[ "$COMPOSE_PROFILES" == *backend* ]]; then
         printf '  reference backend   BACKEND_WS_URL=ws://127.0.0.1:8765 (token: BACKEND_AUTH_TOKEN, else see its log)\n'
+    fi
+    if [[ "$COMPOSE_PROFILES" == *monitoring* ]]; then
+        printf '  Grafana          http://127.0.0.1:3000   (Prometheus: http://127.0.0.1:9090)\n'
     fi
 }
 
 main() {
     case "${1:-up}" in
-        up | --backend)
+        up | --backend | --monitoring)
             [[ "${1:-}" == up ]] && shift
             need_docker
             up "$@"
             ;;
         status)
             need_docker
-            compose --profile backend ps
+            compose --profile backend --profile monitoring ps
             ;;
         logs)
             need_docker
@@ -73,11 +90,11 @@ main() {
             ;;
         down)
             need_docker
-            compose --profile backend down
+            compose --profile backend --profile monitoring down
             ;;
         wipe)
             need_docker
-            compose --profile backend down --volumes
+            compose --profile backend --profile monitoring down --volumes
             ;;
         -h | --help | help) usage ;;
         *)

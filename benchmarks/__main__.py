@@ -20,6 +20,7 @@ from benchmarks import (
     decisions,
     emergency,
     footprint,
+    gateway,
     kept,
     many,
     paper,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[float], Awaitable[Section]]] = {
     "scale": scale.run,
     "emergency": emergency.run,
     "stalls": stalls.run,
+    "gateway": gateway.run,
     "paper": paper.run,
 }
 SMOKE = 0.05

@@ -30,7 +30,7 @@ async def run(scale: float) -> Section:
                     pids = [daemon.pid, *daemon.hosts()]
                     cpu, began = rig.cpu_seconds(pids), time.perf_counter()
                     before = rig.rss_mib(daemon.pid)
-                    ages, _ = await rig.tick_ages(reader, max(5.0, 60 * scale))
+                    seen, _ = await rig.tick_ages(reader, max(5.0, 60 * scale))
                     busy = (rig.cpu_seconds(pids) - cpu) / (time.perf_counter() - began)
                     after = rig.rss_mib(daemon.pid)
                     host = max(rig.rss_mib(pid) for pid in daemon.hosts())
@@ -39,9 +39,9 @@ async def run(scale: float) -> Section:
         METHOD,
         (
             Figure("start → first tick at a consumer", start, "s", 1.5),
-            Figure("tick age at the consumer, p50", percentile(ages, 50), "ms"),
-            Figure("tick age at the consumer, p99", percentile(ages, 99), "ms", 15),
-            Figure("ticks measured", len(ages), "ticks"),
+            Figure("tick age at the consumer, p50", percentile(seen, 50), "ms"),
+            Figure("tick age at the consumer, p99", percentile(seen, 99), "ms", 15),
+            Figure("ticks measured", len(seen), "ticks"),
             Figure("daemon, resident memory", after, "MiB", 50),
             Figure("daemon, growth while watched", after - before, "MiB"),
             Figure("terminal host, resident memory", host, "MiB", 40),

@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that follow from the code: field tables, settings, JSON Schemas, AsyncAPI.
+"""Write the parts of docs/ that follow from the code: field tables, settings, JSON Schemas, AsyncAPI, OpenAPI.
 
     python scripts/docs.py            # rewrite them
     python scripts/docs.py --check    # exit code 1 when they differ from the code
@@ -6,6 +6,7 @@
 Run it on the project's .venv. A test runs the check.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -25,6 +26,9 @@ import contract_schemas
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS
 from mt5_bridge.core import messages
+from mt5_bridge.gateway.app import ROUTERS
+from mt5_bridge.gateway.catalogue import SECTIONS
+from mt5_bridge.gateway.description import described
 from mt5_bridge.settings.kinds import FaultError, PathText
 from mt5_bridge.settings.names import FEATURES_TO_COME, SPECS, Spec
 
@@ -154,9 +158,22 @@ def settings() -> str:
     return "\n".join(rows) + "\n"
 
 
+def metrics(text: str) -> str:
+    """docs/observability.md with the metrics as the catalogue has them."""
+    rows = []
+    for title, families in SECTIONS.items():
+        rows += [f"### {title}", "", "| metric | type | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
+        for family in families:
+            labels = " ".join(f"`{label}`" for label in family.labels)
+            rows.append(f"| `{family.name}` | {family.kind} | {family.unit} | {labels} | {family.meaning} |")
+        rows.append("")
+    written = "\n".join(["", *rows])
+    return _BLOCK.sub(lambda found: found[1] + written + found[3], text)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite the pages, or say which differ."""
-    page = DOCS / "contract.md"
+    page, observability = DOCS / "contract.md", DOCS / "observability.md"
     asyncapi = contract_asyncapi.document()
     texts = {
         page: contract(page.read_text(encoding="utf-8")),
@@ -164,6 +181,8 @@ def main(arguments: list[str]) -> int:
         DOCS / "schemas.json": contract_schemas.text(),
         DOCS / "asyncapi.yaml": asyncapi,
         DOCS / "reference.html": contract_html.page(asyncapi),
+        observability: metrics(observability.read_text(encoding="utf-8")),
+        DOCS / "openapi.json": json.dumps(described(ROUTERS), indent=1, ensure_ascii=False) + "\n",
     }
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments:

@@ -1,6 +1,6 @@
 """What `start_bridge.bat` does, for any system: prepares, starts the bridge, and starts it again after a crash.
 
-    python scripts/start_bridge.py [hybrid|standard|demo]
+    python scripts/start_bridge.py [hybrid|standard|demo|dashboard]
 
 Exit codes are the bridge's: 0 ended as asked, 2 configuration, 3 terminal, 4 another instance. A crash is answered by a
 restart after a growing pause; a reason that a restart cannot mend never is. Standard library only.
@@ -12,6 +12,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - this must be readable for the Py
     sys.exit("MT5 Bridge needs Python 3.11 or later; this is %d.%d." % sys.version_info[:2])  # noqa: UP031 - likewise
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from setup_env import ROOT, SetupError, beside, python_for
 
-MODES = ("hybrid", "standard", "demo")
+MODES = ("hybrid", "standard", "demo", "dashboard")
+BESIDE = ("demo", "dashboard")
+"""Modes that run no bridge to be kept running."""
 OK, CONFIGURATION, TERMINAL, INSTANCE = 0, 2, 3, 4
 FINAL = {
     OK: "The bridge has ended as asked.",
@@ -91,6 +94,17 @@ def prepare_env_file(folder: Path) -> bool:
     return True
 
 
+def wants_gateway(folder: Path) -> bool:
+    """Whether the environment or `.env` switches the gateway on, which needs more packages."""
+    said = os.environ.get("GATEWAY_ENABLED", "")
+    file = folder / ".env"
+    if not said and file.is_file():
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        found = re.findall(r"^\s*(?:export\s+)?GATEWAY_ENABLED\s*=\s*[\"']?(\w+)", text, re.MULTILINE | re.IGNORECASE)
+        said = found[-1] if found else ""
+    return said.strip().lower() in ("1", "true", "yes", "on")
+
+
 def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
     """Does everything; `arguments` are those of the command line."""
     mode = arguments[0].lower() if arguments else "hybrid"
@@ -99,12 +113,13 @@ def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
         return CONFIGURATION
     os.chdir(folder)
     try:
-        python = str(python_for("demo" if mode == "demo" else "bridge"))
+        purpose = "gateway" if wants_gateway(folder) else "bridge"
+        python = str(python_for(mode if mode in BESIDE else purpose))
     except SetupError as error:
         print(f"\n{error}")
         return CONFIGURATION
-    if mode == "demo":
-        return beside([python, "-m", "mt5_bridge", "demo"])
+    if mode in BESIDE:
+        return beside([python, "-m", "mt5_bridge", mode])
     if prepare_env_file(folder):
         print("A new .env was made from .env.example.")
     cli = [python, "-m", "mt5_bridge"]

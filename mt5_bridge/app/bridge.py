@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +11,7 @@ from loguru import logger
 
 from mt5_bridge import __version__
 from mt5_bridge.app import rooms
+from mt5_bridge.app.accounts import AccountNote, other_account, try_account
 from mt5_bridge.app.renewal import Renewal, Reread
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.commands import capabilities
@@ -18,12 +19,15 @@ from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5Error, MT5InitError
+from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
+from mt5_bridge.core.usage import Usage, usage
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -32,8 +36,10 @@ from mt5_bridge.flows.commands import Commands
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
+from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.fanout import Fanout
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
@@ -41,6 +47,7 @@ from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
 from mt5_bridge.flows.protect import StopGuard
 from mt5_bridge.flows.reconcile import Reconciler
+from mt5_bridge.flows.session import Credentials, Rules, Session
 from mt5_bridge.flows.settle import Settler
 from mt5_bridge.flows.shapes import halt_data
 from mt5_bridge.flows.signals import Intake
@@ -58,7 +65,11 @@ from mt5_bridge.terminal.port import TerminalState
 from mt5_bridge.terminal.session import MT5SessionManager
 
 if TYPE_CHECKING:
+    from mt5_bridge.gateway.server import GatewayServer
+    from mt5_bridge.redpanda.consumer import SignalConsumer
     from mt5_bridge.redpanda.producer import Producer
+
+    Opening = Callable[[Settings, Door, Journal, Clock], Awaitable[GatewayServer]]
 
 T = TypeVar("T")
 
@@ -105,6 +116,8 @@ class Bridge:
         self.hybrid = settings.mode == "hybrid"
         self.opened = False
         """True once every room is open: what fails after that is no matter of the configuration."""
+        self.successor: Settings | None = None
+        """With what to begin anew once this one has ended; None: not at all."""
         self._break_first = self._may_break = False
         self._stop = asyncio.Event()
         self._defect: BaseException | None = None
@@ -112,6 +125,8 @@ class Bridge:
         self._memos: set[asyncio.Task[None]] = set()
         self._states: dict[str, str] = {"terminal": "disconnected"}
         self._signals_trouble: str | None = None
+        self.gateway: GatewayServer | None = None
+        self.consumer: SignalConsumer | None = None
         self._broker_told = Reminder()
         """What has been told of the broker: by the producer or by the signals' consumer, whichever saw it first."""
         self._greeted_nameless = False
@@ -155,6 +170,8 @@ class Bridge:
 
     async def _open(self) -> None:
         settings = self.settings
+        # A bare daemon must not pay for a web server, and one with a gateway not wait for its loading.
+        web = asyncio.ensure_future(asyncio.to_thread(_load_gateway)) if settings.gateway_enabled else None
         self.journal = await Journal.open(settings.data_dir / JOURNAL_FILE, account=rooms.account_of(settings))
         self._stack.push_async_callback(self.journal.close, _STOP_JOURNAL_S)
         file = LatchFile(settings.data_dir / LATCH_FILE)
@@ -196,11 +213,17 @@ class Bridge:
         await self._restore()
         await self.local.open()
         self._stack.push_async_callback(self.local.close)
+        if web is not None:
+            open_gateway = await web
+            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
+            self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
             self.producer.start()
 
     def _assemble(self, headers: rooms.Headers) -> None:
         settings, clock, terminal = self.settings, self.clock, self.terminal
+        self.fanout = Fanout(self.control)
+        self._telling = self.fanout if settings.gateway_enabled else self.control
         self.book = Book(terminal, clock, rooms.day_zone(settings))
         self.settler = Settler(terminal, clock, window_s=settings.settle_window)
         self.desk = OrderDesk(
@@ -268,7 +291,7 @@ class Bridge:
             self.journal,
             self.outbox,
             clock,
-            control=self.control,
+            control=self._telling,
             interval_s=settings.account_interval,
         )
         self.ticks = TickFlow(
@@ -344,7 +367,7 @@ class Bridge:
             troubles=self._troubles,
             backend_seen=lambda: self.control.last_seen_msc if self.control else None,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.control,
+            control=self._telling,
         )
         self.commands = Commands(
             self.terminal,
@@ -361,18 +384,45 @@ class Bridge:
             remote_resume=settings.resume_remote,
             magic_base=settings.mt5_magic,
         )
+        self.answers = Answers(self.journal, self.latch, self.emergency, clock, self.commands.table())
         self.control_flow = ControlFlow(
-            self.journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self._on_defect,
             permitted=rooms.permissions(settings),
         )
         if self.control is not None:
             self.control_flow.attach(self.control)
+        self.session = Session(
+            self.terminal,
+            self.journal,
+            self.book,
+            self.desk,
+            self.trader.lanes,
+            self.guard,
+            self.emergency,
+            Rules(self._credentials, other_account=settings.gateway_allow_connect, switch=self._change_account),
+        )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not self.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
+        )
+        self.door = Door(
+            self.answers,
+            self.emergency,
+            self.intake,
+            self.book,
+            clock,
+            self.session,
+            status=self.status,
+            listen=self.fanout.listen,
+            figures=self._figures,
+        )
         self.local = LocalControl(settings.data_dir, self.latch, self.emergency, self.commands, status=self.status)
         self.terminal.on_state(self._terminal_state)
         self.journal.on_health(self._journal_health)
@@ -400,15 +450,19 @@ class Bridge:
         return halt
 
     async def _restore(self) -> None:
-        if (day := await self._memo(DAY_MEMO, Day)) is not None:
+        self.account_note = AccountNote(self.journal)
+        known = await self.account_note.restore(rooms.login_of(self.settings), self.settings.mt5_server)
+        if known.same_account and (day := await self._memo(DAY_MEMO, Day)) is not None:
             self.book.restore_day(day)
-        if (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
+        if known.same_server and (timeline := await self._memo(CLOCK_MEMO, list[Segment])) is not None:
             self.terminal.clock.restore(timeline)
         self.terminal.clock.on_change(self._timeline_changed)
-        await self.account.restore()
-        await self.ticks.restore()
+        if known.same_account:
+            await self.account.restore()
+        if known.same_server:
+            await self.ticks.restore()
         await self.watch.restore()
-        await self.control_flow.restore()
+        await self.answers.restore()
         await self._restore_halt()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()
@@ -539,7 +593,7 @@ class Bridge:
         await self.intake.login_known.wait()
         settings = self.settings
         topic = settings.redpanda_signal_topic
-        consumer = SignalConsumer(
+        consumer = self.consumer = SignalConsumer(
             rooms.redpanda_config(settings),
             topic,
             settings.redpanda_group_id or f"mt5-bridge-{self.login_text()}",
@@ -608,6 +662,7 @@ class Bridge:
         self._states[channel] = state
         message = ConnectionStatus(channel=channel, state=state, since=iso(self.clock.now_ms()), detail=detail)
         self.outbox.latest("connection_status", message, slot=f"connection_status:{channel}")
+        self.fanout.channel(channel, message)
 
     def _journal_health(self, healthy: bool, detail: str) -> None:
         self.book.journal_healthy = healthy
@@ -616,8 +671,19 @@ class Bridge:
         logger.bind(event="not_ready").error("ERROR the terminal does not trade: {detail}", detail=detail)
 
     def _on_ready(self) -> None:
+        if self.book.account is not None:
+            other = self.account_note.is_other(self.book.account)
+            self._note(self.account_note.write(self.book.account, *(self._anew() if other else ())))
         self.account.changed()
         self.account.greet()
+
+    def _anew(self) -> list[changes.Change]:
+        """What the journal holds of the account before, as it is for this one."""
+        return [
+            self.account.take_as_known(),
+            changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(self.book.day)),
+            changes.Memo(name=CLOCK_MEMO, value=msgspec.json.encode(self.terminal.clock.timeline)),
+        ]
 
     def _timeline_changed(self, timeline: tuple[Segment, ...]) -> None:
         async def save() -> None:
@@ -626,7 +692,11 @@ class Bridge:
             except JournalError as error:
                 logger.bind(event="clock_not_saved").warning("The broker's clock is not saved: {e}", e=error)
 
-        task = asyncio.create_task(save(), name="clock-memo")
+        self._note(save())
+
+    def _note(self, work: Coroutine[Any, Any, None]) -> None:
+        """Write beside everything else."""
+        task = asyncio.create_task(work, name="memo")
         self._memos.add(task)
         task.add_done_callback(self._memos.discard)
 
@@ -640,6 +710,38 @@ class Bridge:
         """The account's login, empty while unknown."""
         login = rooms.login_of(self.settings) or self.terminal.login
         return "" if login is None else str(login)
+
+    @property
+    def channels(self) -> Mapping[str, str]:
+        """The state of each channel that is configured."""
+        return self._states
+
+    async def _figures(self) -> Figures:
+        from mt5_bridge.app.figures import figures  # nobody asks where there is no gateway
+
+        return await figures(self)
+
+    def limits(self) -> Limits:
+        """The trading settings as they are now."""
+        return self._limits()
+
+    def _credentials(self) -> Credentials:
+        """The account that this bridge trades."""
+        account, login = self.book.account, self.login_text()
+        server = account.server if account is not None else self.settings.mt5_server
+        return Credentials(int(login) if login else None, server, rooms.reveal(self.settings.mt5_password))
+
+    async def _change_account(self, wanted: Credentials) -> None:
+        """Try another account, and begin anew with it where it can be had.
+
+        Raises:
+            MT5Error: it cannot; the session is ended then.
+        """
+        settings = other_account(self.settings, wanted)
+        await self.terminal.disconnect()
+        await try_account(settings)
+        self.successor = settings
+        self._stop.set()
 
     def _limits(self) -> Limits:
         login = self.terminal.login
@@ -677,7 +779,12 @@ class Bridge:
             "unknown_intents": len(self.desk.unresolved),
             "survivors": list(self.emergency.survivors),
             "managed_stops": len(self.desk.plans.open),
+            "limits": msgspec.to_builtins(self._usage()),
             "bars": self.bars.status() if self.bars.on else None,
+            "trading_enabled": self.settings.trading_enabled,
+            "simulation_mode": self.settings.simulation_mode,
+            "journal_healthy": self.journal.healthy,
+            "gateway": None if self.gateway is None else self.gateway.url,
             "counters": {
                 "ticks": self.ticks.stats.published,
                 "missed_slots": self.ticks.stats.missed_slots,
@@ -687,10 +794,22 @@ class Bridge:
                 "denials": dict(self.judge.denials),
                 "commands": msgspec.to_builtins(self.control_flow.stats),
                 "backend": None if self.control is None else msgspec.to_builtins(self.control.stats),
+                "terminal": msgspec.to_builtins(self.terminal.stats),
                 "host_restarts": max(0, self.terminal.stats.host_starts - 1),
                 "loop_stalls": self.watch.stats.stalls,
             },
         }
+
+    def _usage(self) -> tuple[Usage, ...]:
+        book = self.book
+        return usage(
+            self._limits(),
+            book.day_so_far,
+            book.account,
+            book.listed_positions,
+            book.listed_orders,
+            book.in_flight(),
+        )
 
     # --- stopping
 
@@ -700,9 +819,11 @@ class Bridge:
             return
         tasks, self._tasks = self._tasks, []
         logger.bind(event="stopping").info("Stopping")
+        self.door.close()
         for task in tasks:
             if task.get_name() in ("signals", "commands", "frame-signals", "trailing"):
                 task.cancel()
+        await self.session.close()
         await self.trader.lanes.close()
         await self.emergency.close()
         await self.desk.close()
@@ -718,6 +839,8 @@ class Bridge:
             ends.append(self.control.stop(_STOP_CHANNEL_S))
         if self.producer is not None:
             ends.append(self.producer.stop(_STOP_CHANNEL_S))
+        if self.gateway is not None:
+            ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
@@ -761,6 +884,12 @@ class Bridge:
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
+
+
+def _load_gateway() -> "Opening":
+    from mt5_bridge.app.gateway import open_gateway
+
+    return open_gateway
 
 
 def _in_order(error: BaseException | None) -> bool:

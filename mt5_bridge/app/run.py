@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class Interrupts:
         self._breaks = {getattr(signal, name) for name in _BREAKS if hasattr(signal, name)}
         self._emergency = self._breaks if break_is_emergency else set()
         self._bridge: Bridge | None = None
+        self._told = False
         self._early: list[int] = []
         for number in _numbers():
             former = signal.signal(number, self._hear)
@@ -49,14 +51,19 @@ class Interrupts:
 
     @property
     def ended(self) -> bool:
-        """Asked to end before there was a bridge, and nothing but that."""
-        return bool(self._early) and not self._emergency.intersection(self._early)
+        """Asked to end before there was a bridge, and nothing but that; or while one gave way to the next."""
+        return self._told or (bool(self._early) and not self._emergency.intersection(self._early))
 
     def pass_to(self, bridge: "Bridge") -> None:
         """From now on this bridge is asked; it is told what was asked before."""
         self._bridge = bridge
-        for number in self._early:
+        early, self._early = self._early, []
+        for number in early:
             self._ask(bridge, number)
+
+    def between(self) -> None:
+        """One bridge has ended and another is about to begin: what is asked now is for that one."""
+        self._bridge = None
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self._bridge is None:
@@ -68,6 +75,7 @@ class Interrupts:
         if number in self._emergency:
             bridge.emergency_break()
         else:
+            self._told = True
             bridge.request_stop()
 
 
@@ -91,10 +99,25 @@ def run_bridge(loaded: Loaded) -> int:
         with logs:
             for warning in loaded.warnings:
                 logger.bind(event="setting_doubtful").warning("{warning}", warning=warning)
-            return asyncio.run(_run(settings, _rereading(loaded, logs)))
+            with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+                return runner.run(_run(settings, _rereading(loaded, logs), logs.hide))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's loop where a gateway runs and the platform has it: a request costs a third less on it.
+
+    The others keep the platform's own, which needs less memory.
+    """
+    if not settings.gateway_enabled:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 def _rereading(loaded: Loaded, logs: log.Logs) -> "Reread | None":
@@ -112,7 +135,9 @@ def _rereading(loaded: Loaded, logs: log.Logs) -> "Reread | None":
     return read
 
 
-async def _run(settings: Settings, reread: "Reread | None" = None) -> int:
+async def _run(
+    settings: Settings, reread: "Reread | None" = None, hide: Callable[[str], None] = lambda secret: None
+) -> int:
     logger.bind(event="starting", version=__version__, mode=settings.mode, terminal=settings.terminal).info(
         "MT5 Bridge {version} starts in {mode} mode on the {terminal} terminal, data in {folder}",
         version=__version__,
@@ -121,22 +146,32 @@ async def _run(settings: Settings, reread: "Reread | None" = None) -> int:
         folder=settings.data_dir,
     )
     interrupts = Interrupts(break_is_emergency=settings.break_is_emergency)
-    terminal = MT5SessionManager(daemon_config(settings))
-    try:
-        # The host starts on another core, while this one loads the rest of the bridge.
-        await terminal.warm_up()
-        return await _run_bridge(settings, terminal, interrupts, reread)
-    finally:
-        await terminal.disconnect()
+    while True:
+        terminal = MT5SessionManager(daemon_config(settings))
+        try:
+            # The host starts on another core, while this one loads the rest of the bridge.
+            await terminal.warm_up()
+            code, successor = await _run_bridge(settings, terminal, interrupts, reread)
+        finally:
+            await terminal.disconnect()
+        if successor is None or interrupts.ended:
+            return code
+        settings = successor
+        if settings.mt5_password is not None:
+            hide(settings.mt5_password.get_secret_value())
+        logger.bind(event="begins_anew", login=settings.mt5_login).warning(
+            "The bridge begins anew with account {login}", login=settings.mt5_login
+        )
 
 
 async def _run_bridge(
     settings: Settings, terminal: MT5SessionManager, interrupts: Interrupts, reread: "Reread | None"
-) -> int:
+) -> tuple[int, Settings | None]:
+    """Its exit code, and the settings to begin anew with, if any."""
     from mt5_bridge.app.bridge import Bridge
 
     if interrupts.ended:
-        return OK
+        return OK, None
     # Everything alive by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -148,11 +183,12 @@ async def _run_bridge(
     try:
         await bridge.run()
     except BaseExceptionGroup as group:
-        return _exit_code(_first(group), opened=bridge.opened)
+        return _exit_code(_first(group), opened=bridge.opened), None
     except (BridgeError, Exception) as error:  # noqa: BLE001  the last place that can say what it was
-        return _exit_code(error, opened=bridge.opened)
+        return _exit_code(error, opened=bridge.opened), None
+    interrupts.between()
     logger.bind(event="stopped").info("Stopped")
-    return OK
+    return OK, bridge.successor
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -1,6 +1,7 @@
 """The commands of a person: settings, health, the local stop. Each asks, prints, and gives an exit code."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from mt5_bridge import __version__
 from mt5_bridge.cli import local, offline, show, talk, wizard
 from mt5_bridge.cli.daemon import CONFIGURATION, FAILED, OK, complain, misconfigured, parse_overrides
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, SettingsError
+from mt5_bridge.core.times import iso
 from mt5_bridge.settings import Loaded, Settings, examine, find_data_dir, load
 
 INSTANCE = 4
@@ -207,11 +209,15 @@ def resume(
 
 
 _passed_on("backend", "The reference backend: a WebSocket server for the bridge, and an operator's tool.")
+_passed_on("dashboard", "A page to watch the bridge and to stop it from, in the browser.")
 _passed_on("broker", "The embedded broker, for trying things out without Redpanda.")
 
 
 @app.command()
-def journal(signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID")], folder: Folder = None) -> None:
+def journal(
+    signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID", help="The signal's id, or its request's.")],
+    folder: Folder = None,
+) -> None:
     """Tell what happened to a signal."""
     from mt5_bridge.cli.story import tell
 
@@ -221,6 +227,36 @@ def journal(signal_id: Annotated[str, typer.Argument(metavar="SIGNAL_ID")], fold
         raise typer.Exit(FAILED)
     for line in tell(found):
         talk.say(line)
+
+
+@app.command()
+def audit(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, the last ones.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    folder: Folder = None,
+) -> None:
+    """Tell who did what: stops, resumes, and all that was done by the gateway. Oldest first, times in UTC."""
+    rows = asyncio.run(offline.audit(_placed(folder), limit))
+    if as_json:
+        for row in rows:
+            talk.say(json.dumps({"at": iso(row.at_msc), "who": row.who, "what": row.what, "detail": row.detail}))
+    elif rows:
+        talk.table(("at", "who", "what", "detail"), [(iso(r.at_msc), r.who, r.what, r.detail) for r in rows])
+    else:
+        talk.say("Nobody did anything yet")
+
+
+@app.command()
+def token(
+    subject: Annotated[str, typer.Argument(metavar="WHO", help="Whom it is for; the audit names them so.")],
+    scope: Annotated[list[str], typer.Option("--scope", help="read, trade, stop or admin; may be given again.")],
+    hours: Annotated[float, typer.Option("--hours", min=0.01, max=24 * 366, help="How long it is valid.")] = 12.0,
+    overrides: Overrides = None,
+) -> None:
+    """Make a token for the gateway that may do less than GATEWAY_TOKEN and ends. Needs GATEWAY_JWT_KEY."""
+    from mt5_bridge.cli import tokens
+
+    talk.say(tokens.made(_loaded(overrides).settings, subject, scope, hours))
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """What stop, resume and status do while no daemon runs: they use the latch file and the journal themselves."""
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 
 import msgspec
 
@@ -13,7 +13,7 @@ from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.latchfile import LatchFile
 from mt5_bridge.journal.lock import InstanceLock
-from mt5_bridge.journal.rows import SignalStory, StoredHalt
+from mt5_bridge.journal.rows import AuditRow, SignalStory, StoredHalt
 from mt5_bridge.settings import Settings, prepare_data_dir
 
 
@@ -111,11 +111,27 @@ async def story(settings: Settings, signal_id: str) -> SignalStory | None:
     Raises:
         JournalError: there is no journal, or it cannot be read.
     """
+    async with _reading(settings) as journal:
+        return await journal.signal(signal_id)
+
+
+async def audit(settings: Settings, limit: int) -> list[AuditRow]:
+    """Who did what, the last of it, oldest first; a running daemon is not disturbed.
+
+    Raises:
+        JournalError: there is no journal, or it cannot be read.
+    """
+    async with _reading(settings) as journal:
+        return (await journal.audit(limit))[::-1]
+
+
+@asynccontextmanager
+async def _reading(settings: Settings) -> AsyncIterator[Journal]:
     if not settings.journal_path.exists():
         raise JournalError(f"no journal in {settings.data_dir}; set DATA_DIR to the bridge's folder")
     journal = await Journal.open(settings.journal_path, lock=False)
     try:
-        return await journal.signal(signal_id)
+        yield journal
     finally:
         await journal.close()
 

@@ -19,7 +19,12 @@ def tell(story: SignalStory) -> list[str]:
 def _received(story: SignalStory) -> Iterator[str]:
     signal = story.signal
     place = f" ({signal.topic}, partition {signal.partition}, offset {signal.offset})" if signal.topic else ""
-    yield f"{_time(signal.received_msc)}  Received {signal.action} {signal.symbol} from {signal.source}{place}"
+    sender = f" by {signal.sender}" if signal.sender and signal.sender not in signal.source else ""
+    yield f"{_time(signal.received_msc)}  Received {signal.action} {signal.symbol} from {signal.source}{place}{sender}"
+    if signal.correlation:
+        yield f"    HTTP request {signal.correlation}"
+    if signal.request_id is not None:
+        yield f"    request_id {signal.request_id}"
     if signal.account:
         yield f"    for account {signal.account}"
     yield f"    key {signal.key}"

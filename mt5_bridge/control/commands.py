@@ -16,6 +16,8 @@ from mt5_bridge.control.params import (
     EmergencyStop,
     GetHistory,
     GetRates,
+    GetSignal,
+    GetSignals,
     GetSymbols,
     GetTicks,
     ModifyOrder,
@@ -68,6 +70,8 @@ COMMANDS: dict[str, Spec] = {
     "get_rates": Spec(GetRates, Permission.READ),
     "get_ticks": Spec(GetTicks, Permission.READ),
     "get_history": Spec(GetHistory, Permission.READ),
+    "get_signals": Spec(GetSignals, Permission.READ),
+    "get_signal": Spec(GetSignal, Permission.READ),
     "subscribe": Spec(Symbols, Permission.STREAM),
     "unsubscribe": Spec(Symbols, Permission.STREAM),
     "heartbeat": Spec(Params, None),
@@ -281,9 +285,19 @@ def succeeded(command: str, data: Any) -> dict[str, Any]:
     return answer if data.next is None else answer | {"next": data.next}
 
 
-def failed(command: str, code: str, message: str) -> dict[str, Any]:
-    """The `data` of a `command_result` that says no, with a code for programs and a message for people."""
-    return {"command": command, "success": False, "error": {"code": code, "message": message}}
+def failed(command: str, code: str, message: str, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The `data` of a `command_result` that says no, with a code for programs and a message for people.
+
+    Args:
+        command: its name.
+        code: for programs.
+        message: for people.
+        result: the `order_result`, where an order was asked for.
+    """
+    error: dict[str, Any] = {"code": code, "message": message}
+    if result is not None:
+        error["result"] = result
+    return {"command": command, "success": False, "error": error}
 
 
 def encode_answer(answer: dict[str, Any]) -> bytes:

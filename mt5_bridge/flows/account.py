@@ -110,6 +110,13 @@ class AccountFlow:
             except msgspec.DecodeError as error:
                 logger.bind(event="memo_unreadable", memo=KNOWN_MEMO).warning("Starting afresh: {e}", e=error)
 
+    def take_as_known(self) -> changes.Memo:
+        """What is there now is no news: the account was another before. To be written with what says so."""
+        self._known = Known(list(self._book.positions.values()), list(self._book.orders.values()))
+        self._seen_positions.clear()
+        self._seen_orders.clear()
+        return changes.Memo(name=KNOWN_MEMO, value=msgspec.json.encode(self._known))
+
     async def run_polling(self) -> None:
         """Read the account twice a second while the terminal is there."""
         while True:
@@ -259,14 +266,20 @@ class AccountFlow:
     ) -> changes.Announced:
         volume = sum(deal.volume for deal in deals)
         reason = _why_closed(deals, intents)
-        logger.bind(event="position_closed", ticket=position.ticket, reason=reason).info(
+        opened = intents.get(position.magic)
+        message = position_message(position, opened.key if opened else None)
+        logger.bind(
+            event="position_closed",
+            ticket=position.ticket,
+            reason=reason,
+            signal_id=message.signal_id,
+            deal=deals[-1].ticket if deals else None,
+        ).info(
             "Position closed: {symbol} {ticket} ({reason})",
             symbol=position.symbol,
             ticket=position.ticket,
             reason=reason,
         )
-        opened = intents.get(position.magic)
-        message = position_message(position, opened.key if opened else None)
         closed = PositionClosed(
             **{name: getattr(message, name) for name in message.__struct_fields__},
             price_close=sum(d.price * d.volume for d in deals) / volume if volume else None,

@@ -91,6 +91,7 @@ class Book:
         """Asset classes of the symbols whose rules are known."""
         self.day: Day | None = None
         self.complete_reads = 0
+        self.read_msc = 0
         self.reconciled = asyncio.Event()
         self.journal_healthy = True
         self._names: dict[str, str] = {}
@@ -411,6 +412,7 @@ class Book:
         self.orders = {order.ticket: order for order in snapshot.orders}
         self.listed_positions, self.listed_orders = tuple(snapshot.positions), tuple(snapshot.orders)
         self.complete_reads += 1
+        self.read_msc = self._clock.now_ms()
         self._held = frozenset(position.magic for position in snapshot.positions)
         self._listed = self._held | {order.magic for order in snapshot.orders}
         for magic, (after, since) in tuple(self._settled.items()):

@@ -20,9 +20,9 @@ from mt5_bridge.core.messages import (
 )
 from mt5_bridge.core.model import Action
 from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.halting import Halting
 from mt5_bridge.flows.latch import HaltLatch
@@ -86,7 +86,7 @@ class Commands:
         self._intake = intake
         self._ticks = ticks
         self._lookup = Lookup(book)
-        self._reads = Reads(terminal, self._lookup, clock, status=status)
+        self._reads = Reads(terminal, self._lookup, journal, clock, status=status)
         self._halting = Halting(book, latch, emergency, desk, clock, limits=limits, remote_resume=remote_resume)
         self.resume = self._halting.resume
         self._ownership = Ownership(terminal, journal, magic_base=magic_base)
@@ -212,7 +212,8 @@ class Commands:
     async def _trade(self, signal: Making, command: Command) -> Any:
         outcome = await self._outcome(signal, command)
         if outcome.status not in _DONE:
-            raise Refusal(outcome.reason or outcome.status.value, outcome.detail or outcome.status.value)
+            code, words = outcome.reason or outcome.status.value, outcome.detail or outcome.status.value
+            raise Refusal(code, words, result=msgspec.to_builtins(outcome))
         return msgspec.to_builtins(outcome)
 
     async def _outcome(self, signal: Making, command: Command, part: str = "") -> OrderResult:

@@ -1,25 +1,20 @@
 """Commands over the WebSocket: the stop in the receive loop, everything else queued, each answered once."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mt5_bridge.control import commands as table
-from mt5_bridge.control.commands import Command, StopFrame
+from mt5_bridge.control.commands import StopFrame
 from mt5_bridge.core import wire
 from mt5_bridge.core.errors import WireError
-from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.permission import Permission
-from mt5_bridge.core.times import DAY, iso
+from mt5_bridge.flows.answers import Answers, Latched, Stopped, forbidden
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.emergency import Emergency, StopOptions
-from mt5_bridge.flows.latch import HaltLatch
-from mt5_bridge.flows.once import Once
 from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
 from mt5_bridge.flows.turns import Turn, Turns
-from mt5_bridge.journal.journal import Journal
 
 MAX_WAITING = 512
 MAX_SIGNALS = 2048
@@ -27,7 +22,6 @@ MAX_AT_ONCE = 16
 MAX_STOPS = 256
 QUICK = frozenset({"get_status", "heartbeat", "reduce_only", "resume_trading", "unsubscribe"})
 """What asks nothing of the terminal does not wait behind what does."""
-RESUME = "resume_trading"
 ERRORS_PER_S = 1.0
 _MESSAGE_MOST = 500
 
@@ -36,19 +30,6 @@ class Answering(Protocol):
     """What this flow needs of the WebSocket client."""
 
     def send(self, frame: bytes, *, urgent: bool = False, brief: bool = False) -> bool: ...
-
-
-class Refusal(Exception):
-    """A command that cannot be done: its code and words for the answer."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-Handler = Callable[[Command], Awaitable[Any]]
-Latched = tuple[Halt, int]
-"""The halt, and how often somebody has said to stop."""
 
 
 @dataclass
@@ -74,29 +55,23 @@ class ControlFlow:
     """Reads frames, answers commands.
 
     Args:
-        handlers: what does each command, by name; a `Refusal` becomes the failed answer.
+        answers: does them.
         permitted: what the backend may do here.
     """
 
     def __init__(
         self,
-        journal: Journal,
-        latch: HaltLatch,
-        emergency: Emergency,
+        answers: Answers,
         intake: Intake,
         clock: Clock,
-        handlers: dict[str, Handler],
         *,
         on_defect: Callable[[BaseException], None],
         permitted: Container[Permission] = tuple(Permission),
     ) -> None:
         self.stats = ControlFlowStats()
-        self._journal = journal
-        self._latch = latch
-        self._emergency = emergency
+        self._answers = answers
         self._intake = intake
         self._clock = clock
-        self._handlers = handlers
         self._on_defect = on_defect
         self._permitted = permitted
         self._channel: Answering | None = None
@@ -105,8 +80,6 @@ class ControlFlow:
         self._signals: asyncio.Queue[Frame] = asyncio.Queue(MAX_SIGNALS)
         self._turns = Turns(self._answer, most=2 * MAX_WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._once = Once(journal, clock)
-        self._stop_answers: dict[str, dict[str, Any]] = {}
         self._last_error = float("-inf")
 
     def attach(self, channel: Answering) -> None:
@@ -165,85 +138,30 @@ class ControlFlow:
 
     # --- the stop
 
-    async def restore(self) -> None:
-        """Know the stops that an earlier life answered: repeated while halted they do nothing twice.
-
-        Raises:
-            JournalError: the journal cannot be read.
-        """
-        since = self._clock.now_ms() - DAY
-        for stored in await self._journal.answers(table.EMERGENCY_STOP, since):
-            self._stop_answers[stored.request_id] = table.decode_answer(stored.answer)
-
     def _stop(self, frame: StopFrame) -> None:
         self.stats.stops += 1
-        params, defaults = frame.params, self._emergency.defaults
-        key = None if frame.request_id is None else str(frame.request_id)
-        if key is not None and self._told_of_this_halt(key):
-            self._once.repeated += 1
-            # It says halted: a resume that is on its way must not make that untrue.
-            self._latch.tighten(self._latch.halt)
-            self._answer(self._stop_answers[key], frame.request_id, urgent=True)
-            return
-        options = StopOptions(
-            cancel_orders=defaults.cancel_orders if params.cancel_orders is None else params.cancel_orders,
-            close_positions=defaults.close_positions if params.close_positions is None else params.close_positions,
-            scope=params.scope or defaults.scope,
-        )
-        halt, durable = self._emergency.stop(
-            reason=params.reason or "emergency stop",
-            by=params.by or "backend",
-            origin=Origin.REMOTE,
-            options=options,
-        )
-        if len(self._tasks) < MAX_WAITING + MAX_STOPS:
-            self._spawn(self._answer_stop(frame, key, halt, durable))
+        stopped = self._answers.stop(frame, by="backend")
+        if stopped.known is None and len(self._tasks) < MAX_WAITING + MAX_STOPS:
+            self._spawn(self._answer_stop(stopped))
         else:
             # A flood of stops: each latches, but no more of them are waited with for the journal, nor remembered.
-            self._answer(self._stopped(frame, halt, durable=self._latch.durable), frame.request_id, urgent=True)
+            self._answer(stopped.at_once(), stopped.request_id, urgent=True)
 
-    def _told_of_this_halt(self, key: str) -> bool:
-        """Whether this stop was answered since trading halted; one of an earlier halt says nothing about this one.
-
-        What halted since may be a rule that closes nothing, and request_ids may begin anew with a backend's restart.
-        """
-        halt, answer = self._latch.halt, self._stop_answers.get(key)
-        return answer is not None and halt.state is HaltState.HALTED and answer["data"]["at"] == iso(halt.at_msc)
-
-    async def _answer_stop(
-        self, frame: StopFrame, key: str | None, halt: Halt, durable: "asyncio.Task[None] | None"
-    ) -> None:
-        answer = self._stopped(frame, halt, durable=await self._latch.durable_within(durable))
-        self._answer(answer, frame.request_id, urgent=True)
-        if key is not None:
-            self._stop_answers.pop(key, None)  # to the end of the queue, when it is of an earlier halt
-            while len(self._stop_answers) >= MAX_WAITING:
-                del self._stop_answers[next(iter(self._stop_answers))]
-            self._stop_answers[key] = answer
-            await self._once.remember(key, table.EMERGENCY_STOP, answer)
-
-    def _stopped(self, frame: StopFrame, halt: Halt, *, durable: bool) -> dict[str, Any]:
-        data: dict[str, Any] = {
-            "state": halt.state.value,
-            "reason": halt.reason,
-            "by": halt.by,
-            "at": iso(halt.at_msc),
-            "durable": durable,
-        }
-        if frame.faults:
-            data["faults"] = list(frame.faults)
-        return table.succeeded(table.EMERGENCY_STOP, data)
+    async def _answer_stop(self, stopped: Stopped) -> None:
+        answer = await stopped.answer()
+        self._answer(answer, stopped.request_id, urgent=True)
+        await stopped.remember(answer)
 
     # --- all other commands
 
     def _take_command(self, envelope: wire.Envelope) -> None:
         name = table.meant(envelope)
         if name in QUICK and len(self._tasks) < MAX_WAITING:
-            self._spawn(self._command(envelope, self._latched(), self._turns.take()))
+            self._spawn(self._command(envelope, self._answers.latched(), self._turns.take()))
             return
         lane = self._acts if name is not None and table.COMMANDS[name].acts else self._reads
         if not lane.waiting.full():
-            lane.waiting.put_nowait((envelope, self._latched(), self._turns.take()))
+            lane.waiting.put_nowait((envelope, self._answers.latched(), self._turns.take()))
             return
         # At once, whatever else is still to be answered: there is no place left to wait in.
         self.stats.overloaded += 1
@@ -262,7 +180,7 @@ class ControlFlow:
 
     def _queue_signal(self, signal: wire.Envelope | Unreadable) -> None:
         if Permission.SIGNAL not in self._permitted:
-            self._send(self._intake.turned_away(signal, Reason.FORBIDDEN, _forbidden(Permission.SIGNAL)), brief=True)
+            self._send(self._intake.turned_away(signal, Reason.FORBIDDEN, forbidden(Permission.SIGNAL)), brief=True)
             return
         try:
             self._signals.put_nowait((signal, self._clock.now_ms()))
@@ -271,47 +189,12 @@ class ControlFlow:
             why = f"{MAX_SIGNALS} signals wait already: send less"
             self._send(self._intake.turned_away(signal, Reason.THROTTLED, why), brief=True)
 
-    def _latched(self) -> Latched:
-        """What is latched when a frame comes: a resume lifts that, and nothing that comes after it."""
-        return self._latch.halt, self._said_stop
-
     async def _command(self, envelope: wire.Envelope, latched: Latched, turn: Turn) -> None:
         self.stats.commands += 1
         try:
-            turn.answer(await self._answer_to(envelope, latched), envelope.request_id)
+            turn.answer(await self._answers.answer_to(envelope, latched, self._permitted), envelope.request_id)
         finally:
             turn.give_up()
-
-    async def _answer_to(self, envelope: wire.Envelope, latched: Latched) -> dict[str, Any]:
-        try:
-            command = table.decode_command(envelope)
-        except WireError as error:
-            return table.failed(envelope.type, error.reason, str(error))
-        needs = table.COMMANDS[command.name].needs
-        if needs is not None and needs not in self._permitted:
-            return table.failed(command.name, Reason.FORBIDDEN.value, _forbidden(needs))
-        if command.acts and command.request_id is not None:
-            return await self._once.answer(command, str(command.request_id), lambda: self._do(command, latched))
-        return await self._do(command, latched)
-
-    async def _do(self, command: Command, latched: Latched) -> dict[str, Any]:
-        if command.name == RESUME and self._stopped_since(latched):
-            return table.failed(RESUME, "halted", "a stop came after this word: trading stays halted")
-        try:
-            return table.succeeded(command.name, await self._handlers[command.name](command))
-        except Refusal as refusal:
-            return table.failed(command.name, refusal.code, str(refusal))
-
-    @property
-    def _said_stop(self) -> int:
-        """Grows with every word to stop, also with one that repeats an earlier one."""
-        return self._emergency.stops + self.stats.stops
-
-    def _stopped_since(self, latched: Latched) -> bool:
-        """Whether somebody has stopped, or something was latched, since a frame came."""
-        halt, stops = latched
-        now = self._latch.halt
-        return self._said_stop != stops or (now is not halt and now.state is not HaltState.ACTIVE)
 
     def _answer(self, data: dict[str, Any], request_id: wire.RequestId, *, urgent: bool = False) -> None:
         frame = wire.encode("command_result", data, now_msc=self._clock.now_ms(), request_id=request_id)
@@ -352,7 +235,3 @@ class ControlFlow:
                 self._on_defect(error)
 
         task.add_done_callback(done)
-
-
-def _forbidden(needs: Permission) -> str:
-    return f"BACKEND_PERMISSIONS of this bridge leaves out {needs.value!r}"

@@ -7,7 +7,7 @@ settings say. Everything here is exempt from "durable first" and goes to the ter
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -96,11 +96,16 @@ class Emergency:
         self._writer: asyncio.Task[Any] | None = None
         self._told: tuple[Any, ...] = ()
         self._work: Flattener | None = None
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def busy(self) -> bool:
         """Flattening, or watching for late fills."""
         return self._task is not None and not self._task.done()
+
+    def on_flatten(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever something is to be cancelled or closed."""
+        self._listeners.append(listener)
 
     @property
     def unfinished(self) -> bool:
@@ -153,6 +158,8 @@ class Emergency:
             self._task = asyncio.create_task(self._run(), name="emergency")
         if self._killer is None or self._killer.done():
             self._killer = self._helper(self._kill_what_hangs())
+        for listener in self._listeners:
+            listener()
 
     def resumed(self) -> None:
         """Trading goes on: nothing is closed any more."""

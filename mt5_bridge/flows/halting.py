@@ -13,9 +13,9 @@ from mt5_bridge.core import risk, wire
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import Halt, Origin, ResumeRefusal
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.orders import OrderDesk

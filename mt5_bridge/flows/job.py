@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mt5_bridge.core import correlation
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status, TradingSignal
 from mt5_bridge.core.model import OrderRequest, TradeResult
 from mt5_bridge.core.times import iso
@@ -24,7 +25,9 @@ class Job:
         received_msc: when it reached the bridge, UTC ms.
         created_msc: when it was made: `created_at`, else the record's time, else `received_msc`.
         source: where it came from: redpanda, websocket, command.
-        request_id: of the frame that brought it, echoed in its result.
+        request_id: of the frame or request that brought it, echoed in its result.
+        sender: who sent it, where that is known.
+        correlation: id of the HTTP request that brought it, None where none did.
         person: a command of a person, who may still close, cancel and tighten stops while halted.
         admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
         suspect: it may have been executed by a former journal: look its magic up before the first send.
@@ -41,6 +44,8 @@ class Job:
     created_msc: int
     source: str
     request_id: str | int | None = None
+    sender: str | None = field(default_factory=correlation.sender.get)
+    correlation: str | None = field(default_factory=correlation.request.get)
     person: bool = False
     admitted: "asyncio.Future[None] | None" = None
     suspect: bool = False

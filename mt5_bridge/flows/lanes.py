@@ -5,7 +5,10 @@ import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
+
+from loguru import logger
 
 from mt5_bridge.flows.job import Job
 
@@ -85,6 +88,11 @@ class Lanes:
         """Jobs queued and not yet begun."""
         return self._waiting
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job is being worked on or waits."""
+        return bool(self._lanes)
+
     async def has_room(self) -> None:
         """Wait until intake may go on."""
         await self._room.wait()
@@ -95,7 +103,7 @@ class Lanes:
         lane.jobs.append(job)
         self._count(1)
         if lane.task is None and not self._closed:
-            lane.task = asyncio.create_task(self._run(name, lane), name=f"lane-{name}")
+            lane.task = self._began(name, lane)
 
     def drop(self, name: str, unwanted: Callable[[int, Job], bool]) -> list[Job]:
         """Take waiting jobs out of a lane: those for which `unwanted(place in the queue, job)` says so."""
@@ -116,6 +124,17 @@ class Lanes:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _began(self, name: str, lane: _Lane) -> "asyncio.Task[None]":
+        # In a context of its own: the request that brought the first job is not what the others are done for.
+        return asyncio.create_task(self._run(name, lane), name=f"lane-{name}", context=Context())
+
+    async def _do(self, job: Job) -> None:
+        if job.correlation is None:
+            await self._work(job)
+            return
+        with logger.contextualize(correlation_id=job.correlation):
+            await self._work(job)
+
     async def _run(self, name: str, lane: _Lane) -> None:
         try:
             while lane.jobs:
@@ -124,7 +143,7 @@ class Lanes:
                         break
                     job = lane.jobs.popleft()
                     self._count(-1)
-                    await self._work(job)
+                    await self._do(job)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  a defect: whatever it is, the owner must hear of it
@@ -132,7 +151,7 @@ class Lanes:
         finally:
             lane.task = None
             if lane.jobs and not self._closed:
-                lane.task = asyncio.create_task(self._run(name, lane), name=f"lane-{name}")
+                lane.task = self._began(name, lane)
             elif not lane.jobs:
                 self._lanes.pop(name, None)
 

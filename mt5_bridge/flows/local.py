@@ -17,8 +17,8 @@ from loguru import logger
 
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.times import iso
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.commands import Commands
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from mt5_bridge.core.errors import MT5Error, MT5ValidationError
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Order, Position
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.terminal.port import Priority
 
 

@@ -16,12 +16,13 @@ from mt5_bridge.core.decision import Denial
 from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.halt import stop as halt_stop
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.core.intent import IntentState, Verdict, magic_for
 from mt5_bridge.core.messages import OrderResult, Reason
 from mt5_bridge.core.model import Deed, OrderRequest, TradeResult
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.job import MANAGED, Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.plans import Plans
@@ -161,6 +162,10 @@ class OrderDesk:
         send_timeout_s: float = 30.0,
     ) -> None:
         self.stats = OrderStats()
+        self.to_send = Histogram()
+        """Seconds from a signal's arrival to its first `order_send`."""
+        self.round_trip = Histogram()
+        """Seconds that the terminal took over an `order_send`, the wait in its queue not counted."""
         self.flying: dict[int, int] = {}
         """Magic → UTC ms of the orders being sent right now."""
         self.unresolved: set[int] = set()
@@ -335,9 +340,12 @@ class OrderDesk:
         self._landed.clear()
         withdrawn: list[Denial] = []
 
+        left_at: list[float] = []
+
         def left() -> None:
+            left_at.append(self._clock.monotonic())
             if job is not None and job.sent_msc is None:
-                job.sent_msc = self._clock.now_ms()
+                self._first_left(job)
 
         def may_go() -> bool:
             # The order may have waited behind other calls: what was true when it was queued need not be any more.
@@ -364,6 +372,8 @@ class OrderDesk:
                 sent_msc=now,
             )
         finally:
+            for began in left_at:
+                self.round_trip.observe(self._clock.monotonic() - began)
             self.flying.pop(intent.magic, None)
             if not self.flying:
                 self._landed.set()
@@ -371,6 +381,11 @@ class OrderDesk:
         if sent.state is IntentState.UNKNOWN:
             self._lost_sight(job, intent)
         return sent
+
+    def _first_left(self, job: Job) -> None:
+        job.sent_msc = self._clock.now_ms()
+        if job.source != MANAGED:
+            self.to_send.observe((job.sent_msc - job.received_msc) / 1000)
 
     def _lost_sight(self, job: Job | None, intent: Intent) -> None:
         # At once, not when the look-up begins: a stop that comes in between must watch for the late fill.
@@ -498,7 +513,7 @@ class OrderDesk:
         count(self.stats, final)
         if not job.outcome.done():
             job.outcome.set_result(final)
-        log(final)
+        log(final, job.correlation)
         await self._write(job.key, batch)
 
     async def correct(self, job: Job, better: OrderResult, *more: changes.Change) -> None:
@@ -515,7 +530,7 @@ class OrderDesk:
         )
         job.event_id = announced.event_id
         count(self.stats, better)
-        log(better)
+        log(better, job.correlation)
         await self._write(job.key, [*more, correction, announced])
 
     async def record(self, key: str, *batch: changes.Change) -> None:

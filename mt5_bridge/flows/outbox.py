@@ -120,6 +120,7 @@ class Outbox:
         dlq_topic: str,
     ) -> None:
         self.stats = OutboxStats()
+        self.channels = channels
         self._journal = journal
         self._clock = clock
         self._channels = channels
@@ -132,6 +133,11 @@ class Outbox:
         self._moved = asyncio.Event()
         self._latest: dict[str, tuple[str, int, bytes]] = {}
         self._latest_wake = asyncio.Event()
+        self._hear: Callable[[bytes], None] | None = None
+
+    def hear(self, listener: Callable[[bytes], None] | None) -> None:
+        """Who is told every event once it is durable, besides the channels; None: nobody. It must not wait or raise."""
+        self._hear = listener
 
     def event(
         self, type: str, data: Any, *, event_id: str | None = None, request_id: wire.RequestId = None
@@ -213,6 +219,10 @@ class Outbox:
         """
         await self._journal.commit(*batch)
         announced = [change.type for change in batch if isinstance(change, changes.Announced)]
+        if announced and self._hear is not None:
+            for change in batch:
+                if isinstance(change, changes.Announced) and change.type != DEAD_LETTER:
+                    self._hear(change.payload)
         if announced:
             self.stats.announced += len(announced)
             for event in self._wake.values():

@@ -56,6 +56,11 @@ class StopGuard:
         self._open.add(intent.magic)
         return (self._memo(),)
 
+    @property
+    def busy(self) -> bool:
+        """Whether the stop of any fill is still to be looked at."""
+        return bool(self._open)
+
     def watching(self, magic: int) -> bool:
         """Whether the stop of the fill with that magic is still being brought to what was asked for."""
         return magic in self._open

@@ -1,7 +1,7 @@
 """Results of orders, as people and counters see them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loguru import logger
 
@@ -21,10 +21,15 @@ class OrderStats:
     denied: int = 0
     simulated: int = 0
     stops_repaired: int = 0
+    results: dict[str, int] = field(default_factory=dict)
+    """By `order_result.status`, interim ones and corrections included."""
+    denials: dict[str, int] = field(default_factory=dict)
+    """By `order_result.reason`, of those denied."""
 
 
 def count(stats: OrderStats, final: OrderResult) -> None:
     """Add a result to the counters."""
+    tally(stats.results, final.status.value)
     match final.status:
         case Status.FILLED | Status.PARTIAL | Status.CLOSED:
             stats.filled += 1
@@ -34,12 +39,18 @@ def count(stats: OrderStats, final: OrderResult) -> None:
             stats.rejected += 1
         case Status.DENIED:
             stats.denied += 1
+            tally(stats.denials, final.reason or "")
         case Status.SIMULATED:
             stats.simulated += 1
 
 
-def log(final: OrderResult) -> None:
-    """One line for people, with fields for machines."""
+def tally(counts: dict[str, int], name: str) -> None:
+    """One more of that name."""
+    counts[name] = counts.get(name, 0) + 1
+
+
+def log(final: OrderResult, correlation: str | None = None) -> None:
+    """One line for people, with fields for machines; `correlation` is the id of the HTTP request behind it."""
     words = {
         Status.FILLED: "Order placed and filled",
         Status.PARTIAL: "Order placed and filled in part",
@@ -54,7 +65,20 @@ def log(final: OrderResult) -> None:
         Status.SIMULATED: "Order simulated",
     }[final.status]
     bad = final.status in (Status.REJECTED, Status.UNKNOWN, Status.ABANDONED)
-    logger.bind(event="order_result", status=final.status.value, signal_id=final.signal_id, reason=final.reason).log(
+    # The ids by which a signal is found again: in the request's line, in the journal, in the terminal's deals.
+    logger.bind(
+        event="order_result",
+        status=final.status.value,
+        signal_id=final.signal_id,
+        correlation_id=correlation,
+        request_id=final.request_id,
+        reason=final.reason,
+        magic=final.magic,
+        order=final.order,
+        deal=final.deal,
+        position=final.position,
+        latency_ms=final.latency_ms,
+    ).log(
         "WARNING" if bad else "INFO",
         "{words}: {action} {symbol} {volume} {reason} {detail}",
         words=words,

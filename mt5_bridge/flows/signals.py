@@ -10,16 +10,18 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+import msgspec
 from loguru import logger
 
 from mt5_bridge.core import wire
 from mt5_bridge.core.decision import Denial, Limits
 from mt5_bridge.core.errors import JournalError
-from mt5_bridge.core.messages import Reason, Status, TradingSignal
+from mt5_bridge.core.messages import OrderResult, Reason, Status, TradingSignal
 from mt5_bridge.core.times import DAY, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
-from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.outbox import REDPANDA, Outbox
+from mt5_bridge.flows.results import tally
 from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
 from mt5_bridge.flows.trader import Trader
 from mt5_bridge.journal import changes
@@ -190,6 +192,45 @@ class Intake:
             )
             self._tell_refused(work, str(error))
 
+    async def ask(self, envelope: wire.Envelope, received: int, *, source: str) -> OrderResult:
+        """Enter one signal that somebody waits for; its first result, interim or final.
+
+        Sent again, it gets the result that it got first. Nothing of it is spent while the account is not known.
+
+        Args:
+            envelope: the signal in its envelope.
+            received: when it came (UTC ms).
+            source: where it came from, for the journal.
+        """
+        self.stats.asked += 1
+        try:
+            async with asyncio.timeout(self._limits().signal_max_age_ms / 1000):
+                await self.login_known.wait()
+        except TimeoutError:
+            return self.denied(Reason.NOT_READY, "the terminal has not told its account yet")
+        work = Sorted()
+        self._sorter.frame(envelope, received, work, source)
+        try:
+            fresh = await self._enter(work)
+        except JournalError as error:
+            return self.denied(Reason.JOURNAL_UNAVAILABLE, str(error), _id_in(work))
+        if not work.entries:
+            (refused,) = (change.payload for change in work.beside if isinstance(change, changes.Announced))
+            return _result_in(refused)
+        job = work.entries[0].job
+        if fresh:
+            return await asyncio.shield(job.outcome)
+        first = await self._first_result(job.key)
+        if first is None:
+            why = "the same signal is being worked on: its order_result will tell"
+            unknown = self.denied(Reason.UNKNOWN_OUTCOME, why, job.signal_id)
+            return msgspec.structs.replace(unknown, status=Status.UNKNOWN)
+        return _result_in(first)
+
+    def denied(self, reason: Reason, why: str, signal_id: str | None = None) -> OrderResult:
+        """The result of a signal that is not entered: its id is not spent."""
+        return self._sorter.denied(signal_id, None, Denial(code=reason, detail=why))
+
     def turned_away(self, signal: wire.Envelope | Unreadable, reason: Reason, why: str) -> bytes:
         """The answer to a frame with a signal that is not even looked at; its id is not spent."""
         if isinstance(signal, Unreadable):
@@ -239,7 +280,18 @@ class Intake:
         created = row.received_msc if signal.created_at is None else parse_time(signal.created_at)
         # Whether a former journal may have executed it was known only to the life that read it: looked up in any case.
         read = row.source == REDPANDA
-        return Job(row.key, signal, row.received_msc, created, row.source, person=row.source == COMMAND, suspect=read)
+        return Job(
+            row.key,
+            signal,
+            row.received_msc,
+            created,
+            row.source,
+            row.request_id,
+            row.sender,
+            row.correlation,
+            person=row.source == COMMAND,
+            suspect=read,
+        )
 
     def _tell_refused(self, work: Sorted, why: str) -> None:
         """Nothing of it is in the inbox, so no id is spent: the answer says so at once, past the outbox."""
@@ -334,21 +386,28 @@ class Intake:
     async def _repeat(self, key: str) -> None:
         """Answer a signal that was sent again with its first result, once there is one: as often as it was sent."""
         try:
-            for _ in range(_REPEAT_LOOKS):
-                try:
-                    row = (await self._journal.seen([key])).get(key)
-                except JournalError:
-                    row = None  # whoever writes says so
-                if row is not None and row.result is not None:
-                    for _ in range(self._owed[key]):
-                        self._reply(row.result)
-                    return
-                await asyncio.sleep(_REPEAT_PAUSE_S)
-            logger.bind(event="repeat_unanswered", key=key).info(
-                "Signal {key} was sent again and has no result yet: it comes as the first one's", key=key
-            )
+            first = await self._first_result(key)
+            if first is None:
+                logger.bind(event="repeat_unanswered", key=key).info(
+                    "Signal {key} was sent again and has no result yet: it comes as the first one's", key=key
+                )
+                return
+            for _ in range(self._owed[key]):
+                self._reply(first)
         finally:
             del self._owed[key]
+
+    async def _first_result(self, key: str) -> bytes | None:
+        """The result of a signal that entered before, as soon as there is one; None: not for long."""
+        for _ in range(_REPEAT_LOOKS):
+            try:
+                row = (await self._journal.seen([key])).get(key)
+            except JournalError:
+                row = None  # whoever writes says so
+            if row is not None and row.result is not None:
+                return row.result
+            await asyncio.sleep(_REPEAT_PAUSE_S)
+        return None
 
     def _entered(self, entry: Entry) -> tuple[changes.SignalReceived, changes.Announced | None]:
         """Its inbox row, and what there is to announce when it is settled with that.
@@ -361,6 +420,7 @@ class Intake:
         settled = announced = None
         if entry.denial is not None:
             self.stats.early += 1
+            tally(self.stats.denials, entry.denial.code.value)
             denied = result(
                 job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
             )
@@ -387,6 +447,9 @@ class Intake:
             partition=record.partition if record else -1,
             offset=record.offset if record else -1,
             settled=settled,
+            request_id=job.request_id,
+            sender=job.sender,
+            correlation=job.correlation,
         )
         return received, announced
 
@@ -398,8 +461,16 @@ def _pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def _used_anew(job: Job, first: StoredSignal) -> bool:
     """A frame without `signal_id` is known by its `request_id`, and those are remembered for 24 hours only."""
-    nameless = job.source == WEBSOCKET and not job.signal.signal_id
+    nameless = not (job.source == REDPANDA or job.person or job.signal.signal_id)
     return nameless and job.received_msc - first.received_msc >= DAY
+
+
+def _id_in(work: Sorted) -> str | None:
+    return work.entries[0].job.signal_id if work.entries else None
+
+
+def _result_in(payload: bytes) -> OrderResult:
+    return msgspec.json.decode(wire.decode(payload).data, type=OrderResult)
 
 
 def is_command(key: str) -> bool:

@@ -17,12 +17,14 @@ from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET, Outbox
+from mt5_bridge.flows.results import tally
 from mt5_bridge.journal import changes
 
 SIGNAL = "trading_signal"
 SIGNATURE = "signature"
 _DETAIL_MOST = 500
 _ID_MOST = 200
+_WAYS = {WEBSOCKET: "the WebSocket"}
 
 
 class Record(Protocol):
@@ -50,6 +52,8 @@ class IntakeStats:
 
     records: int = 0
     frames: int = 0
+    asked: int = 0
+    """By the gateway."""
     accepted: int = 0
     tombstones: int = 0
     foreign: int = 0
@@ -60,6 +64,8 @@ class IntakeStats:
     """Signed with SIGNAL_PREVIOUS_HMAC_KEY: while it grows, a sender has not changed over."""
     incomplete: int = 0
     early: int = 0
+    denials: dict[str, int] = field(default_factory=dict)
+    """By reason, of those denied at the door; the order desk counts its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,7 @@ class Sorter:
         kept = msgspec.structs.replace(signal, created_at=created, account=account)
         return Job(key, kept, received, created, REDPANDA, suspect=suspect, record_key=record_key)
 
-    def frame(self, envelope: wire.Envelope, received: int, work: Sorted) -> None:
+    def frame(self, envelope: wire.Envelope, received: int, work: Sorted, source: str = WEBSOCKET) -> None:
         """Sort a frame received at a time (UTC ms) into `work`."""
         request_id = envelope.request_id
         try:
@@ -175,7 +181,7 @@ class Sorter:
             return
         denial = self._forged(signal, bytes(envelope.data), envelope.signature)
         if denial is not None:
-            self._tell(denial, "over the WebSocket")
+            self._tell(denial, f"over {_WAYS.get(source, source)}")
         elif self._foreign(signal.account):
             self.stats.foreign += 1
             denial = Denial(code=Reason.ACCOUNT_MISMATCH, detail=f"this bridge trades account {self._login()}")
@@ -185,7 +191,7 @@ class Sorter:
         key = signal.signal_id or (f"req-{request_id}" if request_id is not None else f"ws-{uuid.uuid4().hex}")
         created = received if signal.created_at is None else parse_time(signal.created_at)
         kept = msgspec.structs.replace(signal, created_at=created)
-        work.entries.append(Entry(Job(key, kept, received, created, WEBSOCKET, request_id)))
+        work.entries.append(Entry(Job(key, kept, received, created, source, request_id)))
 
     def unreadable(self, frame: Unreadable, work: Sorted) -> None:
         """Sort a frame that does not decode into `work`: it is answered all the same."""
@@ -254,6 +260,7 @@ class Sorter:
 
     def denied(self, signal_id: str | None, request_id: wire.RequestId, denial: Denial) -> OrderResult:
         """A denial's `order_result`, for a signal that is not in the inbox."""
+        tally(self.stats.denials, denial.code.value)
         stamp = iso(self._clock.now_ms())
         return OrderResult(
             signal_id=signal_id,

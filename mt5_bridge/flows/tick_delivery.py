@@ -14,6 +14,7 @@ from typing import Any
 from loguru import logger
 
 from mt5_bridge.core.errors import BrokerError
+from mt5_bridge.core.histogram import AGE_S, Histogram
 from mt5_bridge.core.model import Cursor, TickBlock
 from mt5_bridge.core.ticks import encode_ticks
 from mt5_bridge.flows.clock import Clock
@@ -34,7 +35,7 @@ class Delivery:
         broker_time: the terminal's clock, as it is at the moment of asking.
         latest_only: of what one poll brings of a symbol, only the newest tick.
         producer: where ticks go in hybrid mode; None in standard mode.
-        stream: where the newest tick goes in standard mode; None in hybrid mode.
+        stream: where the newest tick goes besides; None: nowhere.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class Delivery:
         self.topic = topic
         self.headers = headers
         self.latest_only = latest_only or producer is None
+        self.ages = Histogram(AGE_S)
+        """Seconds: how old the newest tick of what was delivered together was by then."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._broker_time = broker_time
         self._clock = clock
         self._stats = stats
         self._cursors = cursors
-        self._stream = stream
+        self.stream = stream
         self._on_defect = on_defect
         self._polled_msc = 0
         self._room = 0
@@ -119,8 +122,8 @@ class Delivery:
         rows = self._rows(blocks)
         records = self._encoded(feed, rows, self._polled_msc)
         last = rows[-1][0] if rows else None
+        self._stream_latest(feed, records)
         if self.producer is None or not records:
-            self._stream_latest(feed, records)
             self._stats.published += len(records)
             self.delivered(feed, after, last)
             return
@@ -172,8 +175,8 @@ class Delivery:
             self._on_defect(error)
 
     def _stream_latest(self, feed: Feed, records: list[tuple[int, bytes]]) -> None:
-        if self._stream is not None and records:
-            self._stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
+        if self.stream is not None and records:
+            self.stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
 
     async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
         """More than fits in one go: piece by piece, letting the loop breathe."""
@@ -202,7 +205,8 @@ class Delivery:
         feed.dirty = self.producer is not None
         self._stats.last_tick_msc = newest_msc
         if newest_msc is not None:
-            self._stats.age_ms = self._clock.now_ms() - newest_msc
+            self._stats.age_ms = age_ms = self._clock.now_ms() - newest_msc
+            self.ages.observe(age_ms / 1000)
 
     async def failed(self, feed: Feed, error: BrokerError, given: int) -> None:
         """Read again from the last acknowledged one, when there is a broker.

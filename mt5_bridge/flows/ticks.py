@@ -6,11 +6,12 @@ keeps the cursors.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from loguru import logger
 
 from mt5_bridge.core.errors import MT5DataError, MT5Error, MT5ValidationError
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.core.model import Cursor, TickBlock
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -18,6 +19,7 @@ from mt5_bridge.flows.tick_catch_up import CatchUp
 from mt5_bridge.flows.tick_cursors import Cursors
 from mt5_bridge.flows.tick_delivery import Delivery
 from mt5_bridge.flows.tick_feed import Feed, Headers, TickPublisher, TickStats, TickStream
+from mt5_bridge.flows.tick_quotes import Quotes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import convert
 from mt5_bridge.terminal.port import PollResult, Terminal, TerminalState
@@ -37,7 +39,7 @@ class TickFlow:
         latest_only: TICK_CAPTURE=latest: of what one poll brings, only the newest tick.
         backfill_ms: how far back a symbol without cursor begins.
         producer: where ticks go in hybrid mode; None in standard mode.
-        stream: where the latest tick goes in standard mode; None in hybrid mode.
+        stream: where the latest tick goes besides: in standard mode the backend; None: nowhere.
     """
 
     def __init__(
@@ -84,6 +86,12 @@ class TickFlow:
             on_defect=on_defect,
         )
         self._catch_up = CatchUp(terminal, clock, self.stats, self._delivery)
+        self._quotes = Quotes(terminal, book, clock, self._feeds)
+
+    @property
+    def ages(self) -> Histogram:
+        """How old ticks were when they were delivered, seconds."""
+        return self._delivery.ages
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -94,6 +102,14 @@ class TickFlow:
     def missing(self) -> Mapping[str, str]:
         """Symbols of the settings that cannot be streamed, and why."""
         return self._missing
+
+    def stream_to(self, stream: TickStream | None) -> None:
+        """Where the latest tick of each symbol goes from now on besides; None: nowhere."""
+        self._delivery.stream = stream
+
+    def quoted(self) -> Iterator[tuple[str, bytes]]:
+        """Of each symbol streamed the last known prices, as a `tick_data` message."""
+        return self._quotes.known()
 
     async def restore(self) -> None:
         """Take up the cursors of an earlier life; where only the latest tick counts, none matters.
@@ -150,6 +166,7 @@ class TickFlow:
                 try:
                     await self._find_wanted(due + self._period)
                     await self._poll()
+                    await self._show_prices()
                 except MT5Error as error:
                     self.stats.poll_failures += 1
                     logger.bind(event="tick_poll_failed").debug("Ticks cannot be read: {error}", error=error)
@@ -178,6 +195,12 @@ class TickFlow:
         """End what is under way and write the cursors."""
         await self._delivery.close(self._feeds.values())
         await self._cursors.try_save()
+
+    async def _show_prices(self) -> None:
+        """While the broker is away no ticks are read: the terminal keeps them. Who listens sees prices all the same."""
+        stream = self._delivery.stream
+        if stream is not None and self._producer is not None and not self._producer.connected:
+            await self._quotes.stream(stream)
 
     # --- symbols
 

@@ -54,7 +54,8 @@ def _signals_received(db: sqlite3.Connection, run: Sequence[c.SignalReceived]) -
     written = _insert(
         db,
         'INSERT INTO signals (key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, '
-        "received_msc, status, reason, event_id, result, settled_msc)",
+        "received_msc, status, reason, event_id, result, settled_msc, request_id, sender, "
+        "correlation)",
         [_signal_row(x) for x in run],
         "ON CONFLICT (key) DO NOTHING",
     )
@@ -90,7 +91,16 @@ def _signal_row(x: c.SignalReceived) -> tuple[object, ...]:
         x.payload,
         x.received_msc,
         *((None,) * 5 if end is None else (end.status, end.reason, end.event_id, end.result, end.at_msc)),
+        _storable(x.request_id),
+        x.sender,
+        x.correlation,
     )
+
+
+def _storable(request_id: str | int | None) -> str | int | None:
+    """SQLite holds whole numbers of 64 bits; what is larger is kept as text."""
+    fits = not isinstance(request_id, int) or -(2**63) <= request_id < 2**63
+    return request_id if fits else str(request_id)
 
 
 def _signal_settled(db: sqlite3.Connection, x: c.SignalSettled) -> None:

@@ -12,7 +12,8 @@ class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     """A signal enters the inbox. A second one with the same `key` raises `JournalConflict`.
 
     `topic`, `partition` and `offset` are where it was read, empty and -1 for signals over WebSocket or HTTP. `settled`
-    is its final result where it has that at once, of the same `key`.
+    is its final result where it has that at once, of the same `key`. `request_id`, `sender` and `correlation` tell of
+    the request that brought it, None where there was none.
     """
 
     key: str
@@ -27,6 +28,9 @@ class SignalReceived(msgspec.Struct, frozen=True, kw_only=True):
     partition: int = -1
     offset: int = -1
     settled: "SignalSettled | None" = None
+    request_id: str | int | None = None
+    sender: str | None = None
+    correlation: str | None = None
 
 
 class SignalSettled(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import TypeVar
 from loguru import logger
 
 from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.core.model import Cursor
 from mt5_bridge.journal import reads, rows, schema
 from mt5_bridge.journal.apply import apply
@@ -96,6 +97,11 @@ class Journal:
         return self._writer.stats
 
     @property
+    def seconds(self) -> Histogram:
+        """How long groups of calls took, fsync included. The writing thread counts, others only look."""
+        return self._writer.seconds
+
+    @property
     def pending(self) -> int:
         """Calls that wait for the disk."""
         return self._writer.waiting
@@ -124,8 +130,14 @@ class Journal:
         return await self._read(lambda db: (reads.seen(db, wanted), reads.our_magics_among(db, taken)))
 
     async def signal(self, signal_id: str) -> rows.SignalStory | None:
-        """Everything known of the signal with that id (or key), None when it never came."""
+        """Everything known of the signal with that id (or key, or `request_id`), None when it never came."""
         return await self._read(partial(reads.signal, signal_id=signal_id))
+
+    async def newest(
+        self, limit: int, *, before: int | None = None, symbol: str | None = None
+    ) -> list[tuple[int, rows.StoredSignal]]:
+        """The newest signals with their places in the inbox, newest first; see `reads.newest`."""
+        return await self._read(partial(reads.newest, before=before, symbol=symbol, limit=limit))
 
     async def waiting(self) -> list[rows.StoredSignal]:
         """Signals received and not settled, oldest first."""

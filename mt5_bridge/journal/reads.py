@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from mt5_bridge.core.model import Cursor
 from mt5_bridge.journal.rows import (
@@ -18,7 +19,7 @@ from mt5_bridge.journal.rows import (
 _CHUNK = 500  # below every build's limit of bound variables
 _SIGNAL = (
     'SELECT key, signal_id, source, topic, partition, "offset", account, symbol, action, payload, received_msc, '
-    "status, reason, event_id, result, settled_msc FROM signals "
+    "status, reason, event_id, result, settled_msc, request_id, sender, correlation FROM signals "
 )
 _INTENT = (
     "SELECT magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, risk, retcode, "
@@ -37,10 +38,11 @@ def seen(db: sqlite3.Connection, keys: Iterable[str]) -> dict[str, StoredSignal]
 
 
 def signal(db: sqlite3.Connection, signal_id: str) -> SignalStory | None:
-    """The latest signal of that id, or of that key, with all that came of it."""
+    """The latest signal of that id, of that key, or of the request of that id, with all that came of it."""
     row = (
         db.execute(f"{_SIGNAL}WHERE signal_id = ? ORDER BY id DESC LIMIT 1", (signal_id,)).fetchone()
         or db.execute(f"{_SIGNAL}WHERE key = ?", (signal_id,)).fetchone()
+        or _of_request(db, signal_id)
     )
     if row is None:
         return None
@@ -60,6 +62,36 @@ def signal(db: sqlite3.Connection, signal_id: str) -> SignalStory | None:
         if each[2] in ids
     ]
     return SignalStory(stored, intents(db, stored.key), corrections, events)
+
+
+def newest(
+    db: sqlite3.Connection, before: int | None, symbol: str | None, limit: int
+) -> list[tuple[int, StoredSignal]]:
+    """The newest signals with their places in the inbox, newest first.
+
+    Args:
+        db: where to look.
+        before: only those at places before this one.
+        symbol: only those of a symbol; None: all.
+        limit: at most so many.
+    """
+    sql = f"SELECT id, {_SIGNAL.removeprefix('SELECT ')}"
+    rows = db.execute(
+        f"{sql}WHERE id < coalesce(?, 9223372036854775807) AND symbol = coalesce(?, symbol) ORDER BY id DESC LIMIT ?",
+        (before, symbol, limit),
+    )
+    return [(row[0], StoredSignal(*row[1:])) for row in rows]
+
+
+def _of_request(db: sqlite3.Connection, asked: str) -> Sequence[Any] | None:
+    """By the id of the HTTP request, else by the `request_id` that came with the signal."""
+    newest = "ORDER BY id DESC LIMIT 1"
+    row: Sequence[Any] | None = db.execute(f"{_SIGNAL}WHERE correlation = ? {newest}", (asked,)).fetchone()
+    number = int(asked) if asked.isdecimal() and len(asked) < 19 else None  # as it may have been sent
+    row = row or db.execute(f"{_SIGNAL}WHERE request_id IN (?, ?) {newest}", (asked, number)).fetchone()
+    # An Idempotency-Key has its owner's name before it: a walk through the index, which holds requests only.
+    ends = "request_id IS NOT NULL AND request_id IN (sender || '/' || ?1, sender || '/http:' || ?1)"
+    return row or db.execute(f"{_SIGNAL}WHERE {ends} {newest}", (asked,)).fetchone()
 
 
 def waiting(db: sqlite3.Connection) -> list[StoredSignal]:

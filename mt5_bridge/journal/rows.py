@@ -4,7 +4,7 @@ import msgspec
 
 
 class StoredSignal(msgspec.Struct, frozen=True):
-    """An inbox row. `status` is None until the final result; the five last fields belong to that."""
+    """An inbox row. `status` is None until the final result; the four fields behind it belong to that."""
 
     key: str
     signal_id: str
@@ -22,6 +22,9 @@ class StoredSignal(msgspec.Struct, frozen=True):
     event_id: str | None
     result: bytes | None
     settled_msc: int | None
+    request_id: str | int | None = None
+    sender: str | None = None
+    correlation: str | None = None
 
 
 class StoredIntent(msgspec.Struct, frozen=True):

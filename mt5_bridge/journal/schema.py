@@ -8,11 +8,25 @@ from pathlib import Path
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.journal.errors import JournalUnusable
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x4D543542  # "MT5B": tells our file from any other SQLite database
 
 Migration = Callable[[sqlite3.Connection], None]
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _who_sent(db: sqlite3.Connection) -> None:
+    db.execute("ALTER TABLE signals ADD COLUMN request_id")
+    db.execute("ALTER TABLE signals ADD COLUMN sender TEXT")
+    db.execute("ALTER TABLE signals ADD COLUMN correlation TEXT")
+    db.execute("CREATE INDEX signals_by_request ON signals (request_id) WHERE request_id IS NOT NULL")
+    db.execute("CREATE INDEX signals_by_correlation ON signals (correlation) WHERE correlation IS NOT NULL")
+    db.execute(
+        "CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    )
+
+
+MIGRATIONS: Mapping[int, Migration] = {1: _who_sent}
 """From each older version, the step to the next one."""
 
 _CHECK_SECONDS = 0.25

@@ -1,4 +1,4 @@
--- Version 1. Times are UTC in milliseconds since the epoch, volumes in lots.
+-- Version 2. Times are UTC in milliseconds since the epoch, volumes in lots.
 
 CREATE TABLE signals (
     id           INTEGER PRIMARY KEY,
@@ -17,9 +17,14 @@ CREATE TABLE signals (
     reason       TEXT,
     event_id     TEXT,
     result       BLOB,
-    settled_msc  INTEGER
+    settled_msc  INTEGER,
+    request_id,                     -- of who sent it, a text or a number as it was; NULL: none
+    sender       TEXT,              -- who sent it, where that is known
+    correlation  TEXT               -- id of the HTTP request that brought it; NULL: none did
 );
 CREATE INDEX signals_by_signal_id ON signals (signal_id);
+CREATE INDEX signals_by_request ON signals (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX signals_by_correlation ON signals (correlation) WHERE correlation IS NOT NULL;
 CREATE INDEX signals_by_received ON signals (received_msc);
 CREATE INDEX signals_waiting ON signals (id) WHERE status IS NULL;
 
@@ -114,3 +119,7 @@ CREATE TABLE audit (
     what   TEXT    NOT NULL,
     detail TEXT    NOT NULL
 );
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit is append-only');
+END;

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.journal.checkpoint import Checkpointer
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class Writer:
     ) -> None:
         self.healthy = True
         self.stats = WriterStats()
+        self.seconds = Histogram()
         self._db = db
         self._checkpointer = checkpointer
         self._on_health = on_health
@@ -211,6 +213,7 @@ class Writer:
         self.stats.calls += len(outcomes)
         self.stats.groups += 1
         self.stats.largest_group = max(self.stats.largest_group, len(outcomes))
+        self.seconds.observe(seconds)
         self.stats.slowest_ms = max(self.stats.slowest_ms, seconds * 1000)
 
     def _set_health(self, healthy: bool, detail: str) -> None:

@@ -5,6 +5,7 @@ written: every line passes the redactor.
 """
 
 import logging
+import re
 import sys
 from datetime import UTC
 from functools import cached_property
@@ -33,6 +34,8 @@ CAPACITY = 10_000
 CONSOLE_CAPACITY = 2_000
 CLOSE_S = 1.0
 _STAMP = len("2026-01-05 10:00:00.000")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, change colours, or turn the order of letters round."""
 
 
 class LogStats(msgspec.Struct, frozen=True):
@@ -55,6 +58,13 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+def _harmless(message: str) -> str:
+    """A message whose quotations cannot pass for lines of their own, nor talk to the terminal that shows them."""
+    if message.isprintable():
+        return message
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], message).replace("\n", "\n    ")
+
+
 class _Line:
     """One log line. It is made where it was logged and turned into text by the threads."""
 
@@ -74,7 +84,11 @@ class _Line:
     @cached_property
     def human(self) -> str:
         stamp = self._time.isoformat(" ", "milliseconds")[:_STAMP]
-        return self._redactor.text(f"{stamp} {self.level:<8} {self._formatted}")
+        harmless = _harmless(self._message)
+        formatted = self._formatted
+        if harmless != self._message:
+            formatted = formatted.replace(self._message, harmless, 1)
+        return self._redactor.text(f"{stamp} {self.level:<8} {formatted}")
 
     @cached_property
     def machine(self) -> bytes:

@@ -94,6 +94,10 @@ class SignalConsumer:
         self._group = group_id
         self._next: dict[int, int] = dict(offsets)
         self._placed: dict[int, int] = {}
+        self._given: dict[int, int] = {}
+        """The offset behind the last record that whoever reads was given."""
+        self._entered: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._gone: set[int] = set()
         """Partitions that were there once and then not: what comes under their numbers has offsets of its own."""
         self._max_age_ms = max_age_ms
@@ -140,8 +144,23 @@ class SignalConsumer:
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Notes next offsets for the group's commit, which only serves those who watch the lag. Never fails."""
+        self._entered.update(offsets)
         self._to_commit.update(offsets)
         self._commit_due.set()
+
+    @property
+    def lag(self) -> dict[int, int]:
+        """By partition, how many offsets lie between what was entered last and the end as the broker told it last."""
+        return {
+            partition: max(0, self._ends[partition] - self._reached(partition))
+            for partition in self._placed
+            if partition in self._ends
+        }
+
+    def _reached(self, partition: int) -> int:
+        """What was passed over (too old, markers of transactions) is never entered, nor does it wait for that."""
+        given, entered = self._given[partition], self._entered[partition]
+        return self._next[partition] if entered >= given else entered
 
     async def stop(self, timeout: float) -> None:
         """Stops reading. Never raises, and returns within `timeout` seconds whatever the broker does."""
@@ -229,6 +248,8 @@ class SignalConsumer:
         self._gone.discard(partition)
         self._next[partition] = start.offset
         self._placed[partition] = start.too_old_before
+        self._given[partition] = self._entered[partition] = start.offset
+        self._ends[partition] = bounds.end
         if start.why is not None:
             self.stats.resets += 1
             await self._queue.put(_Reset(partition, start.offset, start.why))
@@ -285,6 +306,8 @@ class SignalConsumer:
             if fetched.error != OffsetOutOfRangeError.errno:
                 logger.bind(event="fetch_error", partition=partition, code=fetched.error).debug("Fetch error")
             return True
+        if fetched.end is not None:
+            self._ends[partition] = fetched.end
         records = fetched.records
         if fetched.corrupt:
             self._passed_over(fetched)
@@ -294,11 +317,17 @@ class SignalConsumer:
         if fetched.next_offset >= too_old_before:
             self._placed[partition] = 0
         if records:
-            self.stats.records += len(records)
-            self._last_record = time.monotonic()
-            await self._queue.put(records)
+            await self._give(partition, records)
         self._next[partition] = fetched.next_offset
         return False
+
+    async def _give(self, partition: int, records: list[Record]) -> None:
+        self.stats.records += len(records)
+        self._last_record = time.monotonic()
+        if self._entered[partition] >= self._given[partition]:
+            self._entered[partition] = records[0].offset
+        self._given[partition] = records[-1].offset + 1
+        await self._queue.put(records)
 
     def _passed_over(self, fetched: Fetched) -> None:
         if fetched.records:

@@ -60,6 +60,7 @@ class Fetched(msgspec.Struct, frozen=True):
         error: the partition's Kafka error code, 0 for none.
         corrupt: why a record could not be decoded, empty: all could. Without `records` it is what was asked for, and
             `next_offset` lies behind it.
+        end: where the partition ended then, as the broker tells it; None where it did not.
     """
 
     partition: int
@@ -68,6 +69,7 @@ class Fetched(msgspec.Struct, frozen=True):
     next_offset: int
     error: int = 0
     corrupt: str = ""
+    end: int | None = None
 
 
 @dataclass(slots=True)
@@ -196,7 +198,7 @@ class Reader:
         return found
 
     def _decode(self, version: int, row: Sequence[Any], position: int) -> Fetched:
-        partition, code, _highwater, *rest = row
+        partition, code, end, *rest = row
         if code:
             return Fetched(partition, position, [], position, error=int(code))
         aborted = rest[2] if version >= 11 else rest[-2] if version >= 4 else None
@@ -222,7 +224,7 @@ class Reader:
         after = int(source.next_fetch_offset)
         if corrupt and not records:
             after = _behind(rest[-1], after)
-        return Fetched(partition, position, records, after, corrupt=corrupt)
+        return Fetched(partition, position, records, after, corrupt=corrupt, end=int(end))
 
 
 def _headers(found: Sequence[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes], ...]:

@@ -196,7 +196,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # gateway, stores
     gateway_enabled: Bool = False
     mt5_bridge_port: Port = 8001
+    gateway_host: Annotated[
+        str, Pattern(r"[A-Za-z0-9._:-]{1,253}", "is no address", "give 127.0.0.1, or the address to listen at")
+    ] = "127.0.0.1"
     gateway_token: OptionalSecret = None
+    """May do everything."""
+    gateway_jwt_key: OptionalSecret = None
+    """Signs tokens (JWT, HS256) with a subject, scopes and an end; `mt5-bridge token` makes them."""
+    gateway_tls_cert: Annotated[Path | None, PathText()] = None
+    gateway_tls_key: Annotated[Path | None, PathText()] = None
+    """None: the key is in the certificate's file."""
+    gateway_allow_public: Bool = False
+    """Listen at an address that others can reach, without TLS."""
+    gateway_allowed_hosts: Annotated[tuple[str, ...], Pieces()] = ()
+    """Further names that a Host header may give."""
+    gateway_allowed_origins: Annotated[tuple[str, ...], Pieces()] = ()
+    """Other origins whose pages may ask, as browsers write them."""
+    gateway_allow_connect: Bool = False
+    """Whether POST /connect and /disconnect may change the account."""
     max_connections: Annotated[int, Whole(1, 100_000)] = 100
     rate_limit_requests: Annotated[int, Whole(1, 10_000_000, "(a minute)")] = 1000
     rate_limit_messages: Annotated[int, Whole(1, 1_000_000, "(a second)")] = 100

@@ -31,7 +31,6 @@ OWN_GROUPS = frozenset({"MT5", "PAPER", "REDPANDA", "POSTGRES", "REDIS"})
 """Groups whose settings carry the group's name: a leaf alone is no setting there."""
 
 FEATURES_TO_COME = (
-    "GATEWAY_ENABLED",
     "DATABASE_URL",
     "POSTGRES_HOST",
     "REDIS_URL",

@@ -3,24 +3,18 @@
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
+from mt5_bridge.settings import gateway_rules
+from mt5_bridge.settings.gateway_rules import Contradiction
 from mt5_bridge.settings.model import Settings
 from mt5_bridge.settings.secret import SecretStr, is_guessable
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SHORT_KEY = 16
 _SHORT_SILENCE_S = 5
-
-
-class Contradiction(NamedTuple):
-    """A fault of several settings together; not told when one of `names` is wrong by itself."""
-
-    names: tuple[str, ...]
-    line: str
 
 
 def settle(settings: Settings, given: frozenset[str], folder: Path) -> Settings:
@@ -49,6 +43,7 @@ def contradictions(settings: Settings) -> list[Contradiction]:
         *_of_backend(settings),
         *_of_signatures(settings),
         *_of_files(settings),
+        *gateway_rules.contradictions(settings),
     ]
 
 
@@ -200,6 +195,7 @@ def doubts(settings: Settings) -> list[str]:
         *_doubts_of_redpanda(settings),
         *_doubts_of_backend(settings),
         *_doubts_of_trading(settings),
+        *gateway_rules.doubts(settings),
     ]
 
 

@@ -99,8 +99,10 @@ class HostProcess(asyncio.SubprocessProtocol):
             import fcntl
 
             # A page of ticks passes in a few wake-ups instead of twenty; a user at the pipe limit does without.
+            pipe = replies.get_extra_info("pipe")  # uvloop does not show it
             with contextlib.suppress(OSError):
-                fcntl.fcntl(replies.get_extra_info("pipe"), _F_SETPIPE_SZ, _PIPE_SIZE)
+                if pipe is not None:
+                    fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_SIZE)
 
     @property
     def ended(self) -> str | None:

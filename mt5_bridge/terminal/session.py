@@ -30,6 +30,7 @@ from mt5_bridge.core.model import (
     TickBlock,
     TradeResult,
 )
+from mt5_bridge.core.symbols import match_symbol
 from mt5_bridge.core.ticks import Label
 from mt5_bridge.terminal import convert, requests
 from mt5_bridge.terminal.breaker import CircuitBreaker
@@ -65,7 +66,6 @@ from mt5_bridge.terminal.raw import (
     RawTerminal,
     RawTick,
 )
-from mt5_bridge.terminal.symbols import match_symbol
 
 HIGH, NORMAL, LOW = Priority.HIGH, Priority.NORMAL, Priority.LOW
 READ_S = 5.0

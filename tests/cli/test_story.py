@@ -36,6 +36,13 @@ def test_a_signal_that_waits() -> None:
     )
 
 
+def test_who_sent_it_and_with_what_request() -> None:
+    sent = msgspec.structs.replace(SIGNAL, topic="", request_id="r-1", sender="ann", correlation="x")
+    assert "from gateway (ann)\n    HTTP" in story(msgspec.structs.replace(sent, source="gateway (ann)"))
+    text = story(msgspec.structs.replace(sent, source="command"))
+    assert "Received BUY EURUSD from command by ann\n    HTTP request x\n    request_id r-1\n    for account" in text
+
+
 def test_a_filled_order() -> None:
     text = story(settled("filled", None, b'{"data": {"status": "filled"}}'), intents=[INTENT])
     assert "Intent with magic 99: BUY EURUSD 0.1 lots\n    risking 12.50 in account currency" in text

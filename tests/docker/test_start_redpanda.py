@@ -13,6 +13,7 @@ SCRIPTS = ["start-redpanda.sh", "docker/create-topics.sh", ".ci/run", ".ci/deep"
 
 FAKE = """#!/bin/bash
 printf '%s\\n' "$*" >> "$CALLS"
+printf '%s\\n' "${COMPOSE_PROFILES:--}" >> "$CALLS.profiles"
 for word in $REFUSED; do [[ "$*" == *"$word"* ]] && exit 1; done
 exit 0
 """
@@ -24,13 +25,14 @@ class Docker:
 
     folder: Path
 
-    def run(self, *arguments: str, refused: str = "", path: str = "") -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str, refused: str = "", path: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             ["/bin/bash", str(ROOT / "start-redpanda.sh"), *arguments],
             env={
                 "PATH": path or f"{self.folder}:/usr/bin:/bin",
                 "CALLS": str(self.folder / "calls"),
                 "REFUSED": refused,
+                **env,
             },
             capture_output=True,
             text=True,
@@ -70,13 +72,25 @@ def test_the_backend_comes_on_request(docker: Docker, arguments: list[str]) -> N
     assert "BACKEND_WS_URL=ws://127.0.0.1:8765" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [["--monitoring"], ["up", "--backend", "--monitoring"]])
+def test_monitoring_comes_on_request_and_with_a_token(docker: Docker, arguments: list[str]) -> None:
+    done = docker.run(*arguments)
+    assert (done.returncode, "METRICS_TOKEN" in done.stderr) == (2, True)
+    done = docker.run(*arguments, METRICS_TOKEN="a-token")
+    assert done.returncode == 0, done.stderr
+    assert "http://127.0.0.1:3000" in done.stdout
+    assert ("BACKEND_WS_URL" in done.stdout) == ("--backend" in arguments)
+    profiles = (docker.folder / "calls.profiles").read_text().split()
+    assert profiles[-1] == ("backend,monitoring" if "--backend" in arguments else "monitoring")
+
+
 @pytest.mark.parametrize(
     ("verb", "call"),
     [
-        ("status", "--profile backend ps"),
+        ("status", "--profile backend --profile monitoring ps"),
         ("logs", "logs --tail 200 redpanda topics"),
-        ("down", "--profile backend down"),
-        ("wipe", "--profile backend down --volumes"),
+        ("down", "--profile backend --profile monitoring down"),
+        ("wipe", "--profile backend --profile monitoring down --volumes"),
     ],
 )
 def test_the_other_verbs(docker: Docker, verb: str, call: str) -> None:

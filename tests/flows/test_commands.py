@@ -15,8 +15,8 @@ from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.intent import magic_for
 from mt5_bridge.core.model import Bar, Deed, OrderRequest, OrderType
 from mt5_bridge.core.times import DAY, HOUR, MINUTE
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.commands import _inbox_name
-from mt5_bridge.flows.control import Refusal
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.terminal.port import TerminalState
 

@@ -13,6 +13,7 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.answers import MOST_STOPS_KEPT
 from mt5_bridge.flows.control import MAX_SIGNALS, MAX_STOPS, MAX_WAITING
 from mt5_bridge.flows.emergency import StopOptions
 
@@ -142,7 +143,7 @@ async def test_a_repeated_stop_gets_the_first_answer_while_halted_and_acts_when_
         await asyncio.sleep(10)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert await answer(kit, "s1", 2) == first
-        assert (kit.emergency.stops, kit.control._once.repeated) == (1, 1)
+        assert (kit.emergency.stops, kit.answers.once.repeated) == (1, 1)
         await kit.commands.resume("ok", "ann", force=True, origin=Origin.LOCAL)
         frame(kit, {**stop, "data": {"reason": "two"}})
         assert kit.latch.halt.state is HaltState.HALTED
@@ -164,7 +165,7 @@ async def test_a_stop_of_an_earlier_halt_is_no_repeat_in_one_that_a_rule_made(tm
         for repeats in (0, 1):
             frame(kit, {"type": "emergency_stop", "request_id": 1, "data": {}})
             assert (await answer(kit, 1, 2 + repeats))["data"]["reason"] == "drawdown"
-            assert (kit.emergency.stops, kit.control._once.repeated) == (3, repeats)
+            assert (kit.emergency.stops, kit.answers.once.repeated) == (3, repeats)
         await kit.crash()
     async with FlowKit.open(tmp_path, terminal=terminal) as kit:
         assert kit.latch.halt.reason == "drawdown"
@@ -204,11 +205,11 @@ async def test_a_stop_that_cannot_be_remembered_is_answered_all_the_same(tmp_pat
 @simulated
 async def test_answers_to_stops_are_remembered_within_bounds(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        kit.control._stop_answers = {str(n): {} for n in range(MAX_WAITING)}
+        kit.answers._stop_answers = {str(n): {} for n in range(MOST_STOPS_KEPT)}
         frame(kit, {"type": "emergency_stop", "request_id": "new", "data": {}})
         await answer(kit, "new")
-        assert len(kit.control._stop_answers) == MAX_WAITING
-        assert "0" not in kit.control._stop_answers
+        assert len(kit.answers._stop_answers) == MOST_STOPS_KEPT
+        assert "0" not in kit.answers._stop_answers
 
 
 # --- what is no command
@@ -275,7 +276,7 @@ def counting(kit: FlowKit, name: str = "reduce_only") -> list[Command]:
         await asyncio.sleep(1)
         return {"number": len(asked)}
 
-    kit.control._handlers[name] = work
+    kit.answers.handlers[name] = work
     return asked
 
 
@@ -291,7 +292,7 @@ async def test_a_repeated_request_acts_once_at_the_same_time_later_and_after_a_r
         frame(kit, request)
         assert await answer(kit, 17, 3) == first
         assert len(asked) == 1
-        assert kit.control._once.repeated == 2
+        assert kit.answers.once.repeated == 2
         await kit.crash()
     async with FlowKit.open(tmp_path) as kit:
         asked = counting(kit)
@@ -481,7 +482,7 @@ async def test_too_many_commands_are_told_so(tmp_path: Path) -> None:
         async def work(command: Command) -> Any:
             await hang.wait()
 
-        kit.control._handlers["get_status"] = work
+        kit.answers.handlers["get_status"] = work
         for n in range(MAX_WAITING + 1):
             frame(kit, {"type": "get_status", "data": {}, "request_id": f"s{n}"})
         assert kit.control.stats.overloaded == 4
@@ -530,7 +531,7 @@ async def test_a_defect_is_told_to_who_can_stop_the_bridge(tmp_path: Path) -> No
         async def broken(command: Command) -> Any:
             raise ZeroDivisionError
 
-        kit.control._handlers["reduce_only"] = broken
+        kit.answers.handlers["reduce_only"] = broken
         frame(kit, {"type": "reduce_only", "data": {}, "request_id": "r"})
         await eventually(lambda: kit.defects, 5)
         assert isinstance(kit.defects.pop(), ZeroDivisionError)
@@ -545,7 +546,7 @@ async def test_a_repeat_of_what_failed_by_a_defect_ends_with_it(tmp_path: Path) 
             await go.wait()
             raise ZeroDivisionError
 
-        kit.control._handlers["reduce_only"] = broken
+        kit.answers.handlers["reduce_only"] = broken
         for _ in range(2):
             frame(kit, {"type": "reduce_only", "data": {}, "request_id": "r"})
         await asyncio.sleep(1)

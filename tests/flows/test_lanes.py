@@ -1,14 +1,20 @@
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+from loguru import logger
 from support.eventually import eventually
 
+from mt5_bridge.core import correlation
 from mt5_bridge.core.messages import TradingSignal, Urgency
 from mt5_bridge.core.model import Action
 from mt5_bridge.flows import lanes as module
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.lanes import Lanes, UrgencyGate
+
+if TYPE_CHECKING:
+    from loguru import Message
 
 
 def a_job(key: str = "k", urgency: Urgency = Urgency.NORMAL, symbol: str = "EURUSD") -> Job:
@@ -143,3 +149,30 @@ async def test_a_place_given_to_one_who_left_is_given_on() -> None:
     async with gate.hold(3):
         order.append("free")
     assert order[-1] == "free"
+
+
+async def test_what_is_logged_for_a_job_bears_its_request_and_no_other() -> None:
+    lines: list[tuple[str, str | None]] = []
+
+    def take(message: "Message") -> None:
+        lines.append((message.record["message"], message.record["extra"].get("correlation_id")))
+
+    sink = logger.add(take)
+
+    async def work(job: Job) -> None:
+        logger.info(job.key)
+
+    defects: list[BaseException] = []
+    lanes = Lanes(work, defects.append)
+    try:
+        token = correlation.request.set("http-1")
+        with logger.contextualize(correlation_id="http-1"):
+            lanes.submit("EURUSD", a_job("asked"))
+        correlation.request.reset(token)
+        lanes.submit("EURUSD", a_job("of the topic"))
+        await eventually(lambda: not lanes.busy)
+    finally:
+        logger.remove(sink)
+        await lanes.close()
+    assert defects == []
+    assert lines == [("asked", "http-1"), ("of the topic", None)]

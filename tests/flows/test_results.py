@@ -29,3 +29,5 @@ def test_every_status_is_counted_and_told() -> None:
         count(stats, told)
         log(told)
     assert (stats.filled, stats.placed, stats.rejected, stats.denied, stats.simulated) == (3, 1, 2, 1, 1)
+    assert stats.results == dict.fromkeys(map(str, Status), 1)
+    assert stats.denials == {"": 1}

@@ -15,7 +15,7 @@ from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.core.times import DAY, HOUR
 from mt5_bridge.flows import watch as module
-from mt5_bridge.flows.control import Refusal
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE, TOLD_MEMO
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import TerminalState

@@ -63,6 +63,33 @@ def intent(magic: int, key: str, *, leg: int = 0, at: int = 1_500) -> IntentOpen
     )
 
 
+@pytest.mark.parametrize(("request_id", "asked"), [("r-1", "r-1"), (17, "17"), ("17", "17"), (10**30, str(10**30))])
+async def test_a_signal_is_found_by_its_request(journal: Journal, request_id: str | int, asked: str) -> None:
+    sent = msgspec.structs.replace(received("k1"), request_id=request_id, sender="ann")
+    await journal.commit(sent, received("k2", signal_id="other"))
+    story = await journal.signal(asked)
+    assert story is not None
+    kept = request_id if request_id != 10**30 else str(10**30)
+    assert (story.signal.key, story.signal.request_id, story.signal.sender) == ("k1", kept, "ann")
+    assert await journal.signal("1") is None, "no part of one"
+    [waiting, _] = await journal.waiting()
+    assert (waiting.request_id, waiting.sender) == (kept, "ann")
+
+
+async def test_a_signal_of_the_gateway_is_found_by_either_id_of_its_request(journal: Journal) -> None:
+    for number, sender in enumerate(("ann", "bob"), 1):
+        one = received(f"k{number}")
+        await journal.commit(
+            msgspec.structs.replace(one, request_id=f"{sender}/key-1", sender=sender, correlation=f"http-{number}")
+        )
+    for asked, key in (("http-1", "k1"), ("http-2", "k2"), ("ann/key-1", "k1"), ("key-1", "k2")):
+        story = await journal.signal(asked)
+        assert story is not None, asked
+        assert story.signal.key == key, asked
+    for asked in ("http-", "ey-1", "/key-1", "%", ""):
+        assert await journal.signal(asked) is None, asked
+
+
 async def test_a_signals_life_is_told_in_one_story(journal: Journal) -> None:
     await journal.commit(received("k1", signal_id="s1"), intent(7, "k1"), intent(8, "k1", leg=1))
     assert [each.key for each in await journal.waiting()] == ["k1"]

@@ -138,3 +138,43 @@ def test_a_locked_database_is_a_retriable_error(path: Path) -> None:
     other.close()
     holder.execute("ROLLBACK")
     holder.close()
+
+
+VERSION_1 = """
+CREATE TABLE signals (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, signal_id TEXT NOT NULL, source TEXT NOT NULL,
+    topic TEXT NOT NULL, partition INTEGER NOT NULL, "offset" INTEGER NOT NULL, account TEXT NOT NULL,
+    symbol TEXT NOT NULL, action TEXT NOT NULL, payload BLOB NOT NULL, received_msc INTEGER NOT NULL, status TEXT,
+    reason TEXT, event_id TEXT, result BLOB, settled_msc INTEGER
+);
+INSERT INTO signals VALUES
+    (1, 'k', 's', 'redpanda', 't', 0, 7, '', 'EURUSD', 'BUY', x'7b7d', 5, NULL, NULL, NULL, NULL, NULL);
+"""
+
+
+def test_a_journal_of_the_first_version_keeps_its_signals(path: Path) -> None:
+    """Its columns are those of today but for who sent a signal, in the same order."""
+    open_database(path).close()
+    with sqlite3.connect(path) as db:
+        db.executescript(f"DROP TABLE signals; DROP TRIGGER audit_is_append_only; {VERSION_1} PRAGMA user_version = 1;")
+    db.close()
+    db = open_database(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    assert db.execute("SELECT key, received_msc, sender, correlation FROM signals").fetchall() == [("k", 5, None, None)]
+    columns = [row[1] for row in db.execute("PRAGMA table_info(signals)")]
+    indexes = {row[1] for row in db.execute("PRAGMA index_list(signals)")}
+    db.close()
+    path.unlink()
+    db = open_database(path)
+    assert columns == [row[1] for row in db.execute("PRAGMA table_info(signals)")]
+    assert {"signals_by_request", "signals_by_correlation"} < indexes
+    db.close()
+
+
+def test_what_the_audit_says_is_not_changed(path: Path) -> None:
+    db = open_database(path)
+    db.execute("INSERT INTO audit (at_msc, who, what, detail) VALUES (1, 'ann', 'POST /order', '200')")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute("UPDATE audit SET who = 'bob'")
+    db.execute("DELETE FROM audit WHERE at_msc < 2")  # they leave by age
+    db.close()

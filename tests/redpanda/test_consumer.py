@@ -350,6 +350,23 @@ async def test_offsets_reach_the_group_for_lag_monitoring(bootstrap: str, new_to
             await watcher.stop()
 
 
+async def test_the_lag_is_what_has_come_and_is_not_entered(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    topic = new_topic()
+    await send(bootstrap, topic, b"old", timestamp_ms=now_ms() - 2 * MAX_AGE_MS)
+    async with listening(bootstrap, topic) as listener:
+        assert listener.consumer.lag == {}, "nothing is known before it is connected"
+        await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
+        none = dict.fromkeys(range(4), 0)
+        await eventually(lambda: listener.consumer.lag == none, why="what is too old is no backlog")
+        await send(bootstrap, topic, b"1", b"2", b"3")
+        await eventually(lambda: len(listener.heard) == 3)
+        await eventually(lambda: listener.consumer.lag[0] == 3)
+        listener.consumer.commit({0: 3})
+        assert listener.consumer.lag == {0: 1, 1: 0, 2: 0, 3: 0}
+        listener.consumer.commit({0: 9})
+        assert listener.consumer.lag[0] == 0, "never less than nothing"
+
+
 FIND_COORDINATOR, NOT_COORDINATOR = 10, 16
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_stamp_is_no_stamp(setup: ModuleType, tools: Tools, tmp_path: 
         tools.commands.clear()
         setup.python_for("demo", venv)
         assert "install" in tools.steps
-    assert set(json.loads((venv / setup.STAMP).read_text())) == {"bridge", "demo"}
+    assert set(json.loads((venv / setup.STAMP).read_text())) == {"bridge", "dashboard", "demo"}
 
 
 def test_the_package_and_its_command_are_there(setup: ModuleType, tools: Tools, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_python_too_old_is_told_in_a_language_it_knows(script: str, monkeypatc
 
 
 def test_the_locks_name_no_index_and_every_file_has_a_hash() -> None:
-    for purpose in ("bridge", "demo", "dev"):
+    for purpose in ("bridge", "demo", "gateway", "dev"):
         text = (Path(__file__).parents[2] / "requirements" / f"{purpose}.txt").read_text()
         assert "://" not in text
         assert "--index" not in text

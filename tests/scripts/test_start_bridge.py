@@ -210,3 +210,34 @@ def test_the_batch_file_leaves_every_decision_to_python() -> None:
     assert "pause" in text
     for word in ("powershell", "curl", "findstr", "tasklist", "where ", "timeout", "&&", "||"):
         assert word not in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "wants"),
+    [
+        ("", "GATEWAY_ENABLED=true\n", True),
+        ("", "X=1\n export gateway_enabled = 'Yes' # now\n", True),
+        ("", "GATEWAY_ENABLED=true\nGATEWAY_ENABLED=off\n", False),
+        ("", "# GATEWAY_ENABLED=true\n", False),
+        ("", "", False),
+        ("1", "GATEWAY_ENABLED=false\n", True),
+        ("false", "GATEWAY_ENABLED=true\n", False),
+    ],
+)
+def test_a_gateway_brings_its_packages(
+    start: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, environment: str, file: str, wants: bool
+) -> None:
+    monkeypatch.setenv("GATEWAY_ENABLED", environment)
+    (folder / ".env").write_text(file)
+    assert start.wants_gateway(folder) is wants
+    asked: list[str] = []
+
+    def python_for(purpose: str) -> Path:
+        asked.append(purpose)
+        return Path("python")
+
+    monkeypatch.setattr(start, "python_for", python_for)
+    monkeypatch.setattr(start, "beside", lambda command: 0)
+    monkeypatch.setattr(start, "keep", lambda command: 0)
+    start.main([], folder)
+    assert asked == ["gateway" if wants else "bridge"]

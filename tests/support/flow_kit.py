@@ -36,6 +36,7 @@ from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.ticks import Framed
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
 from mt5_bridge.flows.book import Book
@@ -46,6 +47,7 @@ from mt5_bridge.flows.corrections import Corrections
 from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.exits import Exits
+from mt5_bridge.flows.fanout import Fanout
 from mt5_bridge.flows.judge import Judge
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.local import LocalControl
@@ -515,13 +517,14 @@ class FlowKit:
             grace_s=settings.stop_grace_s,
             magic_base=settings.magic,
         )
+        self.fanout = Fanout(self.channel)
         self.account = AccountFlow(
             terminal,
             self.book,
             journal,
             self.outbox,
             clock,
-            control=self.channel,
+            control=self.fanout,
             interval_s=settings.account_interval_s,
         )
         self.ticks = TickFlow(
@@ -593,7 +596,15 @@ class FlowKit:
             channels=lambda: dict(self.states),
             backend_seen=lambda: self.channel.last_seen_msc,
             tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.channel,
+            control=self.fanout,
+        )
+        self.fanout.attach(
+            ticks=self.ticks,
+            ticks_to_backend=not settings.hybrid,
+            outbox=self.outbox,
+            book=self.book,
+            clock=clock,
+            health=self.watch.health,
         )
         self.commands = Commands(
             terminal,
@@ -610,13 +621,11 @@ class FlowKit:
             remote_resume=settings.remote_resume,
             magic_base=settings.magic,
         )
+        self.answers = Answers(journal, self.latch, self.emergency, clock, self.commands.table())
         self.control = ControlFlow(
-            journal,
-            self.latch,
-            self.emergency,
+            self.answers,
             self.intake,
             clock,
-            self.commands.table(),
             on_defect=self.defects.append,
             permitted=settings.permitted,
         )
@@ -651,7 +660,7 @@ class FlowKit:
         await self.account.restore()
         await self.ticks.restore()
         await self.watch.restore()
-        await self.control.restore()
+        await self.answers.restore()
         await self.emergency.take_up()
         await self.desk.plans.restore(self.journal)
         await self.reconciler.take_up()

@@ -14,7 +14,7 @@ from support.simulation.world import World, spread
 
 from mt5_bridge.app.bridge import Bridge
 from mt5_bridge.core.halt import HaltState, Origin
-from mt5_bridge.flows.control import Refusal
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.watch import STOP_FILE
 
 

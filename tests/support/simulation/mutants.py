@@ -20,6 +20,7 @@ from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Cursor, OrderRequest, Side
 from mt5_bridge.core.trailing import Move, next_stop
 from mt5_bridge.flows import judge, orders, outbox, trader, trailing
+from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.control import ControlFlow
 from mt5_bridge.flows.emergency import Emergency
@@ -111,7 +112,7 @@ def stop_file_not_looked_for() -> Places:
 
 def resume_lifts_what_came_after_it() -> Places:
     """A resume does not care what was latched while it waited."""
-    return [(ControlFlow, "_stopped_since", lambda self, latched: False)]
+    return [(Answers, "_stopped_since", lambda self, latched: False)]
 
 
 # --- P4
@@ -158,7 +159,7 @@ def latched_after_a_look_at_the_terminal() -> Places:
     real = ControlFlow._stop
 
     async def look(self: ControlFlow, frame: Any) -> None:
-        await self._emergency._book.refresh()
+        await self._answers._emergency._book.refresh()
         real(self, frame)
 
     return [(ControlFlow, "_stop", lambda self, frame: self._spawn(look(self, frame)))]
@@ -313,4 +314,4 @@ def repeated_stop_beats_no_resume() -> Places:
     def tighten(self: HaltLatch, new: Any, *beside: changes.Change) -> Any:
         return None if new is self.halt else real(self, new, *beside)
 
-    return [(HaltLatch, "tighten", tighten), (ControlFlow, "_said_stop", property(lambda self: self._emergency.stops))]
+    return [(HaltLatch, "tighten", tighten), (Answers, "_said_stop", property(lambda self: self._emergency.stops))]

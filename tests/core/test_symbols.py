@@ -1,6 +1,6 @@
 import pytest
 
-from mt5_bridge.terminal.symbols import match_symbol
+from mt5_bridge.core.symbols import match_symbol
 
 
 @pytest.mark.parametrize(
