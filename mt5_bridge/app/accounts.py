@@ -62,13 +62,17 @@ class AccountNote:
         same_server = server in (None, noted.server)
         return Known(same_account=same_server and login in (None, noted.login), same_server=same_server)
 
-    async def write(self, account: AccountInfo) -> None:
-        """Note the account that the terminal shows."""
+    def is_other(self, account: AccountInfo) -> bool:
+        """Whether the terminal shows another account than the one noted last."""
+        return self._noted not in (None, _Noted(account.login, account.server))
+
+    async def write(self, account: AccountInfo, *beside: changes.Change) -> None:
+        """Note the account that the terminal shows, and what of it takes the place of another account's."""
         shown = _Noted(account.login, account.server)
         if shown == self._noted:
             return
         try:
-            await self._journal.commit(changes.Memo(name=ACCOUNT_MEMO, value=msgspec.json.encode(shown)))
+            await self._journal.commit(changes.Memo(name=ACCOUNT_MEMO, value=msgspec.json.encode(shown)), *beside)
         except JournalError as error:
             logger.bind(event="account_not_noted").warning("The account is not noted: {error}", error=error)
         else:

@@ -671,9 +671,18 @@ class Bridge:
 
     def _on_ready(self) -> None:
         if self.book.account is not None:
-            self._note(self.account_note.write(self.book.account))
+            other = self.account_note.is_other(self.book.account)
+            self._note(self.account_note.write(self.book.account, *(self._anew() if other else ())))
         self.account.changed()
         self.account.greet()
+
+    def _anew(self) -> list[changes.Change]:
+        """What the journal holds of the account before, as it is for this one."""
+        return [
+            self.account.take_as_known(),
+            changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(self.book.day)),
+            changes.Memo(name=CLOCK_MEMO, value=msgspec.json.encode(self.terminal.clock.timeline)),
+        ]
 
     def _timeline_changed(self, timeline: tuple[Segment, ...]) -> None:
         async def save() -> None:

@@ -104,6 +104,13 @@ class AccountFlow:
             except msgspec.DecodeError as error:
                 logger.bind(event="memo_unreadable", memo=KNOWN_MEMO).warning("Starting afresh: {e}", e=error)
 
+    def take_as_known(self) -> changes.Memo:
+        """What is there now is no news: the account was another before. To be written with what says so."""
+        self._known = Known(list(self._book.positions.values()), list(self._book.orders.values()))
+        self._seen_positions.clear()
+        self._seen_orders.clear()
+        return changes.Memo(name=KNOWN_MEMO, value=msgspec.json.encode(self._known))
+
     async def run_polling(self) -> None:
         """Read the account twice a second while the terminal is there."""
         while True:

@@ -84,6 +84,47 @@ async def test_exit_codes(
     assert await module._run(loaded(tmp_path).settings) == code
 
 
+async def test_it_begins_anew_with_another_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logins: list[int | None] = []
+    hidden: list[str] = []
+
+    async def brief(bridge: Bridge) -> None:
+        logins.append(bridge.settings.mt5_login)
+        if len(logins) == 1:
+            told = {"mt5_login": 77, "mt5_password": SecretStr("of-77")}
+            bridge.successor = msgspec.structs.replace(bridge.settings, **told)
+
+    monkeypatch.setattr(Bridge, "run", brief)
+    assert await module._run(loaded(tmp_path).settings, None, hidden.append) == module.OK
+    assert (logins[1:], hidden) == ([77], ["of-77"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent to processes there: tests/windows")
+@pytest.mark.parametrize("while_it_runs", [True, False])
+async def test_who_is_told_to_end_does_not_begin_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, while_it_runs: bool
+) -> None:
+    lives: list[Bridge] = []
+    between = module.Interrupts.between
+
+    async def brief(bridge: Bridge) -> None:
+        lives.append(bridge)
+        bridge.successor = bridge.settings
+        if while_it_runs:
+            os.kill(os.getpid(), signal.SIGINT)
+            await bridge._stop.wait()
+
+    def press(interrupts: module.Interrupts) -> None:
+        between(interrupts)
+        if not while_it_runs:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Bridge, "run", brief)
+    monkeypatch.setattr(module.Interrupts, "between", press)
+    assert await module._run(loaded(tmp_path).settings) == module.OK
+    assert len(lives) == 1
+
+
 def test_runs_with_logs_and_tells_doubts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def brief(settings: Any, *more: object) -> int:
         return 3

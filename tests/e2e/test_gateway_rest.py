@@ -1,9 +1,11 @@
 """REST on a real daemon with the paper terminal: orders, stops, keys over a kill, readers that cost nothing."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 import pytest_asyncio
 from support.eventually import eventually
@@ -241,21 +243,37 @@ async def test_a_stop_connects_the_terminal_that_it_needs(served: Served) -> Non
     await eventually_resumed(rest)
 
 
+async def trades(rest: Gateway, login: int) -> None:
+    """Waits until the bridge trades an account."""
+
+    async def ready() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            answer = await rest.send("GET", "/account")
+            if answer.status_code == 200:
+                told = answer.json()
+                return bool(told["account"]["login"] == login and not told["stale"])
+        return False
+
+    await eventually(ready, 30.0, f"the bridge trades {login}")
+
+
 async def test_another_account_is_tried_and_gone_over_to(served: Served) -> None:
-    rest, mark = served.rest, len(served.world.backend.frames)
+    rest = served.rest
+    kept = (await bought(rest))["position"]
     begun = await rest.ask("POST", "/connect", {"login": 5000777, "password": "secret-of-777"}, status=202)
     assert begun["account"] == 5000777
-    hello = await served.world.hello(after=mark)
-    assert hello["account"] == 5000777
-    await served.world.backend.frame("positions", after=mark, timeout=20.0)
-    assert (await rest.get("/account"))["account"]["login"] == 5000777
+    await trades(rest, 5000777)
     assert (await rest.ask("POST", "/order", await wanted(rest)))["result"]["status"] == "filled"
     wrong = await rest.ask("POST", "/connect", {"login": 5000777, "password": "not it"}, status=409)
     assert wrong["code"] == "login_refused"
     assert (await rest.get("/account"))["account"]["login"] == 5000777
     assert "secret-of-777" not in served.world.daemon.console
-    mark = len(served.world.backend.frames)
     for ticket in await tickets(rest):
         await rest.ask("DELETE", f"/positions/{ticket}")
     await rest.ask("POST", "/connect", {"login": 5000001, "password": "paper"}, status=202)
-    assert (await served.world.hello(after=mark))["account"] == 5000001
+    await trades(rest, 5000001)
+    assert await tickets(rest) == [kept]
+    await rest.ask("DELETE", f"/positions/{kept}")
+    await served.world.backend.frame("position_closed", where=lambda f: f["data"]["ticket"] == kept, timeout=20.0)
+    told = [f for f in served.world.backend.frames if f.get("data") and f["type"].startswith("position_")]
+    assert [f["type"] for f in told if f["data"]["ticket"] == kept] == ["position_opened", "position_closed"]

@@ -14,10 +14,13 @@ from support.eventually import eventually
 from support.flow_kit import FlowKit
 from support.simulated import simulated
 
+from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.flows import door as module
+from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.door import Door
 from mt5_bridge.flows.emergency import StopOptions
+from mt5_bridge.flows.session import Credentials
 
 BUY = {"symbol": "EURUSD", "action": "BUY", "volume": 0.1, "stop_loss": 1.09}
 
@@ -35,6 +38,26 @@ def door_of(kit: FlowKit) -> Door:
         listen=cast(Any, None),
         figures=cast(Any, None),
     )
+
+
+class Sittings:
+    """A session that counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.refusal: Refusal | None = None
+
+    async def connect(self, wanted: Credentials) -> dict[str, Any]:
+        return self._done(wanted)
+
+    async def disconnect(self) -> dict[str, Any]:
+        return self._done("disconnect")
+
+    def _done(self, what: Any) -> dict[str, Any]:
+        self.asked.append(what)
+        if self.refusal is not None:
+            raise self.refusal
+        return {"connected": True}
 
 
 @asynccontextmanager
@@ -309,3 +332,51 @@ async def test_the_picture_asks_the_terminal_nothing(tmp_path: Path) -> None:
         await kit.book.refresh()
         assert door.snapshot().read > seen.read
         assert door.status()["status"] == "ok"
+
+
+# --- keys, the picture, the session
+
+
+@simulated
+async def test_a_key_is_its_owners(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, door):
+        assert await door.claim("k", "one", by="ann") is Claim.FIRST
+        assert await door.claim("k", "two", by="bob") is Claim.FIRST
+        assert await door.claim("k", "two", by="ann") is Claim.OTHER
+
+
+@simulated
+async def test_the_picture_is_read_anew_on_request(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (kit, door):
+        before = door.snapshot().read
+        calls = kit.terminal.calls.count("snapshot")
+        await asyncio.gather(*(door.refresh() for _ in range(50)))
+        assert door.snapshot().read > before
+        assert kit.terminal.calls.count("snapshot") - calls <= 2
+
+
+@simulated
+async def test_who_connects_with_a_key_does_so_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, door):
+        session = Sittings()
+        door._session = cast(Any, session)
+        told = await door.connect(1, "S", "geheim", by="ann", request_id="k")
+        assert told == {"command": "connect", "success": True, "data": {"connected": True}}
+        assert await door.connect(1, "S", "geheim", by="ann", request_id="k") == told
+        assert session.asked == [Credentials(1, "S", "geheim")]
+        await door.connect(None, None, None, by="ann")
+        await door.disconnect(by="ann", request_id="d")
+        await door.disconnect(by="ann", request_id="d")
+        assert session.asked[1:] == [Credentials(None, None, None), "disconnect"]
+
+
+@simulated
+async def test_why_a_session_stays_as_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (_, door):
+        session = Sittings()
+        session.refusal = Refusal("open_intents", "wait")
+        door._session = cast(Any, session)
+        told = await door.disconnect(by="ann")
+        assert (told["success"], told["error"]) == (False, {"code": "open_intents", "message": "wait"})
+        door.close()
+        assert (await door.disconnect(by="ann"))["error"]["code"] == "shutting_down"

@@ -142,9 +142,9 @@ class Shared:
         await self._answer(lambda: self.kept.update({key: value}))
 
     async def drop(self, tier: str) -> None:
-        await self._answer(
-            lambda: [self.kept.pop(key) for key in tuple(self.kept) if key.startswith(f"{tier}:")] and None
-        )
+        await self._answer(lambda: None)
+        for key in [key for key in self.kept if key.startswith(f"{tier}:")]:
+            del self.kept[key]
 
 
 async def test_a_second_tier_is_shared() -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+from support import fake_bridge_port
 from support.eventually import eventually
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -29,7 +30,7 @@ HALT = {"state": "active", "reason": "", "by": "", "at": None}
 Frame = dict[str, Any]
 
 
-class FakePort:
+class FakePort(fake_bridge_port.FakePort):
     """A bridge that answers everything and does nothing.
 
     Attributes:
@@ -42,6 +43,7 @@ class FakePort:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, dict[str, Any], str, str | None]] = []
         self.stopped: list[str] = []
         self.hang: asyncio.Event | None = None
