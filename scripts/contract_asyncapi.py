@@ -3,7 +3,16 @@
 from typing import Any
 
 import yaml
-from contract_schemas import ON_EVENT_TOPIC, ON_SOCKET, definitions, relocated
+from contract_schemas import (
+    GATEWAY_RESULTS,
+    GATEWAY_SENT,
+    GATEWAY_TAKEN,
+    ON_EVENT_TOPIC,
+    ON_GATEWAY,
+    ON_SOCKET,
+    definitions,
+    relocated,
+)
 
 from mt5_bridge import __version__
 from mt5_bridge.control.commands import COMMANDS, MT5_COMMAND, TRADING_SIGNAL
@@ -18,6 +27,8 @@ _DESCRIPTION = (
     "identifies a tick, `event_id` an event. Fields without value are sent as null; unknown fields that come in are "
     "ignored. docs/contract.md tells what the schemas cannot."
 )
+
+_OF_CLIENTS = "GATEWAY_TOKEN, or a JWT signed with GATEWAY_JWT_KEY; browsers send it in a first frame `auth`."
 
 
 def document() -> str:
@@ -40,7 +51,8 @@ def document() -> str:
             "schemas": relocated(definitions(), _SCHEMAS),
             "messages": _messages(),
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "BACKEND_AUTH_TOKEN of the bridge."}
+                "token": {"type": "http", "scheme": "bearer", "description": "BACKEND_AUTH_TOKEN of the bridge."},
+                "gateway": {"type": "http", "scheme": "bearer", "description": _OF_CLIENTS},
             },
         },
     }
@@ -70,6 +82,12 @@ def _servers() -> Part:
             "description": "The backend's server (BACKEND_WS_URL; ws or wss): the bridge is its client.",
             "security": [{"$ref": "#/components/securitySchemes/token"}],
         },
+        "gateway": {
+            "host": "127.0.0.1:8001",
+            "protocol": "ws",
+            "description": "The bridge's own server (GATEWAY_ENABLED; ws or wss): see docs/gateway.md.",
+            "security": [{"$ref": "#/components/securitySchemes/gateway"}],
+        },
     }
 
 
@@ -78,6 +96,8 @@ def _servers() -> Part:
 
 def _messages() -> Part:
     sent = {type: _message(type, "from_bridge") for type in (*ON_EVENT_TOPIC, *ON_SOCKET)}
+    sent |= {f"gateway.{type}": _message(type, "from_gateway") for type in (*GATEWAY_SENT, *GATEWAY_RESULTS)}
+    sent |= {f"gateway.{_asked(type)}": _message(type, "to_gateway") for type in GATEWAY_TAKEN}
     commands = {f"command.{type}": _message(type, "to_bridge") for type in (*COMMANDS, MT5_COMMAND)}
     logins = "the account's login"
     keys = {"tick_data": "the symbol", "bar_data": "the symbol", TRADING_SIGNAL: f"the symbol, or {logins}"}
@@ -90,6 +110,11 @@ def _messages() -> Part:
         key = {**_TEXT, "description": f"On the topic: {keys.get(type, logins)}."}
         found[type]["bindings"] = {"kafka": {"key": key, "bindingVersion": "0.5.0"}}
     return found
+
+
+def _asked(type: str) -> str:
+    """What clients say has names of its own: some of it is also what they hear."""
+    return f"client.{type}"
 
 
 def _message(type: str, side: str) -> Part:
@@ -133,7 +158,25 @@ def _channels() -> Part:
             "servers": [{"$ref": "#/servers/backend"}],
             "messages": _listed({**told, **taken, TRADING_SIGNAL: TRADING_SIGNAL}),
         },
+        "gateway": {
+            "address": "/websocket/ws",
+            "title": "The gateway's WebSocket",
+            "description": "Clients connect, show a token, are welcomed, and hear what they subscribe to.",
+            "servers": [{"$ref": "#/servers/gateway"}],
+            "messages": _listed(_on_gateway() | _to_gateway()),
+        },
     }
+
+
+def _on_gateway() -> dict[str, str]:
+    own = {type: f"gateway.{type}" for type in (*GATEWAY_SENT, *GATEWAY_RESULTS)}
+    return {type: type for type in ON_GATEWAY} | own
+
+
+def _to_gateway() -> dict[str, str]:
+    commands = {f"command.{type}": f"command.{type}" for type in (*COMMANDS, MT5_COMMAND) if type not in GATEWAY_TAKEN}
+    own = {_asked(type): f"gateway.{_asked(type)}" for type in GATEWAY_TAKEN}
+    return {**commands, TRADING_SIGNAL: TRADING_SIGNAL, **own}
 
 
 def _topic(setting: str, description: str, messages: list[str]) -> Part:
@@ -160,6 +203,8 @@ def _operations() -> Part:
         "publishDeadLetters": _operation("send", "trading_signals.dlq", ["dead_letter"]),
         "tellBackend": _operation("send", "websocket", [type for type in ON_SOCKET if type != "command_result"]),
         "takeSignalsOfBackend": _operation("receive", "websocket", [TRADING_SIGNAL], reply="order_result"),
+        "tellClients": _operation("send", "gateway", [*_on_gateway()]),
+        "hearClients": _operation("receive", "gateway", [*_to_gateway()]),
     }
     for type in (*COMMANDS, MT5_COMMAND):
         words = type.split("_")

@@ -23,7 +23,12 @@ def page(asyncapi: str) -> str:
     document: Part = yaml.safe_load(asyncapi)
     schemas: Part = document["components"]["schemas"]
     plain = {name: schema for name, schema in schemas.items() if "." not in name}
-    sides = [_side(schemas, "from_bridge", "What the bridge sends"), _side(schemas, "to_bridge", "What it takes")]
+    sides = [
+        _side(schemas, "from_bridge", "What the bridge sends"),
+        _side(schemas, "to_bridge", "What it takes"),
+        _side(schemas, "from_gateway", "What the gateway sends besides"),
+        _side(schemas, "to_gateway", "What the gateway takes besides"),
+    ]
     parts = [
         f"<h1>{escape(document['info']['title'])} {escape(document['info']['version'])}</h1>",
         f"<p>{_words(document['info']['description'])}</p>",
@@ -43,13 +48,19 @@ def page(asyncapi: str) -> str:
 
 
 def _channel(name: str, channel: Part) -> tuple[str, str, str]:
-    sides = {False: "from_bridge", True: "to_bridge"}
-    links = []
-    for message in channel["messages"]:
-        type = message.removeprefix("command.")
-        taken = type != message or type == "trading_signal"
-        links.append(escape(type) if type == "dead_letter" else _link(f"{sides[taken]}.{type}", type))
+    links = [_message(message, part["$ref"].rpartition("/")[2]) for message, part in channel["messages"].items()]
     return f"<code>{escape(name)}</code>", _words(channel["description"]), " ".join(links)
+
+
+def _message(listed: str, meant: str) -> str:
+    """A link to a message's schema, which is named by who sends it to whom."""
+    type = listed.removeprefix("command.").removeprefix("client.")
+    if type == "dead_letter":
+        return escape(type)
+    if meant.startswith("gateway."):
+        return _link(f"{'to' if listed != type else 'from'}_gateway.{type}", type)
+    taken = type != listed or type == "trading_signal"
+    return _link(f"{'to' if taken else 'from'}_bridge.{type}", type)
 
 
 def _side(schemas: Part, side: str, title: str) -> str:

@@ -6,7 +6,21 @@ from itertools import chain
 from typing import Any
 
 import msgspec
-from contract_types import ANSWERS, Fault, Heartbeat, Hello, Refused, Tick
+from contract_types import (
+    ANSWERS,
+    Acknowledged,
+    Broadcast,
+    Fault,
+    Hearing,
+    Heartbeat,
+    Hello,
+    Now,
+    Refused,
+    Shown,
+    Tick,
+    Welcome,
+    Wish,
+)
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS, MT5_COMMAND, TRADING_SIGNAL, Spec
 from mt5_bridge.core.bars import LENGTHS
@@ -60,10 +74,32 @@ ON_SOCKET = (
     "error",
 )
 
+GATEWAY_SENT: dict[str, Any] = {
+    "welcome": Welcome,
+    "broadcast": Broadcast,
+    "heartbeat_response": Now,
+    "account_info_processed": Acknowledged,
+    "tick_data_processed": Acknowledged,
+    "trading_signal_executed": OrderResult,
+}
+"""What the gateway's WebSocket sends besides what the bridge sends everywhere; its two kinds of results are apart."""
+GATEWAY_RESULTS = ("command_result", "mt5_command_result")
+GATEWAY_TAKEN: dict[str, Any] = {
+    "auth": Shown,
+    "subscribe": Wish,
+    "unsubscribe": Wish,
+    "account_info": dict[str, Any],
+    "tick_data": dict[str, Any],
+}
+"""What it takes besides the commands, which are the same everywhere but for these."""
+ON_GATEWAY = (*EVENTS, "account_info", "positions", "heartbeat", "connection_status", "tick_data", "error")
+"""What clients hear of what the bridge sends everywhere."""
+
 PAGED = tuple(name for name, spec in COMMANDS.items() if "cursor" in spec.params.__struct_fields__)
 """Commands whose answers may go on in another."""
 
 _OUT, _IN = "from_bridge", "to_bridge"
+_TOLD, _ASKED = "from_gateway", "to_gateway"
 _MOST = 10**15
 _TICKET = (1 << 63) - 1
 _SIGNATURE = "Over the WebSocket, with SIGNAL_HMAC_KEY: hex HMAC-SHA256 of the bytes of `data`."
@@ -107,6 +143,22 @@ def definitions() -> dict[str, Schema]:
         found[f"{_IN}.{type}"] = _command(type, spec)
     found[f"{_IN}.{MT5_COMMAND}"] = _mt5_command()
     found[f"{_IN}.{TRADING_SIGNAL}"] = _received(TRADING_SIGNAL, _ref("TradingSignal"), ["type", "data"])
+    return found | _of_gateway()
+
+
+def _of_gateway() -> dict[str, Schema]:
+    found: dict[str, Schema] = {}
+    for kind in GATEWAY_SENT.values():
+        found |= {name: _complete(schema) for name, schema in _of(kind)[1].items() if name != "OrderResult"}
+    for kind in (Shown, Wish):
+        found |= {name: _plain(schema) for name, schema in _of(kind)[1].items()}
+    for type, kind in GATEWAY_SENT.items():
+        found[f"{_TOLD}.{type}"] = _sent(type, _of(kind)[0])
+    results = ANSWERS | dict.fromkeys(("subscribe", "unsubscribe"), (Hearing,))
+    for type in GATEWAY_RESULTS:
+        found[f"{_TOLD}.{type}"] = _sent(type, _command_result(results))
+    for type, kind in GATEWAY_TAKEN.items():
+        found[f"{_ASKED}.{type}"] = _received(type, _of(kind)[0], ["type", "data"])
     return found
 
 
@@ -130,13 +182,14 @@ def _written(value: Any, depth: int) -> str:
 def document() -> Schema:
     """One schema to validate either direction with."""
     every = definitions()
-    for side in (_OUT, _IN):
+    for side in (_OUT, _IN, _TOLD, _ASKED):
         every[side] = {"anyOf": [_ref(name) for name in every if name.startswith(f"{side}.")]}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "MT5 Bridge: messages on the topics and over the WebSocket",
         "description": "Written by scripts/docs.py. Validate with #/definitions/from_bridge and "
-        "#/definitions/to_bridge, or with a message's own, e.g. #/definitions/from_bridge.order_result.",
+        "#/definitions/to_bridge, or with a message's own, e.g. #/definitions/from_bridge.order_result. What is said "
+        "over the gateway's WebSocket besides is in #/definitions/from_gateway and #/definitions/to_gateway.",
         "definitions": every,
     }
 
@@ -211,26 +264,27 @@ def _complete(schema: Schema) -> Schema:
     return _plain(schema) | {"properties": fields, "required": [name for name in fields if name in known]}
 
 
-def _sent(type: str) -> Schema:
-    data = _command_result() if type == "command_result" else _of(SENT[type])[0]
+def _sent(type: str, data: Schema | None = None) -> Schema:
+    if data is None:
+        data = _command_result(ANSWERS) if type == "command_result" else _of(SENT[type])[0]
     fields: dict[str, Schema] = {"type": {"const": type}, "timestamp": _moment(), "data": data}
     required = ["type", "timestamp", "data"]
     if type in ON_EVENT_TOPIC:
         fields["event_id"] = {"type": "string", "description": "The same in every copy of the event."}
         required += ["event_id"] if type in EVENTS else []
-    if type in ("order_result", "command_result"):
+    if type in ("order_result", *GATEWAY_RESULTS) or type.endswith(("_executed", "_processed", "_response")):
         fields["request_id"] = {"type": ["string", "integer"], "description": "That of what is answered."}
     return {"type": "object", "properties": fields, "required": required}
 
 
-def _command_result() -> Schema:
+def _command_result(answers: dict[str, tuple[Any, ...]]) -> Schema:
     done = [
         {
             "properties": {"command": {"const": name}, "success": {"const": True}, "data": _either(kinds)}
             | ({"next": dict(_NEXT)} if name in PAGED else {}),
             "required": ["command", "success", "data"],
         }
-        for name, kinds in ANSWERS.items()
+        for name, kinds in answers.items()
     ]
     refused = {
         "properties": {"command": {"type": "string"}, "success": {"const": False}, "error": _ref("Refused")},

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mt5_bridge.core.channels import Channel
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.health import Health
 from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
@@ -222,3 +223,56 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
     "heartbeat": (Now,),
 }
 """What `data` of a successful `command_result` may be, by command."""
+
+
+# --- what is said over the gateway's WebSocket besides
+
+
+class Hearing(msgspec.Struct):
+    """A client's subscriptions; `symbols` are those whose ticks it hears, null: all."""
+
+    channels: list[Channel]
+    symbols: list[str] | None
+
+
+class Welcome(msgspec.Struct):
+    """The first frame to a client that has shown who it is, and the answer to every further `auth`."""
+
+    service: str
+    version: str
+    bridge_id: str
+    account: int | None
+    symbols: list[str]
+    capabilities: list[str]
+    scopes: list[Literal["read", "trade", "stop", "admin"]]
+    halt: Latch
+    channels: list[Channel]
+    subscriptions: Hearing
+    heartbeat_s: float
+    messages_per_s: float
+
+
+class Broadcast(msgspec.Struct):
+    """What somebody tells all clients."""
+
+    by: str
+    message: str | dict[str, Any]
+
+
+class Acknowledged(msgspec.Struct):
+    """It was counted; it is not used."""
+
+    success: Literal[True]
+
+
+class Shown(msgspec.Struct):
+    """GATEWAY_TOKEN, or a JWT."""
+
+    token: str
+
+
+class Wish(msgspec.Struct):
+    """What to hear, or not to hear any more. Naming `symbols` means the channel `ticks`, of these only."""
+
+    channels: list[Channel] | None = None
+    symbols: list[str] | None = None

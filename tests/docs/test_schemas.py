@@ -70,7 +70,8 @@ def test_every_message_with_a_schema_is_in_the_contract(type: str) -> None:
 
 def test_the_channels_are_those_of_the_contract() -> None:
     channels = ASYNCAPI["channels"]
-    assert {name: set(channel["messages"]) for name, channel in channels.items() if name != "websocket"} == ON_TOPICS
+    assert {name: set(channel["messages"]) for name, channel in channels.items() if name in ON_TOPICS} == ON_TOPICS
+    assert set(channels) - set(ON_TOPICS) == {"websocket", "gateway"}
     taken = {name.removeprefix("command.") for name in channels["websocket"]["messages"] if name in _taken()}
     assert taken == types("to_bridge")
     assert set(channels["websocket"]["messages"]) - _taken() == types("from_bridge") - {"connection_status"}
@@ -97,7 +98,9 @@ def test_every_operation_and_every_reference_leads_somewhere() -> None:
 
 def test_both_documents_have_the_same_schemas() -> None:
     text = json.dumps(ASYNCAPI["components"]["schemas"]).replace("#/components/schemas/", "#/definitions/")
-    assert json.loads(text) == {key: value for key, value in DEFINITIONS.items() if not key.endswith("_bridge")}
+    assert json.loads(text) == {
+        key: value for key, value in DEFINITIONS.items() if not key.endswith(("_bridge", "_gateway"))
+    }
 
 
 def test_ticks_as_they_are_encoded() -> None:
@@ -229,5 +232,5 @@ def test_the_page_for_backends_names_the_schemas() -> None:
 def test_the_page_in_html_shows_every_schema_and_every_link_on_it_leads_somewhere() -> None:
     page = (ROOT / "docs/reference.html").read_text(encoding="utf-8")
     shown = re.findall(r'id="([^"]+)"', page)
-    assert set(shown) == {name for name in DEFINITIONS if not name.endswith("_bridge")}
+    assert set(shown) == {name for name in DEFINITIONS if not name.endswith(("_bridge", "_gateway"))}
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(shown)

@@ -12,7 +12,8 @@ from support.eventually import eventually
 from support.gateway import JWT_KEY as KEY
 from support.gateway import TOKEN, free_port, jwt_for
 from support.gateway_client import settings
-from support.hub_kit import Client, hub_client
+from support.hub_kit import Client, Frame, hub_client
+from support.schemas import fault, types
 from support.world import MakeWorld, World, check_ticks, price
 from websockets.asyncio.client import connect
 
@@ -93,6 +94,7 @@ async def test_a_hundred_clients_each_hear_what_they_want_and_no_tick_is_lost(ne
             assert {data["symbol"] for data in client.of("tick_data")} == set(SYMBOLS)
             assert client.of("account_info")
             assert client.of("heartbeat")
+            assert [why for frame in client.frames if (why := fault(_schema(frame), frame, strict=True))] == []
         for client in gold:
             assert {data["symbol"] for data in client.of("tick_data")} == {"XAUUSD"}
         for client in silent:
@@ -101,6 +103,12 @@ async def test_a_hundred_clients_each_hear_what_they_want_and_no_tick_is_lost(ne
         times = [data["time_msc"] for data in every[0].of("tick_data") if data["symbol"] == "XAUUSD"]
         assert times == sorted(times)
         await check_ticks(world)
+
+
+def _schema(frame: Frame) -> str:
+    """Where a frame's schema is: that of the gateway's own, or that of what the bridge says everywhere."""
+    own = frame["type"] in types("from_gateway")
+    return f"{'from_gateway' if own else 'from_bridge'}.{frame['type']}"
 
 
 async def test_a_stop_over_the_hub_while_the_terminal_hangs(new_world: MakeWorld, tmp_path: Path) -> None:
