@@ -22,6 +22,8 @@ usage() {
 }
 
 compose() {
+    # Compose wants to know every secret, also of what it does not start.
+    export METRICS_TOKEN="${METRICS_TOKEN:-}"
     docker compose --file docker/docker-compose.yml "$@"
 }
 
@@ -51,8 +53,6 @@ up() {
     fi
     local IFS=,
     export COMPOSE_PROFILES="${profiles[*]-}"
-    # Compose wants to know every secret, also of what it does not start.
-    export METRICS_TOKEN="${METRICS_TOKEN:-}"
     # --wait would take the finished topics container for a failure, so it is run to its end first.
     compose up --detach --wait --wait-timeout 180 redpanda ||
         fail "Redpanda did not become healthy within 180 s: see ./start-redpanda.sh logs"

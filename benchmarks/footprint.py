@@ -1,11 +1,7 @@
 """What the daemon costs the trading PC, how fast it starts, and how old a tick is when the broker has it."""
 
 import asyncio
-import json
 import time
-from datetime import datetime
-
-from aiokafka import AIOKafkaConsumer
 
 from benchmarks import rig
 from benchmarks.figures import Figure, Section, percentile
@@ -30,11 +26,11 @@ async def run(scale: float) -> Section:
                     async with asyncio.timeout(rig.START_S):
                         await reader.getone()
                     start = time.perf_counter() - daemon.started
-                    await ages(reader, max(3.0, 10 * scale))
+                    await rig.tick_ages(reader, max(3.0, 10 * scale))
                     pids = [daemon.pid, *daemon.hosts()]
                     cpu, began = rig.cpu_seconds(pids), time.perf_counter()
                     before = rig.rss_mib(daemon.pid)
-                    seen = await ages(reader, max(5.0, 60 * scale))
+                    seen, _ = await rig.tick_ages(reader, max(5.0, 60 * scale))
                     busy = (rig.cpu_seconds(pids) - cpu) / (time.perf_counter() - began)
                     after = rig.rss_mib(daemon.pid)
                     host = max(rig.rss_mib(pid) for pid in daemon.hosts())
@@ -52,16 +48,3 @@ async def run(scale: float) -> Section:
             Figure("CPU of daemon and host", busy * 100, "% of a core", 2),
         ),
     )
-
-
-async def ages(reader: AIOKafkaConsumer, seconds: float) -> list[float]:
-    """Age in ms of each tick received during so many seconds."""
-    ages: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for records in (await reader.getmany(timeout_ms=100)).values():
-            now = time.time() * 1000
-            for record in records:
-                stamp = json.loads(record.value)["timestamp"]
-                ages.append(now - datetime.fromisoformat(stamp).timestamp() * 1000)
-    return ages

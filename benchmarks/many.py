@@ -1,12 +1,10 @@
 """What a symbol costs, from eight to a thousand, and how old ticks get meanwhile."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -78,10 +76,10 @@ async def _watched(count: int, seconds: float) -> Watched:
                     daemon.check()
                     await asyncio.sleep(0.2)
             async with _one_partition(bootstrap) as reader:
-                await _ages(reader, max(2.0, seconds / 3))
+                await rig.tick_ages(reader, max(2.0, seconds / 3))
                 before, began = await bridge.command("get_status"), time.perf_counter()
                 cpu, rss = _cpu(daemon), rig.rss_mib(daemon.pid)
-                ages, since_tick = await _ages(reader, seconds)
+                ages, since_tick = await rig.tick_ages(reader, seconds)
                 took = time.perf_counter() - began
                 used, after = _cpu(daemon), await bridge.command("get_status")
                 missed, published = (_counted(after, what) - _counted(before, what) for what in COUNTERS)
@@ -118,18 +116,3 @@ async def _one_partition(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         yield reader
     finally:
         await reader.stop()
-
-
-async def _ages(reader: AIOKafkaConsumer, seconds: float) -> tuple[list[float], list[float]]:
-    """Age in ms of the ticks received during so many seconds, since their poll and since themselves."""
-    polled: list[float] = []
-    happened: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for records in (await reader.getmany(timeout_ms=100)).values():
-            now = time.time() * 1000
-            for record in records:
-                stamp = json.loads(record.value)["timestamp"]
-                polled.append(now - datetime.fromisoformat(stamp).timestamp() * 1000)
-                happened.append(now - record.timestamp)
-    return polled, happened

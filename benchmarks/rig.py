@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaConsumer
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Message, Producer
 from websockets.asyncio.server import ServerConnection, serve
 
 from mt5_bridge.client import BridgeConnection, Frame
@@ -240,20 +240,46 @@ async def assigned(reader: AIOKafkaConsumer) -> None:
 
 
 class SignalSender:
-    """A producer of signals; librdkafka's, which takes the least of the cores it shares with what is measured."""
+    """A producer of signals; librdkafka's, which takes the least of the cores it shares with what is measured.
+
+    Attributes:
+        took: ns from `send` until the sender heard that the broker has it, by the signal's name.
+    """
 
     def __init__(self, bootstrap: str) -> None:
+        self.took: dict[str, int] = {}
         options = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "partitioner": "murmur2_random"}
         self._producer = Producer(options)
 
-    def send(self, value: bytes, key: str) -> None:
-        """Hand a signal over; it leaves at once."""
-        self._producer.produce("trading_signals", value, key=key.encode())
+    def send(self, value: bytes, key: str, name: str | None = None) -> None:
+        """Hand a signal over; it leaves at once. Named, its way to the broker is noted."""
+
+        def arrived(error: KafkaError | None, message: Message) -> None:
+            took = message.latency()
+            if name is not None and error is None and took is not None:
+                self.took[name] = round(took * 1e9)
+
+        self._producer.produce("trading_signals", value, key=key.encode(), on_delivery=arrived)
         self._producer.poll(0)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Wait until all have arrived."""
         self._producer.flush(10)
+
+
+async def tick_ages(reader: AIOKafkaConsumer, seconds: float) -> tuple[list[float], list[float]]:
+    """Age in ms of the ticks received during so many seconds, since their poll and since themselves."""
+    polled: list[float] = []
+    happened: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for records in (await reader.getmany(timeout_ms=100)).values():
+            now = time.time() * 1000
+            for record in records:
+                stamp = json.loads(record.value)["timestamp"]
+                polled.append(now - datetime.fromisoformat(stamp).timestamp() * 1000)
+                happened.append(now - record.timestamp)
+    return polled, happened
 
 
 @contextlib.contextmanager
@@ -263,7 +289,7 @@ def signal_sender(bootstrap: str) -> Iterator[SignalSender]:
     try:
         yield sender
     finally:
-        sender.close()
+        sender.flush()
 
 
 def signal(name: str, symbol: str, action: str, **more: Any) -> bytes:

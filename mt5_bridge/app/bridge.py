@@ -1,7 +1,7 @@
 """One running bridge: its rooms opened in order, its flows as named tasks, its ordered end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -815,9 +815,9 @@ class Bridge:
         await self.emergency.close()
         await self.desk.close()
         # A disk that hangs costs its time once; what is not written is read or asked for again at the next start.
-        written = await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day())
-        if written:
+        if await self._last_writes(self.bars.close(), self.ticks.close(), self.watch.save_day(), *self._memos):
             await self._flush()
+        tasks += self._memos
         for task in tasks:
             task.cancel()
         await self.control_flow.close()
@@ -830,9 +830,6 @@ class Bridge:
             ends.append(self.gateway.stop(_STOP_CHANNEL_S))
         await asyncio.gather(*ends, return_exceptions=True)
         await self.emergency.close()  # a stop may have come while the channels were still open
-        if written:
-            await self._last_writes(*self._memos)
-        _cancel(self._memos)
         await asyncio.wait(tasks, timeout=_STOP_CHANNEL_S)
 
     async def _last_writes(self, *writes: Awaitable[object]) -> bool:
@@ -874,11 +871,6 @@ class Bridge:
                 await self.terminal.disconnect(bye=not died, timeout=seconds)
         except TimeoutError:
             self.terminal.kill_host("shutdown")
-
-
-def _cancel(tasks: Iterable["asyncio.Task[None]"]) -> None:
-    for task in tuple(tasks):
-        task.cancel()
 
 
 def _load_gateway() -> "Opening":

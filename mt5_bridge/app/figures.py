@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import psutil
@@ -9,7 +10,7 @@ import psutil
 from mt5_bridge import __version__
 from mt5_bridge.control.config import ChannelState
 from mt5_bridge.core.errors import JournalError
-from mt5_bridge.core.figures import Figures, by_label, kept, one, state_set
+from mt5_bridge.core.figures import Figures, Labels, Value, by_label, kept, one, state_set
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.health import Health
 from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET
@@ -58,12 +59,22 @@ def _daemon(bridge: "Bridge") -> Figures:
         "info": [(what, 1.0)],
         "uptime_seconds": one(health["uptime_s"]),
         "resident_memory_bytes": one(memory),
+        "host_resident_memory_bytes": _hosts(bridge),
         "cpu_seconds_total": one(cpu.user + cpu.system),
         "health_state": state_set(map(str, Health), health["status"]),
         "ready": one(float(bridge.book.readiness.why_not is None)),
         "loop_stalls_total": one(stats.stalls),
         "loop_stall_worst_seconds": one(stats.worst_stall_ms / 1000),
     }
+
+
+def _hosts(bridge: "Bridge") -> list[tuple[Labels, Value]]:
+    found: list[tuple[Labels, Value]] = []
+    for name, pid in (("live", bridge.terminal.host_pid), ("history", bridge.terminal.history_pid)):
+        if pid is not None:
+            with suppress(psutil.Error):  # it has just gone
+                found.append(((name,), psutil.Process(pid).memory_info().rss))
+    return found
 
 
 def _halt(bridge: "Bridge") -> Figures:

@@ -10,7 +10,7 @@ from mt5_bridge.app.early import deadman_args as deadman_args
 from mt5_bridge.app.early import reveal as reveal
 from mt5_bridge.app.early import terminal_config as terminal_config
 from mt5_bridge.control.config import ControlConfig
-from mt5_bridge.control.security import TlsFiles, tls_context
+from mt5_bridge.control.security import tls_context
 from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.model import PAPER_LOGIN, AssetClass
 from mt5_bridge.core.permission import Permission
@@ -19,6 +19,7 @@ from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.flows.watch import WatchConfig
 from mt5_bridge.redpanda.config import RedpandaConfig
 from mt5_bridge.settings import Settings
+from mt5_bridge.settings.tls import TlsFiles
 
 if TYPE_CHECKING:
     from mt5_bridge.redpanda.topics import TopicSpec

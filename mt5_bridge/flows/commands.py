@@ -18,7 +18,8 @@ from mt5_bridge.core.messages import (
     Status,
     TradingSignal,
 )
-from mt5_bridge.core.model import Action, Position
+from mt5_bridge.core.model import Action
+from mt5_bridge.core.times import DAY
 from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -31,6 +32,7 @@ from mt5_bridge.flows.ownership import Ownership
 from mt5_bridge.flows.reads import Reads
 from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.ticks import TickFlow
+from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Terminal
 
@@ -41,6 +43,14 @@ _FIRST_ANSWER_PAUSE_S = 0.5
 
 Making = Callable[[], Awaitable[TradingSignal]]
 """Makes a command's signal; asked only when the command was not done before."""
+
+
+class _Share(msgspec.Struct, frozen=True, array_like=True):
+    """A position and how much of it is to be closed, in lots; None: all of it."""
+
+    ticket: int
+    symbol: str
+    volume: float | None = None
 
 
 class Commands:
@@ -70,6 +80,8 @@ class Commands:
         magic_base: int,
     ) -> None:
         self._book = book
+        self._journal = journal
+        self._clock = clock
         self._emergency = emergency
         self._intake = intake
         self._ticks = ticks
@@ -145,40 +157,57 @@ class Commands:
         return await self._trade(signal, command)
 
     async def _close_all(self, command: Command) -> Any:
-        wanted = command.of(p.CloseAll)
-        chosen = await self._chosen(wanted.symbol, wanted.scope or self._emergency.defaults.scope)
+        try:
+            chosen = await self._chosen(command)
+        except MT5Error as error:
+            raise unavailable(error) from error
+        except JournalError as error:
+            raise Refusal("journal_unavailable", str(error)) from error
 
-        async def close(position: Position, volume: float | None) -> OrderResult:
-            ticket = position.ticket
-            signal = TradingSignal(symbol=position.symbol, action=Action.CLOSE, position=ticket, volume=volume)
-            return await self._outcome(_this(signal), command, part=str(ticket))
+        async def close(share: _Share) -> OrderResult:
+            signal = TradingSignal(symbol=share.symbol, action=Action.CLOSE, position=share.ticket, volume=share.volume)
+            return await self._outcome(_this(signal), command, part=str(share.ticket))
 
-        work = [close(position, volume) for position, volume in chosen]
-        results = await asyncio.gather(*work)
-        tickets = [position.ticket for position, _ in chosen]
-        closed = [t for t, r in zip(tickets, results, strict=True) if r.status is Status.CLOSED]
+        results = await asyncio.gather(*map(close, chosen))
+        outcomes = list(zip((share.ticket for share in chosen), results, strict=True))
+        closed = [ticket for ticket, result in outcomes if result.status is Status.CLOSED]
         left = [
-            f"{t} {r.reason or r.status.value}"
-            for t, r in zip(tickets, results, strict=True)
+            f"{ticket} {result.reason or result.status.value}"
+            for ticket, result in outcomes
             # Not found: it was closed by something else in the meantime.
-            if r.status is not Status.CLOSED and r.reason != Reason.NOT_FOUND
+            if result.status is not Status.CLOSED and result.reason != Reason.NOT_FOUND
         ]
         if left:
             raise Refusal("not_all_closed", f"closed {closed}, left: {'; '.join(left)}")
         return {"closed": closed}
 
-    async def _chosen(self, name: str | None, scope: str) -> list[tuple[Position, float | None]]:
-        """The positions a close_all is about, and how much of each; None: all of it."""
-        try:
-            await self._book.refresh(priority=Priority.CRITICAL)
-            symbol = await self._lookup.known(name)
-            held = [x for x in self._book.positions.values() if symbol is None or x.symbol == symbol]
-            if scope == "all":
-                return [(position, None) for position in held]
-            mine = await self._ownership.volumes(held, netting=self._book.netting)
-        except MT5Error as error:
-            raise unavailable(error) from error
-        return [(x, None if mine[x.ticket] >= x.volume else mine[x.ticket]) for x in held if mine[x.ticket] > 0]
+    async def _chosen(self, command: Command) -> list[_Share]:
+        """What a close_all is about: chosen once for its `request_id`, so that a crash adds nothing newer to it."""
+        name = _inbox_name(command.request_id, "chosen")
+        if name is None:
+            return await self._choose(command.of(p.CloseAll))
+        stored, now = await self._journal.answer(name), self._clock.now_ms()
+        if stored is not None and now - stored.at_msc < DAY:
+            return msgspec.json.decode(stored.answer, type=list[_Share])
+        chosen = await self._choose(command.of(p.CloseAll))
+        noted = changes.CommandAnswered(
+            request_id=name, command=command.name, answer=msgspec.json.encode(chosen), at_msc=now
+        )
+        await self._journal.commit(noted)
+        return chosen
+
+    async def _choose(self, wanted: p.CloseAll) -> list[_Share]:
+        await self._book.refresh(priority=Priority.CRITICAL)
+        symbol = await self._lookup.known(wanted.symbol)
+        held = [x for x in self._book.positions.values() if symbol is None or x.symbol == symbol]
+        if (wanted.scope or self._emergency.defaults.scope) == "all":
+            return [_Share(x.ticket, x.symbol) for x in held]
+        mine = await self._ownership.volumes(held, netting=self._book.netting)
+        return [
+            _Share(x.ticket, x.symbol, None if mine[x.ticket] >= x.volume else mine[x.ticket])
+            for x in held
+            if mine[x.ticket] > 0
+        ]
 
     async def _trade(self, signal: Making, command: Command) -> Any:
         outcome = await self._outcome(signal, command)

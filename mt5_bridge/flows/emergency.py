@@ -285,12 +285,15 @@ class Emergency:
             return None
 
     async def _report(self, work: Flattener) -> None:
-        """After 30 s what is still there is told, and why; trying goes on."""
+        """After 30 s what is still there is told, and why; trying goes on.
+
+        Never `done` without survivors: that is what a flat account is told by, and of this one nothing is known.
+        """
         await asyncio.sleep(DONE_AFTER_S)
         left = self.survivors
         if not left and work.fault and self._goal is not None:
             left = (*self._book.orders, *self._book.positions)
-        self._tell("done", work, list(left))
+        self._tell("done" if left else "progress", work, list(left))
 
     async def _watch(self, work: Flattener, began: float) -> bool:
         """P4: what was in flight at the latch may fill late; it is closed when it does. True: asked to flatten."""
@@ -345,7 +348,7 @@ class Emergency:
             phase=phase,
             cancelled=len(work.cancelled),
             closed=len(work.closed),
-            left=left or "nothing",
+            left=left or ("not known:" if why else "nothing"),
             why=why,
         )
         self._write(self._outbox.event("halt_changed", message))

@@ -1,7 +1,10 @@
 """What a command names, looked up: the account read anew, symbols by the terminal's names."""
 
+from collections.abc import Callable
+
 from mt5_bridge.core.errors import MT5Error, MT5ValidationError
 from mt5_bridge.core.messages import Reason
+from mt5_bridge.core.model import Order, Position
 from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.terminal.port import Priority
@@ -58,12 +61,7 @@ class Lookup:
         Raises:
             Refusal: there is none, or the terminal cannot be asked.
         """
-        if ticket not in self.book.positions:
-            await self.refresh(Priority.CRITICAL)
-        position = self.book.positions.get(ticket)
-        if position is None:
-            raise Refusal(Reason.NOT_FOUND.value, f"there is no position {ticket}")
-        return position.symbol
+        return await self._symbol_of("position", lambda: self.book.positions.get(ticket), ticket)
 
     async def symbol_of_order(self, ticket: int) -> str:
         """The symbol of a pending order.
@@ -71,12 +69,15 @@ class Lookup:
         Raises:
             Refusal: there is none, or the terminal cannot be asked.
         """
-        if ticket not in self.book.orders:
+        return await self._symbol_of("pending order", lambda: self.book.orders.get(ticket), ticket)
+
+    async def _symbol_of(self, what: str, find: Callable[[], Position | Order | None], ticket: int) -> str:
+        if (found := find()) is None:
             await self.refresh(Priority.CRITICAL)
-        order = self.book.orders.get(ticket)
-        if order is None:
-            raise Refusal(Reason.NOT_FOUND.value, f"there is no pending order {ticket}")
-        return order.symbol
+            found = find()
+        if found is None:
+            raise Refusal(Reason.NOT_FOUND.value, f"there is no {what} {ticket}")
+        return found.symbol
 
 
 def unavailable(error: MT5Error) -> Refusal:

@@ -49,6 +49,7 @@ BRIDGE = (
     _gauge("info", "Always 1; what runs is in the labels.", "version", "mode", "bridge_id", "account", "terminal"),
     _gauge("uptime_seconds", "Since the daemon began.", unit="seconds"),
     _gauge("resident_memory_bytes", "Memory of the daemon, its hosts not counted.", unit="bytes"),
+    _gauge("host_resident_memory_bytes", "Memory of a terminal host (live, history) that runs.", "host", unit="bytes"),
     _counter("cpu_seconds_total", "Processor time of the daemon, its hosts not counted.", unit="seconds"),
     _gauge("health_state", "1 for the health that holds: ok, degraded or not_ready.", "state"),
     _gauge("ready", "1 while an order could be sent: reconciled, connected, trading allowed, journal writable."),

@@ -12,6 +12,8 @@ from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.histogram import Histogram
 from mt5_bridge.gateway.catalogue import FAMILIES, Family, Kind
 
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
 
 class Page(Collector):
     """What one scrape is told. Made in the loop: histograms are read here, so that no thread looks on as they grow."""
@@ -25,13 +27,14 @@ class Page(Collector):
 
 
 async def render(figures: Figures, accept: str) -> tuple[bytes, str]:
-    """The page and its content type, in the format that the asker accepts best.
+    """The page and its content type: OpenMetrics where the asker takes it, else Prometheus' older text format.
 
     Args:
         figures: what is measured; a name that the catalogue lacks is left out.
         accept: the request's Accept header.
     """
-    encode, content_type = choose_encoder(accept)
+    # Asked in words of our own: what the library makes of a malformed Accept header is a defect.
+    encode, content_type = choose_encoder(OPEN_METRICS if "application/openmetrics-text" in accept else "")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Page(figures))
     # In a thread: a thousand lines are some ms of work, and ticks and orders share this loop.

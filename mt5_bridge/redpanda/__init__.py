@@ -1,5 +1,6 @@
 """The Kafka-protocol side: a producer and a consumer that survive their broker, and the topics."""
 
+from mt5_bridge.redpanda import cold as cold  # isort: split - before all that imports aiokafka
 from mt5_bridge.redpanda.config import LinkState, RedpandaConfig
 from mt5_bridge.redpanda.consumer import SignalConsumer
 from mt5_bridge.redpanda.faults import RecordRefused, quiet_library

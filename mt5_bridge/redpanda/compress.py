@@ -7,8 +7,8 @@ nothing of batches framed elsewhere; here both kinds of batch go through one fun
 from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Any
 
+import cramjam
 from aiokafka.record.util import calc_crc32c
 
 from mt5_bridge.core.errors import SettingsError
@@ -36,25 +36,18 @@ def codec(name: str) -> Codec | None:
     """The codec of a setting; None leaves batches as they are.
 
     Raises:
-        SettingsError: no such codec, or its package is not installed.
+        SettingsError: no such codec.
     """
     if name not in NAMES:
         raise SettingsError(f"REDPANDA_COMPRESSION: {name!r} is unknown; use one of {', '.join(NAMES)}")
     if name == "none":
         return None
-    try:
-        import cramjam
-    except ImportError as error:
-        raise SettingsError(
-            f"REDPANDA_COMPRESSION: {name} needs the package cramjam; "
-            "install it (pip install mt5-bridge[compression]) or set none"
-        ) from error
     if name == "zstd":
         return Codec(4, lambda body: bytes(cramjam.zstd.compress(body, level=_LEVEL)))
-    return Codec(3, lambda body: _lz4(cramjam, body))
+    return Codec(3, _lz4)
 
 
-def _lz4(cramjam: Any, body: bytes) -> bytes:
+def _lz4(body: bytes) -> bytes:
     # Blocks that lean on each other are more than some brokers and clients can read (KIP-57).
     compressor = cramjam.lz4.Compressor(level=_LEVEL, content_checksum=False, block_linked=False)
     compressor.compress(body)

@@ -18,7 +18,6 @@ from aiokafka.errors import (
     LeaderNotAvailableError,
     NoError,
     TopicAuthorizationFailedError,
-    UnsupportedCodecError,
     for_code,
 )
 from aiokafka.protocol.commit import OffsetCommitRequest
@@ -221,7 +220,7 @@ class Reader:
                 for each in source
             )
         except Exception as error:  # noqa: BLE001 - five codecs and a text raise what they like; no record may block
-            corrupt = _why(error)
+            corrupt = f"{type(error).__name__}: {error}"
         after = int(source.next_fetch_offset)
         if corrupt and not records:
             after = _behind(rest[-1], after)
@@ -230,13 +229,6 @@ class Reader:
 
 def _headers(found: Sequence[tuple[str, bytes | None]]) -> tuple[tuple[str, bytes], ...]:
     return tuple((name, content or b"") for name, content in found) if found else ()
-
-
-def _why(error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, UnsupportedCodecError):
-        return f"{text}; let the sender use gzip or no compression, or install cramjam here (pip install cramjam)"
-    return text
 
 
 def _behind(data: bytes, offset: int) -> int:

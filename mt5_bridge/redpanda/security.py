@@ -1,6 +1,5 @@
 """The settings of a connection as aiokafka wants them: addresses, TLS, SASL."""
 
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from loguru import logger
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.redpanda.config import RedpandaConfig
+from mt5_bridge.settings.tls import TlsFiles, client_context
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -74,56 +74,13 @@ def client_options(config: RedpandaConfig) -> dict[str, Any]:
         "security_protocol": protocol,
     }
     if protocol.endswith("SSL"):
-        options["ssl_context"] = _tls(config)
+        files = TlsFiles(
+            ca=config.ca_file, cert=config.cert_file, key=config.key_file, key_password=config.key_password
+        )
+        options["ssl_context"] = client_context(files, group="REDPANDA", whose="the broker's")
     if protocol.startswith("SASL"):
         options |= _sasl(config)
     return options
-
-
-def _tls(config: RedpandaConfig) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"REDPANDA_SSL_CA_FILE: {config.ca_file!r} cannot be read ({error}); give a PEM file with the broker's CA"
-        ) from error
-    if config.ca_file is not None:
-        # From Python 3.13 on, certificates must be made by RFC 5280 to the letter. CAs that people made themselves
-        # often are not, and every other Kafka client takes them.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if config.cert_file is not None:
-        _show_certificate(context, config.cert_file, config.key_file, config.key_password)
-    return context
-
-
-def _show_certificate(context: ssl.SSLContext, cert_file: str, key_file: str | None, password: str | None) -> None:
-    name = "REDPANDA_SSL_CERT_FILE" if key_file is None else "REDPANDA_SSL_KEY_FILE"
-    asked = False
-
-    def tell_password() -> str:
-        nonlocal asked
-        asked = True
-        return password or ""
-
-    try:
-        # Without a function, OpenSSL would ask whoever sits at the terminal for the password.
-        context.load_cert_chain(cert_file, key_file, tell_password)
-    except (OSError, ssl.SSLError) as error:
-        if asked:
-            fault = "does not open the key" if password else "is not set, and the key is encrypted"
-            raise SettingsError(
-                f"REDPANDA_SSL_KEY_PASSWORD: {fault} ({key_file or cert_file}); give the key's password"
-            ) from error
-        if "KEY_VALUES_MISMATCH" in str(error):
-            raise SettingsError(
-                f"REDPANDA_SSL_KEY_FILE: the key in {key_file or cert_file!r} is not that of {cert_file!r}; "
-                "give the pair that belongs together"
-            ) from error
-        files = repr(cert_file) if key_file is None else f"{key_file!r} or the certificate {cert_file!r}"
-        raise SettingsError(
-            f"{name}: {files} cannot be read ({getattr(error, 'reason', None) or error.strerror}); "
-            "give PEM files with the client certificate and its key"
-        ) from error
 
 
 def _sasl(config: RedpandaConfig) -> dict[str, Any]:

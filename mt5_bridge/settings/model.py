@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redpanda_signal_topic: Topic = "trading_signals"
     redpanda_create_topics: Bool = True
     redpanda_compression: Annotated[Literal["none", "lz4", "zstd"], Choice("none", "lz4", "zstd")] = "none"
-    """Of what is sent; lz4 and zstd need the extra `compression`."""
+    """Of what is sent."""
 
     # backend
     backend_ws_url: Annotated[str | None, Url("ws", "wss")] = None

@@ -195,6 +195,9 @@ def _stand_back() -> None:
 
         below_normal = 0x4000
         kernel = ctypes.windll.kernel32
+        # Without types a handle would be cut to 32 bits, and this process's (-1) be that of nothing.
+        kernel.GetCurrentProcess.restype = ctypes.c_void_p
+        kernel.SetPriorityClass.argtypes = (ctypes.c_void_p, ctypes.c_ulong)
         kernel.SetPriorityClass(kernel.GetCurrentProcess(), below_normal)
     else:
         os.nice(5)

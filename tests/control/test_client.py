@@ -5,22 +5,19 @@ import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
-from loguru import logger
 from support.backend import Backend
 from support.eventually import eventually
+from support.logged import event, logged
 
 from mt5_bridge.control import dial as dial_module
 from mt5_bridge.control import life as life_module
 from mt5_bridge.control.client import ControlClient
 from mt5_bridge.control.config import ChannelState, ControlConfig, whereabouts
 from mt5_bridge.core.errors import ChannelClosedError
-
-if TYPE_CHECKING:
-    from loguru import Message
 
 TOKEN = "a-token"
 
@@ -209,22 +206,10 @@ async def test_a_refused_token_is_tried_again_slowly(backend: Backend) -> None:
     assert harness.client.stats.refusals == 2
 
 
-class Told:
-    """What the log was told, event by event."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def __call__(self, message: "Message") -> None:
-        self.events.append(message.record["extra"].get("event", ""))
-
-
 @pytest.fixture
 def told() -> Iterator[list[str]]:
-    sink = Told()
-    handler = logger.add(sink, level="INFO")
-    yield sink.events
-    logger.remove(handler)
+    with logged(event, "INFO") as found:
+        yield found
 
 
 async def test_a_backend_that_comes_and_goes_is_told_once_and_then_once_a_minute(

@@ -293,8 +293,8 @@ async def test_a_note_that_cannot_be_read_begins_afresh(tmp_path: Path) -> None:
         await kit.journal.commit(changes.Memo(name=KNOWN_MEMO, value=b"?"))
         await kit.account.restore()
         kit.run(*FLOWS)
-        held(kit.terminal)
-        await one(kit, "position_opened")
+        ticket = held(kit.terminal)
+        assert (await one(kit, "position_opened"))["ticket"] == ticket
 
 
 @simulated

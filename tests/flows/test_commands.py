@@ -216,6 +216,40 @@ async def test_a_close_that_a_crash_left_unanswered_is_not_done_twice(tmp_path: 
 
 
 @simulated
+async def test_a_close_all_repeated_after_a_crash_closes_nothing_newer(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        tickets = [held(kit), held(kit)]
+        terminal = kit.terminal
+        gone = asyncio.Event()
+
+        async def die(name: str) -> None:
+            if name == "commit CommandAnswered" and not terminal.positions:
+                gone.set()
+                await asyncio.get_running_loop().create_future()
+
+        kit.journal.step = die
+        kit.run("commands")
+        await kit.command("close_all", request_id="c1")
+        await gone.wait()
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        newer = held(kit)
+        assert await told(kit, "close_all", request_id="c1") == {"closed": tickets}
+        assert list(terminal.positions) == [newer]
+        leap(DAY / 1000 + 60)
+        assert await told(kit, "close_all", request_id="c1") == {"closed": [newer]}, "ids are remembered for a day"
+
+
+@simulated
+async def test_a_close_all_that_cannot_be_noted_closes_nothing(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = held(kit)
+        kit.journal.break_down()
+        assert (await ask(kit, "close_all", request_id="c1"))["error"]["code"] == "journal_unavailable"
+        assert ticket in kit.terminal.positions
+
+
+@simulated
 async def test_a_close_whose_order_was_on_its_way_at_the_crash_is_answered_when_it_is_known(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         ticket = held(kit)

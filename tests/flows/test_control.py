@@ -261,6 +261,7 @@ async def test_nobody_to_answer_is_no_fault(tmp_path: Path) -> None:
         frame(kit, {"type": "get_status", "data": {}, "request_id": "r"})
         frame(kit, {"type": "dance", "data": {}})
         await asyncio.sleep(1)
+        assert (kit.control.stats.commands, kit.control.stats.errors) == (1, 1)
 
 
 # --- acting once

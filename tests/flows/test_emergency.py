@@ -281,12 +281,15 @@ async def test_what_a_terminal_without_its_server_shows_is_not_flat(tmp_path: Pa
         kit.terminal.positions.clear()
         kit.terminal.terminal = msgspec.structs.replace(kit.terminal.terminal, connected=False)
         stop(kit)
-        report = await done(kit)
-        assert "no connection to its trade server" in report["detail"]
+        await asyncio.sleep(60.0)
+        assert [report["detail"] for report in await phases(kit, "progress")] == [
+            "the account cannot be read: the terminal has no connection to its trade server"
+        ]
+        assert not await phases(kit, "done"), "no survivors to name is not the same as flat"
         assert kit.emergency.unfinished
         kit.terminal.positions.update(known)
         kit.terminal.terminal = msgspec.structs.replace(kit.terminal.terminal, connected=True)
-        assert (await done(kit, 2))["closed"] == [ticket]
+        assert (await done(kit))["closed"] == [ticket]
 
 
 @simulated
@@ -901,10 +904,10 @@ async def test_takes_up_when_the_terminal_comes(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, terminal=terminal, ready=False) as kit:
         await asyncio.sleep(45)
         assert kit.emergency.unfinished
-        report = await done(kit)
-        assert "cannot be read" in report["detail"]
+        assert "cannot be read" in (await phases(kit, "progress"))[-1]["detail"]
+        assert not await phases(kit, "done")
         terminal.become(TerminalState.CONNECTED)
-        assert (await done(kit, 2))["closed"] == [ticket]
+        assert (await done(kit))["closed"] == [ticket]
 
 
 @simulated

@@ -60,5 +60,20 @@ async def test_what_has_nothing_to_say_is_not_there() -> None:
     assert text.count("# TYPE") == 1
 
 
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.sampled_from(
+            ["application/openmetrics-text", "text/plain", ";", " version=", "1.0.0", "x", ",", "escaping="]
+        ),
+        max_size=6,
+    )
+)
+async def test_a_malformed_accept_header_is_no_defect(parts: list[str]) -> None:
+    accept = "".join(parts)
+    _, content_type = await render({}, accept)
+    assert content_type.startswith("application/openmetrics-text") == ("application/openmetrics-text" in accept)
+
+
 async def test_a_name_that_is_in_no_catalogue_is_left_out() -> None:
     assert await render({"mt5_bridge_made_up": [((), 1.0)]}, "") == (b"", (await render({}, ""))[1])

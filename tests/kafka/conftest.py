@@ -4,18 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
-from loguru import logger
 from support.kafka import KafkaBroker
+from support.logged import logged
 from support.world import MakeWorld, World, world
 
 from mt5_bridge.redpanda import quiet_library
-
-if TYPE_CHECKING:
-    from loguru import Message
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +47,5 @@ def new_world(broker: KafkaBroker, tmp_path: Path) -> MakeWorld:
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
     """What a person is told: warnings and worse of the bridge's log."""
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        found.append(message.record["message"])
-
-    handler = logger.add(take, level="WARNING")
-    with quiet_library():
+    with logged(level="WARNING") as found, quiet_library():
         yield found
-    logger.remove(handler)

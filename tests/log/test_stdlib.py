@@ -2,28 +2,18 @@
 
 import logging
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
-from loguru import logger
+from support.logged import logged, with_level
 
 from mt5_bridge.log import stdlib
 from mt5_bridge.log.stdlib import BURST, WINDOW_S, LibraryHandler
 
-if TYPE_CHECKING:
-    from loguru import Message
-
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        found.append(f"{message.record['level'].name} {message.record['message']}")
-
-    handler = logger.add(take, level=0)
-    yield found
-    logger.remove(handler)
+    with logged(with_level) as found:
+        yield found
 
 
 def record(text: str, *args: object, level: int = logging.ERROR) -> logging.LogRecord:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
-from loguru import logger
 from support.broker import BrokerProcess, MockBroker
 from support.certificates import Authority
 from support.eventually import eventually
+from support.logged import logged
 from support.proxy import FaultyProxy
 
 from mt5_bridge.core.backoff import Backoff, BackoffPolicy
@@ -385,18 +385,14 @@ GROUP_NOT_AUTHORIZED = 30
 
 
 async def test_a_group_we_may_not_use_is_told_once_and_stops_nothing(mock_broker: MockBroker) -> None:
-    told: list[str] = []
-    handler = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
     mock_broker.create_topic("s", 1)
-    try:
+    with logged(level="WARNING") as told:
         async with listening(mock_broker.bootstrap, "s", {0: 0}) as listener:
             await asyncio.wait_for(listener.consumer.ready.wait(), 5.0)
             mock_broker.fail_next(FIND_COORDINATOR, GROUP_NOT_AUTHORIZED, GROUP_NOT_AUTHORIZED)
             listener.consumer.commit({0: 1})
             await eventually(lambda: listener.consumer.stats.commits, 20.0)
             assert listener.consumer.stats.commit_failures == 2
-    finally:
-        logger.remove(handler)
     [line] = told
     assert "READ on group group is not granted; grant READ" in line
 

@@ -2,28 +2,18 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
-from loguru import logger
+from support.logged import event, logged
 from support.simulated import simulated
 
 from mt5_bridge.redpanda.gates import POLICY, Gates
 
-if TYPE_CHECKING:
-    from loguru import Message
-
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        found.append(message.record["extra"]["event"])
-
-    handler = logger.add(take, level=0)
-    yield found
-    logger.remove(handler)
+    with logged(event) as found:
+        yield found
 
 
 def test_it_is_tried_ever_more_rarely_but_soon_enough(lines: list[str]) -> None:

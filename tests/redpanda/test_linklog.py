@@ -1,32 +1,22 @@
 """What the log says of a broker that comes and goes."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pytest
-from loguru import logger
+from support.logged import event, logged, with_level
 
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.redpanda.config import LinkState
 from mt5_bridge.redpanda.linklog import LinkLog
-
-if TYPE_CHECKING:
-    from loguru import Message
 
 UP, DOWN, TRYING = LinkState.CONNECTED, LinkState.DISCONNECTED, LinkState.CONNECTING
 
 
 @pytest.fixture
 def lines() -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        assert message.record["extra"]["event"] == "x_state"
-        found.append(f"{message.record['level'].name} {message.record['message']}")
-
-    handler = logger.add(take, level=0)
-    yield found
-    logger.remove(handler)
+    with logged(event) as events, logged(with_level) as found:
+        yield found
+    assert set(events) == {"x_state"}
 
 
 class Link:

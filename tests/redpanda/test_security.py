@@ -3,19 +3,15 @@
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from loguru import logger
 from support.certificates import Authority, Certificate
+from support.logged import event, logged
 
 from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.redpanda import RedpandaConfig
 from mt5_bridge.redpanda.security import Access, client_options
-
-if TYPE_CHECKING:
-    from loguru import Message
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +31,8 @@ def locked(authority: Authority) -> Certificate:
 
 @pytest.fixture
 def events() -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def take(message: "Message") -> None:
-        found.append(message.record["extra"]["event"])
-
-    handler = logger.add(take, level=0)
-    yield found
-    logger.remove(handler)
+    with logged(event) as found:
+        yield found
 
 
 def tls(shown: Certificate, **changes: str | None) -> RedpandaConfig:
@@ -87,46 +77,10 @@ def test_wrong_settings_are_named(config: RedpandaConfig, name: str) -> None:
         client_options(config)
 
 
-def test_a_ca_file_without_certificates_is_named(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("no certificate")
-    with pytest.raises(SettingsError, match="REDPANDA_SSL_CA_FILE"):
-        client_options(RedpandaConfig(security_protocol="SSL", ca_file=str(tmp_path / "ca.pem")))
-
-
-def test_a_ca_made_by_hand_is_good_enough(authority: Authority) -> None:
-    options = client_options(RedpandaConfig(security_protocol="SSL", ca_file=str(authority.certificate)))
-    context = options["ssl_context"]
-    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
-    assert context.verify_mode is ssl.CERT_REQUIRED
-
-
 def test_a_client_certificate_with_its_key_beside_it_or_in_it(pair: Certificate, locked: Certificate) -> None:
     assert "ssl_context" in client_options(tls(pair))
     assert "ssl_context" in client_options(tls(pair, cert_file=str(pair.bundle), key_file=None))
     assert "ssl_context" in client_options(tls(locked, key_password="key-secret"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"key_password": "wrong-secret"}, "REDPANDA_SSL_KEY_PASSWORD: does not open the key"),
-        ({}, "REDPANDA_SSL_KEY_PASSWORD: is not set, and the key is encrypted"),
-        ({"key_file": "/no/such/key"}, "REDPANDA_SSL_KEY_FILE: '/no/such/key'"),
-    ],
-)
-def test_a_key_that_does_not_open_is_named(locked: Certificate, changes: dict[str, str], words: str) -> None:
-    with pytest.raises(SettingsError) as refused:
-        client_options(tls(locked, **changes))
-    assert words in str(refused.value)
-    assert "secret" not in str(refused.value)
-
-
-def test_a_certificate_without_its_key_or_with_anothers_is_named(authority: Authority, pair: Certificate) -> None:
-    with pytest.raises(SettingsError, match="REDPANDA_SSL_CERT_FILE"):
-        client_options(tls(pair, key_file=None))
-    other = authority.issue("other")
-    with pytest.raises(SettingsError, match=r"REDPANDA_SSL_KEY_FILE: the key in .*other\.key.* is not that of"):
-        client_options(tls(pair, key_file=str(other.key)))
 
 
 def test_renewed_files_are_used_when_they_fit(authority: Authority, tmp_path: Path, events: list[str]) -> None:

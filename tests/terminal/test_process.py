@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from loguru import logger
 from support.eventually import eventually
+from support.logged import logged
 
 from mt5_bridge.terminal.process import HostProcess
 
@@ -90,13 +90,9 @@ async def test_a_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPat
 
 
 async def test_what_it_says_on_stderr_is_logged_by_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
     script = "import sys; e = sys.stderr; e.write('one\\n\\ntw'); e.flush(); e.write('o\\n' + 'x' * 9000)"
-    try:
+    with logged(level="WARNING") as lines:
         process = await Ends().start(monkeypatch, script)
         await eventually(lambda: process.closed)
-    finally:
-        logger.remove(sink)
     assert lines == ["Terminal host: one", "Terminal host: two"]
     assert len(process._line) <= 4096

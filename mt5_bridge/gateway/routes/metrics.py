@@ -1,8 +1,6 @@
 """What the bridge measures: for Prometheus, and for people who have none."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Request, Response
 
 from mt5_bridge.gateway import exporter
 from mt5_bridge.gateway.auth import Reader
@@ -26,9 +24,9 @@ router = APIRouter(tags=["metrics"])
         }
     },
 )
-async def metrics(gateway: Here, who: Reader, accept: Annotated[str, Header(max_length=500)] = "") -> Response:
+async def metrics(request: Request, gateway: Here, who: Reader) -> Response:
     """Everything that is measured, as Prometheus scrapes it."""
-    page, content_type = await exporter.render(await gateway.figures(), accept)
+    page, content_type = await exporter.render(await gateway.figures(), request.headers.get("accept", ""))
     return Response(page, headers={"Content-Type": content_type})
 
 

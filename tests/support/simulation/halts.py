@@ -158,8 +158,7 @@ class HaltJudge:
             self._told_durable |= bool(answer.get("durable"))
         if kind == "command_result" and data["command"] == "resume_trading" and not data["success"]:
             self.resume_refused(message.get("request_id"))
-        # With a detail it is the report on an account that cannot be read, which is no word of its being flat.
-        if kind == "halt_changed" and data["phase"] == "done" and not data["survivors"] and not data["detail"]:
+        if kind == "halt_changed" and data["phase"] == "done" and not data["survivors"]:
             self._check_flat(parse_time(message["timestamp"]))
 
     def _check_flat(self, told_msc: int) -> None:
