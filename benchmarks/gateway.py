@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks import footprint, rig, signals
+from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from benchmarks.load import Http, Load, Measured, http
 
@@ -62,12 +62,12 @@ async def run(scale: float) -> Section:
             stream = Load("websocket", port, TOKEN, LISTENERS, seconds, subscribe={"channels": ["ticks"]})
             async with _trading(sender):
                 await ticks.seek_to_end()
-                alone = await footprint.ages(ticks, seconds)
+                alone = (await rig.tick_ages(ticks, seconds))[0]
                 most = await _loaded(rest)
                 asked = await _loaded(paced)
                 heard = await _loaded(stream)
                 await ticks.seek_to_end()
-                beside, *_ = await asyncio.gather(footprint.ages(ticks, seconds), _loaded(paced), _loaded(stream))
+                (beside, _), *_ = await asyncio.gather(rig.tick_ages(ticks, seconds), _loaded(paced), _loaded(stream))
             orders = await _orders(daemon, port, max(20, round(400 * scale)))
             count = IDLE if scale >= 1 else max(20, round(IDLE * scale))
             grown = await _idle(daemon, Load("websocket", port, TOKEN, count, 0.0))

@@ -22,13 +22,16 @@ class BoundedHttp(HttpToolsProtocol):
     most_connections = CONNECTIONS_BESIDE
     """Set by the server, by MAX_CONNECTIONS."""
     _head = 0
+    _last = 0.0
+    """When something happened on it last, by the loop's clock."""
     _reading_head = True
     _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         """A client is there."""
         super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
+        self._active()
+        if len(self.connections) > self.most_connections and not self._make_room():
             transport.abort()
             return
         self._wait()
@@ -68,6 +71,25 @@ class BoundedHttp(HttpToolsProtocol):
         """It is a WebSocket from now on."""
         self._got()
         super().handle_websocket_upgrade()
+
+    def on_response_complete(self) -> None:
+        """It is answered: from now on it is idle."""
+        self._active()
+        super().on_response_complete()
+
+    def _active(self) -> None:
+        self._last = asyncio.get_running_loop().time()
+
+    def _make_room(self) -> bool:
+        """Hang up on who has been idle longest: whoever fills all places must not keep a stop out."""
+        others = (each for each in self.connections if isinstance(each, BoundedHttp) and each is not self)
+        idle = [each for each in others if each.cycle is None or each.cycle.response_complete]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda each: each._last)
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+        return True
 
     def _wait(self) -> None:
         self._patience = asyncio.get_running_loop().call_later(HEAD_WITHIN_S, self._give_up)

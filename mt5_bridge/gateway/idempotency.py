@@ -46,6 +46,14 @@ class Asked:
         self.request_id = request_id
         self.again = again
 
+    def refused(self, problem: Problem) -> Problem:
+        """The refusal, which is all that the same key would get again."""
+        if self.request_id is not None and "Retry-After" in problem.headers:
+            problem.more["retry"] = "with a new Idempotency-Key"
+        if self.again:
+            problem.headers[REPLAYED] = "true"
+        return problem
+
     def mark(self, response: Response) -> Response:
         """The response, marked where it was given before."""
         if self.again:

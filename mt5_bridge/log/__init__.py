@@ -5,6 +5,7 @@ written: every line passes the redactor.
 """
 
 import logging
+import re
 import sys
 from datetime import UTC
 from functools import cached_property
@@ -33,6 +34,8 @@ KEEP = 5
 CAPACITY = 10_000
 CONSOLE_CAPACITY = 2_000
 CLOSE_S = 1.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, change colours, or turn the order of letters round."""
 
 
 class LogStats(msgspec.Struct, frozen=True):
@@ -55,6 +58,13 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+def _harmless(message: str) -> str:
+    """A message whose quotations cannot pass for lines of their own, nor talk to the terminal that shows them."""
+    if message.isprintable():
+        return message
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), message).replace("\n", "\n    ")
+
+
 class _Line:
     """One log line. It is made where it was logged and turned into text by the threads."""
 
@@ -73,6 +83,9 @@ class _Line:
 
     @cached_property
     def human(self) -> str:
+        harmless = _harmless(self._message)
+        if harmless != self._message:
+            return self._redactor.text(self._formatted.replace(self._message, harmless, 1))
         return self._redactor.text(self._formatted)
 
     @cached_property
