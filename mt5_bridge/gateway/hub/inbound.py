@@ -142,7 +142,7 @@ class Inbound:
             self._refuse(client, result, name, request_id, *_forbidden(name))
             return
         try:
-            wanted = msgspec.json.decode(data or b"{}", type=Wanted)
+            wanted = msgspec.json.decode(data or b"null", type=Wanted | None) or Wanted()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(client, result, name, request_id, "invalid_params", f"{name}: {error}")
             return
@@ -172,7 +172,7 @@ class Inbound:
         if not self._may_begin(client, name, result, request_id):
             return
         try:
-            params = msgspec.json.decode(data or b"{}", type=dict[str, Any] | None) or {}
+            params = msgspec.json.decode(data or b"null", type=dict[str, Any] | None) or {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(client, result, name, request_id, "invalid_params", f"{name}: {error}")
             return
@@ -267,7 +267,7 @@ class Inbound:
 
 
 class _Wrapped(msgspec.Struct):
-    params: msgspec.Raw | None = None
+    params: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def _forbidden(name: str) -> tuple[str, str]:

@@ -151,6 +151,31 @@ async def test_commands_are_answered_by_their_names() -> None:
         assert kit.hub.totals()["account_info_processed"] == kit.hub.totals()["tick_data_processed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("params", "asked"), [({"ticket": 7}, {"ticket": 7}), ({}, {}), (None, {}), ({"deep": [1, {"x": None}]}, None)]
+)
+async def test_an_mt5_command_takes_its_params_along(params: Any, asked: Any) -> None:
+    async with hub_kit() as kit:
+        client = await kit.client(token_of(Scope.ADMIN))
+        answer = await client.ask(
+            "mt5_command", {"command": "close_position", "params": params}, request_id="c", result="mt5_command_result"
+        )
+        assert (answer["command"], answer["success"]) == ("close_position", True)
+        assert kit.port.asked == [("close_position", params if asked is None else asked, "ann", "c")]
+
+
+async def test_an_mt5_command_subscribes_and_its_wrong_params_are_told() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client()
+        for params, success in (({"symbols": ["EURUSD"]}, True), (None, True), (5, False), ({"channels": [1]}, False)):
+            data = {"command": "subscribe", "params": params}
+            answer = await client.ask("mt5_command", data, request_id=str(params), result="mt5_command_result")
+            assert answer["success"] is success
+        data = {"command": "close_position", "params": 5}
+        answer = await client.ask("mt5_command", data, request_id="c", result="mt5_command_result")
+        assert answer["error"]["code"] == "invalid_params"
+
+
 async def test_a_signal_is_answered_by_its_result() -> None:
     async with hub_kit() as kit:
         client = await kit.client()
