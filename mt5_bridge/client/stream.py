@@ -134,6 +134,9 @@ class BridgeStream:
                 await socket.send(wire.encode("subscribe", self._wanted, now_msc=_now_ms()), text=True)
                 async for raw in socket:
                     self._take(raw if isinstance(raw, bytes) else raw.encode())
+            except asyncio.CancelledError:
+                await socket.close()  # left to itself, the connection would report an internal error to the server
+                raise
             finally:
                 self._socket = None
                 self._fail_all()

@@ -60,6 +60,18 @@ class Feed:
         """Begin to read; needs a running loop."""
         loops = {"stream": self._stream.run, "push": self._push, "status": self._status, "orders": self._orders}
         self._tasks = [asyncio.create_task(run(), name=f"feed-{name}") for name, run in loops.items()]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """A loop ends by a defect only: nobody may take what is shown then for the truth."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        logger.bind(event="feed_defect").opt(exception=error).error(
+            "ERROR {name} ended: {e!r}", name=task.get_name(), e=error
+        )
+        self.board.linked(Link.LOST.value, f"a defect of the dashboard: {error!r}; start it again", _now_ms())
+        self._tell()
 
     async def close(self) -> None:
         """End it."""

@@ -62,7 +62,7 @@ def _harmless(message: str) -> str:
     """A message whose quotations cannot pass for lines of their own, nor talk to the terminal that shows them."""
     if message.isprintable():
         return message
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), message).replace("\n", "\n    ")
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], message).replace("\n", "\n    ")
 
 
 class _Line:

@@ -1,5 +1,7 @@
 """Whether a browser is opened."""
 
+import webbrowser
+
 import pytest
 
 from mt5_bridge.client import browsing
@@ -8,7 +10,12 @@ from mt5_bridge.client import browsing
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     urls: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: not urls.append(url))
+
+    def open_one(url: str) -> bool:
+        urls.append(url)
+        return True
+
+    monkeypatch.setattr("webbrowser.open", open_one)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -31,7 +38,7 @@ def test_one_where_somebody_sees_it(opened: list[str], monkeypatch: pytest.Monke
 
 def test_a_browser_that_does_not_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(url: str) -> bool:
-        raise browsing.webbrowser.Error
+        raise webbrowser.Error
 
     monkeypatch.setattr("webbrowser.open", broken)
     monkeypatch.setenv("DISPLAY", ":0")

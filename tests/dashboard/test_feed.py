@@ -102,3 +102,15 @@ async def test_a_stop_that_never_gets_through_says_so(gateway: Any, monkeypatch:
         assert feed.board.full(0)["stop"]["phase"] == "failed"
         other = await feed.ask("close_position", {"ticket": 1}, by="ann")
         assert other["error"]["code"] == "no_answer"
+
+
+async def test_a_defect_is_shown_and_not_taken_for_the_truth(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with feeding(gateway.url) as feed:
+        await eventually(lambda: feed.board.symbols)
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("a bug")
+
+        monkeypatch.setattr(feed.board, "take", broken)
+        await gateway.send("positions", [])
+        await eventually(lambda: "a bug" in feed.board.full(0)["link"]["detail"])

@@ -428,7 +428,7 @@ async def journalled(kit: FlowKit, signal_id: str, symbol: str) -> None:
     """A signal in the inbox, as it was received."""
     await kit.journal.commit(
         changes.SignalReceived(
-            key=signal_id, signal_id=signal_id, source="websocket", account="", symbol=symbol, action="BUY", payload=b"{}",
-            received_msc=kit.clock.now_ms(),
+            key=signal_id, signal_id=signal_id, source="websocket", account="", symbol=symbol, action="BUY",
+            payload=b"{}", received_msc=kit.clock.now_ms(),
         )
     )  # fmt: skip

@@ -147,7 +147,7 @@ export const CandlePanel = {
           {
             name: "bars", type: "candlestick", data: bars.map((bar) => [bar.o, bar.c, bar.l, bar.h]), barMaxWidth: 9,
             itemStyle: { color: c.up, color0: c.down, borderColor: c.up, borderColor0: c.down },
-            markLine: { symbol: "none", silent: true, animation: false, data: marks(c, digits, [low, high]) },
+            markLine: { symbol: "none", silent: true, animation: false, precision: 8, data: marks(c, digits, [low, high]) },
           },
           { name: "signals", type: "scatter", data: fates(c), z: 5, tooltip: { show: false } },
         ],

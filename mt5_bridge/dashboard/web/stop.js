@@ -180,7 +180,7 @@ export const StopReport = {
       <p class="problem" v-if="stop.detail">{{ stop.detail }}</p>
       <div class="scroll" tabindex="0" role="region" aria-label="Tickets of the stop" v-if="stop.rows.length">
         <table>
-          <thead><tr><th scope="col">Ticket</th><th scope="col">What</th><th scope="col">Symbol</th><th scope="col" class="num">Lots</th><th scope="col">Now</th></tr></thead>
+          <thead><tr><th scope="col" class="num">Ticket</th><th scope="col">What</th><th scope="col">Symbol</th><th scope="col" class="num">Lots</th><th scope="col">Now</th></tr></thead>
           <tbody>
             <tr v-for="row in stop.rows" :key="row.ticket">
               <td class="num">{{ row.ticket }}</td><td>{{ row.kind }} {{ row.what }}</td><td>{{ row.symbol }}</td>
