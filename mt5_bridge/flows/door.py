@@ -21,7 +21,7 @@ from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.snapshot import AccountSnapshot
-from mt5_bridge.flows.answers import Answer, Answers, Refusal
+from mt5_bridge.flows.answers import Answer, Answers, Latched, Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency
@@ -90,8 +90,18 @@ class Door:
         """
         self._emergency.stop(reason="emergency stop", by=by, origin=Origin.REMOTE, options=None)
 
+    def heard(self) -> Latched:
+        """What is latched now: a resume that is asked now and done later lifts that, and nothing that comes after."""
+        return self._answers.latched()
+
     async def command(
-        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+        self,
+        name: str,
+        data: Mapping[str, Any],
+        *,
+        by: str,
+        request_id: str | None = None,
+        heard: Latched | None = None,
     ) -> dict[str, Any]:
         """Do a command of the table, or `mt5_command`; the `data` of its `command_result`.
 
@@ -102,6 +112,7 @@ class Door:
             data: its parameters.
             by: who asks; beside the name that the parameters give.
             request_id: the same one of the same asker does nothing twice, for a day.
+            heard: see `heard`; None: what is latched now.
         """
         correlation.sender.set(by)
         asked = _theirs(by, request_id)
@@ -115,7 +126,7 @@ class Door:
             self._remembering.add(remembering)
             remembering.add_done_callback(self._remembering.discard)
             return answer
-        latched = self._answers.latched()
+        latched = heard or self._answers.latched()
         try:
             raw = _strict(_naming(name, data, by))
         except ValueError as error:

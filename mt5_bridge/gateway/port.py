@@ -20,13 +20,17 @@ class BridgePort(Protocol):
         """Halt trading now; what is to be cancelled and closed follows with the `emergency_stop` command."""
         ...
 
+    def heard(self) -> Any:
+        """What is latched now, for a `resume_trading` that is asked now and done later."""
+        ...
+
     async def command(
-        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None, heard: Any = None
     ) -> dict[str, Any]:
         """Do a command of the table; the `data` of its `command_result`.
 
         A stop is latched before the first await. The same `request_id` of the same `by` does nothing twice for a day,
-        over restarts too.
+        over restarts too. A resume lifts nothing that came after what was `heard`; None: after this call.
         """
         ...
 

@@ -64,6 +64,8 @@ class Reads:
         self._cache = cache
         self._now_ms = now_ms
         self._written = False
+        self._outdated = -1
+        """The picture from before a write that could not be read anew since."""
         self._refreshing = asyncio.Lock()
 
     def written(self) -> None:
@@ -110,11 +112,15 @@ class Reads:
         async with self._refreshing:
             if self._written:
                 self._written = False
-                # Where it cannot be read anew, what was read last is told with its age.
+                self._outdated = self._port.snapshot().read
+                # Where it cannot be read anew, what was read last is told as what it is: stale.
                 with suppress(MT5Error, TimeoutError):
                     async with asyncio.timeout(REFRESH_S):
                         await self._port.refresh()
+                    self._outdated = -1
         snapshot = self._port.snapshot()
+        if snapshot.read == self._outdated:
+            snapshot = msgspec.structs.replace(snapshot, reconciled=False)
         if snapshot.account is None:
             raise problem(statuses.UNAVAILABLE, "not_ready", "the terminal has not been read yet")
         return snapshot

@@ -105,7 +105,7 @@ def _tell(scope: Scope, method: str, route: str, status: int, seconds: float) ->
     who = getattr(principal, "subject", None)
     logger.bind(event="gateway_request").log(
         level,
-        "{method} {path} by {who}: {said} in {ms} ms (request {correlation_id})",
+        "{method} {path} answered {said} to {who} in {ms} ms (request {correlation_id})",
         correlation_id=state.get("request_id"),
         idempotency_key=_header(scope, b"idempotency-key"),
         method=method,

@@ -41,6 +41,7 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.reads = Reads(self.port, self.cache, self.now_ms)
+        self.connections.on_written = self.reads.written
 
     async def figures(self) -> Figures:
         """All that is measured, the bridge's figures and the gateway's own."""

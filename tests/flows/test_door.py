@@ -72,6 +72,22 @@ async def held(kit: FlowKit, count: int) -> None:
     assert len(kit.book.positions) == count
 
 
+# --- the halt
+
+
+@simulated
+async def test_a_resume_lifts_nothing_that_came_after_what_was_heard(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (kit, door):
+        options = StopOptions(cancel_orders=False, close_positions=False)
+        kit.emergency.stop(reason="first", by="ann", origin=Origin.REMOTE, options=options)
+        heard = door.heard()
+        await door.command("emergency_stop", {"close_positions": False, "cancel_orders": False}, by="bob")
+        answer = await door.command("resume_trading", {"reason": "over", "force": True}, by="ann", heard=heard)
+        assert (answer["success"], kit.latch.halt.state) == (False, HaltState.HALTED)
+        answer = await door.command("resume_trading", {"reason": "over", "force": True}, by="ann", heard=door.heard())
+        assert (answer["success"], kit.latch.halt.state) == (True, HaltState.ACTIVE)
+
+
 # --- signals
 
 

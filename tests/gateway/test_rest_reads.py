@@ -106,8 +106,12 @@ async def test_a_terminal_that_cannot_be_read_after_a_write_holds_nobody_up(monk
         for fault in (fail, asyncio.Event().wait):
             client.port.on_refresh = fault  # type: ignore[assignment]  # what it returns is nobody's matter
             await client.ask("POST", "/order", order)
-            assert (await client.ask("GET", "/positions"))["success"]
+            told = await client.ask("GET", "/positions")
+            assert (told["success"], told["stale"]) == (True, True)  # it is from before the write, however young
         assert client.port.refreshes == 2
+        client.port.read += 1
+        client.app.state.gateway.cache.drop("positions")
+        assert (await client.ask("GET", "/positions"))["stale"] is False
 
 
 async def test_symbols_are_asked_for_once_and_told_in_pages() -> None:

@@ -9,6 +9,7 @@ from support.fake_bridge_port import FakePort, gateway, order_result
 from support.gateway import bearer, jwt_for
 
 from mt5_bridge.control import params
+from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action
 from mt5_bridge.gateway import bodies, models
@@ -108,6 +109,28 @@ async def test_a_persons_commands(method: str, path: str, body: Any, asked: tupl
     async with gateway() as client:
         assert (await client.ask(method, path, body))["result"]["status"] == "closed"
         assert [given[:2] for given in client.port.asked] == [asked]
+
+
+async def test_a_result_names_the_request_as_its_asker_does() -> None:
+    async with gateway() as client:
+        client.port.answers["cancel_order"] = lambda asked: {"data": order_result("cancelled", request_id="token/x")}
+        assert (await client.ask("DELETE", "/orders/7"))["result"]["request_id"] is None
+        told = await client.ask("DELETE", "/orders/7", Idempotency_Key="mine")
+        assert told["result"]["request_id"] == "mine"
+
+
+async def test_a_resume_is_of_when_it_was_said_and_not_of_when_its_key_was_found() -> None:
+    class Slow(FakePort):
+        async def claim(self, request_id: str, fingerprint: str, *, by: str) -> Claim:
+            self.latch(by="somebody")  # a stop comes while the journal is asked
+            return await super().claim(request_id, fingerprint, by=by)
+
+    async with gateway(Slow()) as client:
+        client.port.answers["resume_trading"] = lambda asked: {
+            "data": {"state": "active", "reason": "", "by": "", "at": ""}
+        }
+        await client.ask("POST", "/resume", RESUME, Idempotency_Key="k")
+        assert (client.port.heard_last, client.port.latched) == (0, ["somebody"])
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def test_what_is_asked_is_passed_on_and_answered() -> None:
     rooms = Rooms()
     body = {"reason": "news", "by": "bo", "close_positions": False, "unknown": 1}
     answer = await post(rooms, json.dumps(body).encode(), **{"Idempotency-Key": "k1"})
-    assert rooms.port.asked == [("emergency_stop", body, "ann", "k1")]
+    assert rooms.port.asked == [("emergency_stop", body, "ann", "http:k1")]
     assert (answer["success"], answer["data"]["state"]) == (True, "halted")
     assert "faults" not in answer["data"]
 

@@ -122,6 +122,7 @@ class FakePort:
             "bars": None, "trading_enabled": True, "simulation_mode": False, "journal_healthy": True,
         }  # fmt: skip
         self.latched: list[str] = []
+        self.heard_last: Any = None
         self.sessions: list[tuple[Any, ...]] = []
         self.session: dict[str, Any] = {"connected": True, "account": 1001, "server": "Fake-Demo", "detail": "done"}
         self.refused: dict[str, Any] | None = None
@@ -138,16 +139,20 @@ class FakePort:
     async def figures(self) -> Figures:
         return self.measured
 
+    def heard(self) -> Any:
+        return len(self.latched)
+
     def latch(self, *, by: str) -> None:
         self.latched.append(by)
 
     async def command(
-        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None, heard: Any = None
     ) -> dict[str, Any]:
         key = (by, request_id or f"#{next(self._numbers)}")
         if key in self._first:
             return self._first[key]
         self.asked.append((name, dict(data), by, request_id))
+        self.heard_last = heard
         await self.gate.wait()
         made = self.answers[name](data) if name in self.answers else {"data": order_result("closed", position=9)}
         answer = {"command": name, "success": "error" not in made, **made}

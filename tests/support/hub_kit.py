@@ -18,6 +18,7 @@ from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.auth import Scope, issue
+from mt5_bridge.gateway.cache import Cache
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.server import GatewayServer
@@ -58,7 +59,7 @@ class HubPort(FakePort):
         self.stopped.append(by)
 
     async def command(
-        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None, heard: Any = None
     ) -> dict[str, Any]:
         self.asked.append((name, dict(data), by, request_id))
         if name == "emergency_stop":
@@ -167,13 +168,18 @@ class Client:
 class HubKit:
     """A running gateway and what stands behind it."""
 
-    def __init__(self, port: HubPort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
+    def __init__(self, port: HubPort, server: GatewayServer, hub: Hub, kept: Kept, cache: Cache) -> None:
         self.port = port
         self.server = server
         self.hub = hub
         self.kept = kept
+        self.cache = cache
         self.url = f"ws://127.0.0.1:{server.port}/websocket/ws"
         self._clients: list[Client] = []
+
+    def cache_drops(self) -> int:
+        """How often a write made the positions read over HTTP untrue."""
+        return int(self.cache.stats()["positions"]["drops"])
 
     async def client(self, token: str | None = TOKEN, **options: Any) -> Client:
         """A client; with a token, one that has been welcomed."""
@@ -226,7 +232,7 @@ async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncItera
         hub.config = replace(hub.config, auth_s=auth_s)
     server = GatewayServer(app, config)
     await server.start()
-    kit = HubKit(port, server, hub, kept)
+    kit = HubKit(port, server, hub, kept, app.state.gateway.cache)
     try:
         yield kit
     finally:

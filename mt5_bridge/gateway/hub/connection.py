@@ -9,12 +9,13 @@ import msgspec
 from loguru import logger
 from starlette.websockets import WebSocket
 
-from mt5_bridge.gateway.auth import LEEWAY_S, Authenticator, Principal
+from mt5_bridge.gateway.auth import LEEWAY_S, Authenticator, Principal, Scope
 from mt5_bridge.gateway.hub import frames
 from mt5_bridge.gateway.hub.client import Client, Close
 from mt5_bridge.gateway.hub.hub import Hub
 from mt5_bridge.gateway.hub.inbound import AUTH, Inbound, Noting
 from mt5_bridge.gateway.hub.socket import EXTENSION, HubSocket
+from mt5_bridge.gateway.hub.subscriptions import Subscriptions
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.problems import Problem
 from mt5_bridge.gateway.rates import Rates
@@ -57,7 +58,9 @@ class Connections:
         self._auth = auth
         self._rates = rates
         self._now_s = now_s
-        self._inbound = Inbound(hub, port, audit, self._renew)
+        self._inbound = Inbound(hub, port, audit, self._renew, lambda: self.on_written())
+        self.on_written: Callable[[], None] = _nothing
+        """Called when a client has had something done that acts."""
         self._pump: asyncio.Task[None] | None = None
         self._ends: dict[int, asyncio.TimerHandle] = {}
 
@@ -158,6 +161,8 @@ class Connections:
             client.send(self._error("forbidden", "another one's token: connect anew"))
             return
         client.principal = principal
+        if Scope.READ not in principal.scopes:  # it may do less now
+            self._hub.subscribe(client, Subscriptions())
         self._until_expiry(client)
         self._hub.welcome(client)
 
@@ -176,6 +181,10 @@ class Connections:
             return
         loop = asyncio.get_running_loop()
         self._ends[client.number] = loop.call_later(min(left, _LONGEST_TIMER_S), self._until_expiry, client)
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""
 
 
 async def _frame(websocket: WebSocket) -> bytes | None:

@@ -188,6 +188,9 @@ class Hub:
         for channel in Channel:
             if channel not in new.channels:
                 client.queue.forget(channel)
+        for channel, slot in self._picture:
+            if channel is Channel.TICKS and old.wants(channel, slot) and not new.wants(channel, slot):
+                client.queue.forget(channel, slot)
         self._listen_or_not()
         known = [(channel, slot, frame) for (channel, slot), frame in self._picture.items()]
         client.give((), [each for each in known if not old.wants(*each[:2])])

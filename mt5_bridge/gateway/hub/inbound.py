@@ -50,15 +50,22 @@ class Inbound:
         port: the bridge.
         audit: remembers what acted.
         renew: takes the frame in which a client shows a new token.
+        written: called when something that acts has been done: who reads over HTTP must not get what was before it.
     """
 
     def __init__(
-        self, hub: Hub, port: BridgePort, audit: Noting, renew: Callable[[Client, bytes], Awaitable[None]]
+        self,
+        hub: Hub,
+        port: BridgePort,
+        audit: Noting,
+        renew: Callable[[Client, bytes], Awaitable[None]],
+        written: Callable[[], None],
     ) -> None:
         self._hub = hub
         self._port = port
         self._audit = audit
         self._renew = renew
+        self._written = written
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, client: Client, frame: bytes) -> None:
@@ -142,7 +149,7 @@ class Inbound:
             self._refuse(client, result, name, request_id, *_forbidden(name))
             return
         try:
-            wanted = msgspec.json.decode(data or b"{}", type=Wanted)
+            wanted = msgspec.json.decode(data or b"null", type=Wanted | None) or Wanted()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(client, result, name, request_id, "invalid_params", f"{name}: {error}")
             return
@@ -150,9 +157,13 @@ class Inbound:
             new = client.subscriptions.added(wanted)
         else:
             new = client.subscriptions.removed(wanted, self._port.status().get("symbols", ()))
-        # First the answer, then what it promises.
-        self._tell(client, result, table.succeeded(name, new.data()), request_id)
-        self._hub.subscribe(client, new)
+        answer = table.succeeded(name, new.data())
+        if name == "unsubscribe":
+            self._hub.subscribe(client, new)  # nothing of what it ends may follow the answer
+            self._tell(client, result, answer, request_id)
+        else:
+            self._tell(client, result, answer, request_id)
+            self._hub.subscribe(client, new)
 
     def _mt5_command(self, client: Client, envelope: wire.Envelope) -> None:
         name = table.meant(envelope)
@@ -172,7 +183,7 @@ class Inbound:
         if not self._may_begin(client, name, result, request_id):
             return
         try:
-            params = msgspec.json.decode(data or b"{}", type=dict[str, Any] | None) or {}
+            params = msgspec.json.decode(data or b"null", type=dict[str, Any] | None) or {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._refuse(client, result, name, request_id, "invalid_params", f"{name}: {error}")
             return
@@ -234,6 +245,7 @@ class Inbound:
             )
             answer = table.failed(name, "defect", "the bridge made a mistake; its log says which")
         if name == table.TRADING_SIGNAL or table.COMMANDS[name].acts:
+            self._written()
             self._note(client, name, key, answer)
         return answer
 
@@ -267,7 +279,7 @@ class Inbound:
 
 
 class _Wrapped(msgspec.Struct):
-    params: msgspec.Raw | None = None
+    params: msgspec.Raw = msgspec.Raw(b"null")
 
 
 def _forbidden(name: str) -> tuple[str, str]:

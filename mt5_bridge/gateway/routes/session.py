@@ -24,8 +24,9 @@ router = APIRouter(tags=["administration"])
 async def resume(request: Request, gateway: Here, who: Admin, wanted: Resume, key: Key = None) -> Response:
     """Lifts a halt on a person's word; refused while something survives or is unknown, unless forced."""
     data = wanted.model_dump(exclude_none=True)
+    heard = gateway.port.heard()  # a stop that comes while the key is looked up came after this word
     once = await asked(gateway, request, who, key, data)
-    answer = await gateway.port.command("resume_trading", data, by=who.subject, request_id=once.request_id)
+    answer = await gateway.port.command("resume_trading", data, by=who.subject, request_id=once.request_id, heard=heard)
     if not answer["success"]:
         raise once.refused(refusal(answer))
     request.scope["state"]["outcome"] = str(answer["data"]["state"])

@@ -84,7 +84,8 @@ async def emergency_stop(request: Request, gateway: Here, who: Stopper) -> StopA
     if key is not None and len(key) > KEY_MOST:
         key = None
         faults.append(f"{KEY} is longer than {KEY_MOST} characters")
-    answer = await gateway.port.command("emergency_stop", data, by=who.subject, request_id=key)
+    request_id = None if key is None else f"http:{key}"  # of its own beside the WebSocket's numbers
+    answer = await gateway.port.command("emergency_stop", data, by=who.subject, request_id=request_id)
     request.scope["state"]["outcome"] = answer["data"]["state"]
     if faults:
         answer = {**answer, "data": {**answer["data"], "faults": [*answer["data"].get("faults", []), *faults]}}

@@ -36,15 +36,20 @@ def result_told(request: Request, result: Mapping[str, Any]) -> Response:
     raise problem(http, statuses.code_of_result(state, reason), detail, result=result)
 
 
-def answer_told(request: Request, answer: Mapping[str, Any]) -> Response:
+def answer_told(request: Request, answer: Mapping[str, Any], key: str | None) -> Response:
     """What a command that trades was answered.
+
+    Args:
+        request: the request.
+        answer: the bridge's.
+        key: what the asker calls the request.
 
     Raises:
         Problem: it was refused.
     """
     result = answer["data"] if answer["success"] else answer["error"].get("result")
     if result is not None:
-        return result_told(request, result)
+        return result_told(request, {**result, "request_id": key})
     raise refusal(answer)
 
 

@@ -121,6 +121,6 @@ async def _command(
     finally:
         gateway.reads.written()
     try:
-        return once.mark(answer_told(request, answer))
+        return once.mark(answer_told(request, answer, key))
     except Problem as problem:
         raise once.refused(problem) from None

@@ -11,9 +11,25 @@ from support.hub_kit import Client, HubKit, hub_kit, token_of
 from mt5_bridge.core.channels import Channel
 from mt5_bridge.gateway.auth import Scope
 from mt5_bridge.gateway.hub import inbound
+from mt5_bridge.gateway.hub.client import Peer
 from mt5_bridge.gateway.hub.rights import NEEDS
 
 EVERYTHING = {"channels": [channel.value for channel in Channel]}
+
+
+class Blocked:
+    """A peer that cannot be written to for now."""
+
+    ready = False
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+
+    def write(self, frames: bytes) -> None:
+        self.peer.write(frames)
+
+    def close(self, code: int, reason: str) -> None:
+        self.peer.close(code, reason)
 
 
 def tick(kit: HubKit, symbol: str, bid: float) -> None:
@@ -90,6 +106,47 @@ async def test_nothing_of_a_channel_follows_the_answer_that_ends_it() -> None:
         assert [data["symbol"] for data in client.of("tick_data")] == ["GBPUSD"]
 
 
+async def test_what_waits_for_a_slow_client_goes_with_its_subscription() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client(subscribe={"symbols": ["EURUSD", "GBPUSD"]})
+        (slow,) = kit.hub.clients
+        slow.peer = Blocked(slow.peer)
+        tick(kit, "EURUSD", 1.1)
+        tick(kit, "GBPUSD", 1.3)
+        await eventually(lambda: len(slow.queue) == 2)
+        await client.send("unsubscribe", {"symbols": ["EURUSD"]}, request_id="u")
+        await eventually(lambda: slow.subscriptions.symbols == frozenset({"GBPUSD"}))
+        slow.peer = slow.peer.peer
+        slow.flush()
+        await client.frame("tick_data")
+        await client.ask("heartbeat", request_id="h", result="heartbeat_response")
+        assert [data["symbol"] for data in client.of("tick_data")] == ["GBPUSD"]
+
+
+async def test_who_shows_a_token_that_may_read_no_more_hears_no_more() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client(token_of(Scope.READ, Scope.STOP), subscribe=EVERYTHING)
+        await client.send("auth", {"token": token_of(Scope.STOP)})
+        await client.frame("welcome", lambda frame: frame["data"]["scopes"] == ["stop"])
+        tick(kit, "EURUSD", 1.1)
+        await client.ask("heartbeat", request_id="h", result="heartbeat_response")
+        assert client.of("tick_data") == []
+        assert kit.port.listeners == []
+
+
+async def test_who_reads_over_http_gets_nothing_from_before_what_was_done_here() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client()
+        drops = kit.cache_drops()
+        await client.ask("get_positions", {}, request_id="1")
+        assert kit.cache_drops() == drops
+        await client.ask("close_position", {"ticket": 7}, request_id="2")
+        assert kit.cache_drops() == drops + 1
+        await client.send("trading_signal", {"symbol": "EURUSD", "action": "BUY"}, request_id=3)
+        await client.frame("trading_signal_executed")
+        assert kit.cache_drops() == drops + 2
+
+
 async def test_events_come_in_order_and_unchanged() -> None:
     async with hub_kit() as kit:
         clients = [await kit.client(subscribe={"channels": ["events"]}) for _ in range(3)]
@@ -149,6 +206,31 @@ async def test_commands_are_answered_by_their_names() -> None:
             ("get_positions", {}, "ann", "c2"),
         ]
         assert kit.hub.totals()["account_info_processed"] == kit.hub.totals()["tick_data_processed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "asked"), [({"ticket": 7}, {"ticket": 7}), ({}, {}), (None, {}), ({"deep": [1, {"x": None}]}, None)]
+)
+async def test_an_mt5_command_takes_its_params_along(params: Any, asked: Any) -> None:
+    async with hub_kit() as kit:
+        client = await kit.client(token_of(Scope.ADMIN))
+        answer = await client.ask(
+            "mt5_command", {"command": "close_position", "params": params}, request_id="c", result="mt5_command_result"
+        )
+        assert (answer["command"], answer["success"]) == ("close_position", True)
+        assert kit.port.asked == [("close_position", params if asked is None else asked, "ann", "c")]
+
+
+async def test_an_mt5_command_subscribes_and_its_wrong_params_are_told() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client()
+        for params, success in (({"symbols": ["EURUSD"]}, True), (None, True), (5, False), ({"channels": [1]}, False)):
+            data = {"command": "subscribe", "params": params}
+            answer = await client.ask("mt5_command", data, request_id=str(params), result="mt5_command_result")
+            assert answer["success"] is success
+        data = {"command": "close_position", "params": 5}
+        answer = await client.ask("mt5_command", data, request_id="c", result="mt5_command_result")
+        assert answer["error"]["code"] == "invalid_params"
 
 
 async def test_a_signal_is_answered_by_its_result() -> None:
