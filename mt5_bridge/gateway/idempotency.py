@@ -49,7 +49,8 @@ class Asked:
     def refused(self, problem: Problem) -> Problem:
         """The refusal, which is all that the same key would get again."""
         headers, more = dict(problem.headers or {}), dict(problem.more)
-        if self.request_id is not None and "Retry-After" in headers:
+        # A client that repeats by itself, with the same key, would never be served.
+        if self.request_id is not None and headers.pop("Retry-After", None) is not None:
             more["retry"] = "with a new Idempotency-Key"
         if self.again:
             headers[REPLAYED] = "true"
