@@ -21,7 +21,7 @@ from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.snapshot import AccountSnapshot
-from mt5_bridge.flows.answers import Answer, Answers, Refusal
+from mt5_bridge.flows.answers import Answer, Answers, Latched, Refusal
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency
@@ -90,12 +90,13 @@ class Door:
         """
         self._emergency.stop(reason="emergency stop", by=by, origin=Origin.REMOTE, options=None)
 
-    async def command(
+    def command(
         self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
-    ) -> dict[str, Any]:
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
         """Do a command of the table, or `mt5_command`; the `data` of its `command_result`.
 
-        An emergency stop is latched before this waits for anything (P6).
+        An emergency stop is latched before this waits for anything (P6). A resume lifts what is latched now, when it
+        is asked, and not what is latched until its turn comes.
 
         Args:
             name: as in `control.commands.COMMANDS`.
@@ -103,6 +104,11 @@ class Door:
             by: who asks; beside the name that the parameters give.
             request_id: the same one of the same asker does nothing twice, for a day.
         """
+        return self._command(name, data, by, request_id, self._answers.latched())
+
+    async def _command(
+        self, name: str, data: Mapping[str, Any], by: str, request_id: str | None, latched: Latched
+    ) -> dict[str, Any]:
         correlation.sender.set(by)
         asked = _theirs(by, request_id)
         stop = table.stop_of(json.dumps({"type": name, "data": data, "request_id": asked}).encode())
@@ -115,7 +121,6 @@ class Door:
             self._remembering.add(remembering)
             remembering.add_done_callback(self._remembering.discard)
             return answer
-        latched = self._answers.latched()
         try:
             raw = _strict(_naming(name, data, by))
         except ValueError as error:

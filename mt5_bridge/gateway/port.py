@@ -25,8 +25,9 @@ class BridgePort(Protocol):
     ) -> dict[str, Any]:
         """Do a command of the table; the `data` of its `command_result`.
 
-        A stop is latched before the first await. The same `request_id` of the same `by` does nothing twice for a day,
-        over restarts too.
+        A stop is latched before the first await. A resume lifts what is latched when this is called,
+        which may be before it is awaited. The same `request_id` of the same `by` does nothing twice for a day, over
+        restarts too.
         """
         ...
 

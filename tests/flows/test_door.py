@@ -277,6 +277,18 @@ async def test_a_stop_while_a_resume_is_written_wins(tmp_path: Path) -> None:
         assert (answer["success"], kit.latch.halt.state) == (False, HaltState.HALTED)
 
 
+@simulated
+async def test_a_stop_that_comes_before_a_resume_has_its_turn_wins(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (kit, door):
+        await door.command("emergency_stop", {}, by="ann")
+        await eventually(lambda: not kit.emergency.unfinished, 60)
+        resuming = door.command("resume_trading", {"reason": "fine"}, by="ann")
+        await door.command("emergency_stop", {}, by="ann")
+        answer = await resuming
+        assert (answer["success"], kit.latch.halt.state) == (False, HaltState.HALTED)
+        assert (await door.command("resume_trading", {"reason": "now", "force": True}, by="ann"))["success"]
+
+
 # --- the end, and bounds
 
 

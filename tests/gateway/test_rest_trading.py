@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections.abc import Coroutine, Mapping
 from typing import Any, get_args
 
 import pytest
@@ -9,6 +10,7 @@ from support.fake_bridge_port import FakePort, gateway, order_result
 from support.gateway import bearer, jwt_for
 
 from mt5_bridge.control import params
+from mt5_bridge.core.claim import Claim
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action
 from mt5_bridge.gateway import bodies, models
@@ -254,6 +256,34 @@ async def test_resume_says_who() -> None:
         assert client.port.asked == [("resume_trading", {**RESUME, "force": True}, "token", None)]
         client.port.answers["resume_trading"] = refused("survivors")
         assert (await client.ask("POST", "/resume", RESUME, status=409))["code"] == "survivors"
+
+
+class Ordered(FakePort):
+    """Keeps what was called when, awaited or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: list[str] = []
+
+    def command(
+        self, name: str, data: Mapping[str, Any], *, by: str, request_id: str | None = None
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
+        self.called.append(name)
+        return super().command(name, data, by=by, request_id=request_id)
+
+    async def claim(self, request_id: str, fingerprint: str, *, by: str) -> Claim:
+        self.called.append("claim")
+        return await super().claim(request_id, fingerprint, by=by)
+
+
+async def test_a_resume_is_asked_before_its_key_is_waited_for() -> None:
+    """A stop that comes meanwhile came after it."""
+    async with gateway(port := Ordered()) as client:
+        port.answers["resume_trading"] = lambda asked: {"data": {"state": "active", "reason": "", "by": "", "at": None}}
+        await client.ask("POST", "/resume", RESUME, Idempotency_Key="k")
+        assert port.called == ["resume_trading", "claim"]
+        await client.ask("POST", "/resume", {**RESUME, "force": True}, status=422, Idempotency_Key="k")
+        assert len(port.asked) == 1
 
 
 async def test_connect_and_disconnect() -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Admin
 from mt5_bridge.gateway.bodies import Connect, Resume
-from mt5_bridge.gateway.idempotency import Asked, Key, asked
+from mt5_bridge.gateway.idempotency import Asked, Key, asked, request_id_of
 from mt5_bridge.gateway.problems import responses
 from mt5_bridge.gateway.reads import encode, refusal
 from mt5_bridge.gateway.routes.told import told
@@ -24,8 +24,14 @@ router = APIRouter(tags=["administration"])
 async def resume(request: Request, gateway: Here, who: Admin, wanted: Resume, key: Key = None) -> Response:
     """Lifts a halt on a person's word; refused while something survives or is unknown, unless forced."""
     data = wanted.model_dump(exclude_none=True)
-    once = await asked(gateway, request, who, key, data)
-    answer = await gateway.port.command("resume_trading", data, by=who.subject, request_id=once.request_id)
+    # Asked before anything is waited for: a stop that comes meanwhile is not lifted.
+    resuming = gateway.port.command("resume_trading", data, by=who.subject, request_id=request_id_of(key))
+    try:
+        once = await asked(gateway, request, who, key, data)
+    except BaseException:
+        resuming.close()
+        raise
+    answer = await resuming
     if not answer["success"]:
         raise refusal(answer)
     request.scope["state"]["outcome"] = str(answer["data"]["state"])

@@ -33,6 +33,9 @@ class StopBody(BaseModel):
     scope: str | None = Field(None, description="`all` or `mine`; default: EMERGENCY_SCOPE.", examples=["all"])
 
 
+_FIELDS = frozenset(StopBody.model_fields)
+
+
 class Latched(BaseModel):
     """What was latched."""
 
@@ -98,7 +101,14 @@ async def _body(reading: "asyncio.Future[bytes]") -> tuple[dict[str, Any], list[
         data = json.loads(raw) if raw.strip() else {}
     except (Problem, ClientDisconnect, TimeoutError, ValueError, RecursionError):
         data = None
-    return (data, []) if isinstance(data, dict) else ({}, ["the body is no JSON object"])
+    if not isinstance(data, dict):
+        return {}, ["the body is no JSON object"]
+    # Nothing else of it matters, and what is nested too deep could be read here and written nowhere.
+    return {name: value for name, value in data.items() if name in _FIELDS and not isinstance(value, list | dict)}, [
+        f"{name} must be no list and no object"
+        for name, value in data.items()
+        if name in _FIELDS and isinstance(value, list | dict)
+    ]
 
 
 async def _read(request: Request) -> bytes:
