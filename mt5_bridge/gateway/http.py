@@ -4,6 +4,8 @@ What reaches the app is bounded by the shield; this is what happens before there
 """
 
 import asyncio
+import heapq
+import itertools
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,14 +26,17 @@ class BoundedHttp(HttpToolsProtocol):
     _head = 0
     _reading_head = True
     _patience: asyncio.TimerHandle | None = None
+    since = 0
+    """Its number: they count up."""
+    _numbers = itertools.count(1)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         """A client is there."""
+        self.since = next(self._numbers)
         super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
-            transport.abort()
-            return
         self._wait()
+        if len(self.connections) > self.most_connections:
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -68,6 +73,25 @@ class BoundedHttp(HttpToolsProtocol):
         """It is a WebSocket from now on."""
         self._got()
         super().handle_websocket_upgrade()
+
+    @property
+    def known(self) -> bool:
+        """Whether its last request came with a good token."""
+        state: dict[str, Any] = {} if self.scope is None else self.scope.get("state", {})
+        return state.get("principal") is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _make_room(self) -> None:
+        """Those who are there longest go, strangers first: whoever holds connections must not keep a stop away."""
+        others = (each for each in self.connections if isinstance(each, BoundedHttp) and each is not self)
+        idle = [each for each in others if not (each.known and each.busy) and not each.transport.is_closing()]
+        gone = heapq.nsmallest(1 + self.most_connections // 16, idle, key=lambda each: (each.known, each.since))
+        for each in gone or [self]:
+            each.transport.abort()
 
     def _wait(self) -> None:
         self._patience = asyncio.get_running_loop().call_later(HEAD_WITHIN_S, self._give_up)

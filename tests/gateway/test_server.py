@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from support.certificates import Authority
 from support.eventually import eventually
 
@@ -52,9 +52,15 @@ async def serving(config: GatewayConfig) -> AsyncIterator[tuple[GatewayServer, F
     async def x() -> str:
         return "x"
 
+    @app.get("/known")
+    async def known(request: Request) -> str:
+        request.scope["state"]["principal"] = "ann"
+        return "known"
+
     @app.get("/hang")
-    async def hang() -> None:
-        app.state.hangs = True
+    async def hang(request: Request) -> None:
+        request.scope["state"]["principal"] = "ann"
+        app.state.hangs = getattr(app.state, "hangs", 0) + 1
         await hanging.wait()
 
     @app.post("/echo")
@@ -191,9 +197,36 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         for reader, writer in pairs:
             writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        reader, writer = await opened(server)
-        assert await ended(reader) == b""
-        for _, each in (*pairs, (reader, writer)):
+        pairs[0][1].write(b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(pairs[0][0].readuntil(b'"known"'), 60)
+        for longest in (1, 2, 3, 4):
+            pairs.append(await opened(server))
+            await ended(pairs[longest][0])
+        pairs.append(await opened(server))
+        await ended(pairs[5][0])
+        pairs[-1][1].write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await pairs[-1][0].readline()).startswith(b"HTTP/1.1 200"), "who holds connections keeps nobody away"
+        pairs[0][1].write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await pairs[0][0].readline()).startswith(b"HTTP/1.1 200"), "strangers go first"
+        for _, each in pairs:
+            each.close()
+
+
+async def test_of_known_ones_the_idle_go_and_none_who_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mt5_bridge.gateway.server.CONNECTIONS_BESIDE", 1)
+    async with serving(GatewayConfig(port=0, max_connections=1)) as (server, app):
+        waiting, idle = await opened(server), await opened(server)
+        waiting[1].write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: getattr(app.state, "hangs", False))
+        idle[1].write(b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(idle[0].readuntil(b'"known"'), 60)
+        new = await opened(server)
+        await ended(idle[0])
+        new[1].write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: server.connections == 2 and app.state.hangs == 2)
+        late = await opened(server)
+        assert await ended(late[0]) == b"", "there is nobody who could go"
+        for _, each in (waiting, idle, new, late):
             each.close()
 
 

@@ -54,6 +54,12 @@ class HubSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         """A piece came."""
         self.data_received(bytes(memoryview(self._piece)[:nbytes]))
 
+    def handle_ping(self) -> None:
+        """Answered while the peer reads: pongs that nobody reads would pile up without bound."""
+        output = b"".join(self.conn.data_to_send())
+        if self.ready:
+            self.transport.write(output)
+
     def handle_pong(self, event: Frame) -> None:
         """To the keep-alive, or to the client that asked."""
         if self.pending_ping_payload == bytes(event.data):
