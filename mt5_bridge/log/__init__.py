@@ -55,6 +55,12 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+def one_line(text: str) -> str:
+    """The text on one line and without control characters: what others wrote must neither look like a line of ours
+    nor steer the console."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class _Line:
     """One log line. It is made where it was logged and turned into text by the threads."""
 
@@ -64,6 +70,8 @@ class _Line:
         self._redactor = redactor
         self._formatted = str(message)
         self._message = record["message"]
+        if not self._message.isprintable():
+            self._formatted = self._formatted.replace(self._message, one_line(self._message), 1)
         self._time = record["time"]
         self._module = record["name"]
         # As they are now: whoever logs may change a list or map right after.

@@ -47,6 +47,15 @@ def test_a_field_is_written_as_it_was_when_logged(folder: LogFolder) -> None:
     assert folder.machine[0]["where"] == "x"
 
 
+def test_what_others_wrote_makes_no_line_of_ours(folder: LogFolder) -> None:
+    with folder.open():
+        logger.info("Asked for by {by}", by="ann\n2026-01-05 10:00:00.000 CRITICAL forged\x1b[2J\u2028\x85x")
+    (line,) = folder.human.splitlines()
+    assert line.endswith(r"by ann\n2026-01-05 10:00:00.000 CRITICAL forged\x1b[2J\u2028\x85x")
+    (row,) = folder.machine
+    assert str(row["message"]).startswith("Asked for by ann\n2026")
+
+
 def test_the_level_is_a_setting(folder: LogFolder) -> None:
     with folder.open(log_level="WARNING"):
         logger.info("quiet")
