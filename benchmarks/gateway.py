@@ -6,14 +6,16 @@ import json
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from benchmarks import footprint, rig, signals
+from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from benchmarks.load import Http, Load, Measured, http
+
+T = TypeVar("T")
 
 TOKEN = "a-token-of-the-benchmark"  # noqa: S105 - of a daemon that lives for a minute
 RATE = 1_000
@@ -57,28 +59,31 @@ async def run(scale: float) -> Section:
         ):
             await _listening(daemon, port)
             await signals.ready(sender, results)
+            # Before all else: what others left behind would be used again, and not be seen to grow.
+            count = IDLE if scale >= 1 else max(20, round(IDLE * scale))
+            grown = await _idle(daemon, port, count)
             rest = Load("rest", port, TOKEN, CLOSED, seconds, paths=PATHS)
             paced = Load("rest", port, TOKEN, CLOSED, seconds, rate=RATE, paths=PATHS)
             stream = Load("websocket", port, TOKEN, LISTENERS, seconds, subscribe={"channels": ["ticks"]})
             async with _trading(sender):
                 await ticks.seek_to_end()
-                alone = await footprint.ages(ticks, seconds)
-                most = await _loaded(rest)
-                asked = await _loaded(paced)
-                heard = await _loaded(stream)
+                (alone, _), idle = await asyncio.gather(rig.tick_ages(ticks, seconds), _cpu(daemon, seconds))
+                (most,), _ = await _loaded(rest, beside=_cpu(daemon, seconds))
+                (asked,), asking = await _loaded(paced, beside=_cpu(daemon, seconds))
+                (heard,), hearing = await _loaded(stream, beside=_cpu(daemon, seconds))
                 await ticks.seek_to_end()
-                beside, *_ = await asyncio.gather(footprint.ages(ticks, seconds), _loaded(paced), _loaded(stream))
+                _, (beside, _) = await _loaded(paced, stream, beside=rig.tick_ages(ticks, seconds))
             orders = await _orders(daemon, port, max(20, round(400 * scale)))
-            count = IDLE if scale >= 1 else max(20, round(IDLE * scale))
-            grown = await _idle(daemon, Load("websocket", port, TOKEN, count, 0.0))
             daemon.check()
-    return Section("The gateway", METHOD, _figures(most, asked, heard, alone, beside, orders, (count, grown)))
+    cpu = (asking - idle, hearing - idle)
+    return Section("The gateway", METHOD, _figures(most, asked, heard, cpu, alone, beside, orders, (count, grown)))
 
 
 def _figures(
     most: Measured,
     asked: Measured,
     heard: Measured,
+    cpu: tuple[float, float],
     alone: list[float],
     beside: list[float],
     orders: list[float],
@@ -89,10 +94,12 @@ def _figures(
         Figure("requests answered, as many as there can be", most.count / most.took, "req/s", RATE, at_least=True),
         Figure(f"p50 at {RATE:,} requests/s", percentile(asked.waits, 50), "ms"),
         Figure(f"p99 at {RATE:,} requests/s", percentile(asked.waits, 99), "ms", 10),
+        Figure("CPU of the daemon for a request", cpu[0] / asked.count * 1e6, "µs"),
         Figure("requests that failed", most.failed + asked.failed, "requests", 0),
         Figure(f"messages to {LISTENERS} clients", heard.count / heard.took, "msg/s", 5_000, at_least=True),
         Figure("a message's age, p50", percentile(heard.waits, 50), "ms"),
         Figure("a message's age, p99", percentile(heard.waits, 99), "ms", 5),
+        Figure("CPU of the daemon for a message", cpu[1] / heard.count * 1e6, "µs"),
         Figure("POST /signal → order_send, p50", percentile(orders, 50), "ms"),
         Figure("POST /signal → order_send, p99", percentile(orders, 99), "ms", 15),
         Figure("orders measured", len(orders), "orders"),
@@ -138,14 +145,23 @@ async def _loading(load: Load) -> AsyncIterator[asyncio.subprocess.Process]:
         await process.wait()
 
 
-async def _loaded(load: Load) -> Measured:
-    """What the load measured."""
-    async with _loading(load) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"go\n")
-        async with asyncio.timeout(load.seconds + rig.START_S):
-            return Measured(**json.loads(await process.stdout.readline()))
+async def _loaded(*loads: Load, beside: Awaitable[T]) -> tuple[list[Measured], T]:
+    """What the loads measured, all at once, and what came of something done beside them."""
+    async with contextlib.AsyncExitStack() as stack:
+        processes = [await stack.enter_async_context(_loading(load)) for load in loads]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+        found = await beside
+        lines = [await process.stdout.readline() for process in processes if process.stdout is not None]
+        return [Measured(**json.loads(line)) for line in lines], found
+
+
+async def _cpu(daemon: rig.Daemon, seconds: float) -> float:
+    """CPU seconds of the daemon within so many seconds."""
+    before = rig.cpu_seconds([daemon.pid])
+    await asyncio.sleep(seconds)
+    return rig.cpu_seconds([daemon.pid]) - before
 
 
 @asynccontextmanager
@@ -200,9 +216,11 @@ async def _order(client: Http, number: int) -> dict[str, Any]:
     return result
 
 
-async def _idle(daemon: rig.Daemon, load: Load) -> float:
-    """What so many clients cost, MiB; others were there before them, who made what all share."""
+async def _idle(daemon: rig.Daemon, port: int, count: int) -> float:
+    """What so many clients cost, MiB; a few were there before them, who made what all share."""
+    async with _loading(Load("websocket", port, TOKEN, 5, 0.0)):
+        await asyncio.sleep(1)
     before = rig.rss_mib(daemon.pid)
-    async with _loading(load):
+    async with _loading(Load("websocket", port, TOKEN, count, 0.0)):
         await asyncio.sleep(1)
         return rig.rss_mib(daemon.pid) - before

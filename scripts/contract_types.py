@@ -13,6 +13,7 @@ from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.health import Health
 from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
 from mt5_bridge.core.model import SymbolInfo
+from mt5_bridge.core.usage import Usage
 
 
 class Tick(msgspec.Struct):
@@ -95,6 +96,7 @@ class StatusReport(Heartbeat):
     unknown_intents: int
     survivors: list[int]
     managed_stops: int
+    limits: list[Usage]
     bars: BarReport | None
     counters: dict[str, Any]
 
@@ -155,6 +157,83 @@ class PastDeal(msgspec.Struct):
     time_msc: int
     magic: int
     comment: str
+
+
+class SignalRow(msgspec.Struct):
+    """A signal in the journal; `status` is null until its final result, and what belongs to that with it."""
+
+    signal_id: str
+    source: str
+    symbol: str
+    action: str
+    received_at: str
+    status: str | None
+    reason: str | None
+    detail: str | None
+    price: float | None
+    volume_filled: float | None
+    latency_ms: float | None
+    strategy: str | None
+
+
+class SignalIntent(msgspec.Struct):
+    """One order of a signal: `request` is what was asked of the terminal."""
+
+    magic: int
+    leg: int
+    symbol: str
+    action: str
+    state: str
+    opened_at: str
+    moved_at: str
+    volume: float
+    request: Any
+    risk: float | None
+    retcode: int | None
+    order: int | None
+    deal: int | None
+    position: int | None
+    filled_volume: float | None
+    price: float | None
+    detail: str | None
+
+
+class SignalCorrection(msgspec.Struct):
+    """A result that was told later in place of the one with event id `supersedes`."""
+
+    event_id: str
+    supersedes: str
+    status: str
+    reason: str | None
+    at: str
+    result: dict[str, Any] | None
+
+
+class SignalWaiting(msgspec.Struct):
+    """An event of a signal that a channel has not acknowledged."""
+
+    channel: str
+    type: str
+    since: str
+
+
+class SignalLife(SignalRow):
+    """A signal's whole life. `topic`, `partition` and `offset` are null for one that came another way."""
+
+    key: str
+    account: str | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    request_id: str | int | None
+    sender: str | None
+    correlation: str | None
+    event_id: str | None
+    settled_at: str | None
+    result: dict[str, Any] | None
+    intents: list[SignalIntent]
+    corrections: list[SignalCorrection]
+    waiting: list[SignalWaiting]
 
 
 class Stopped(Latch):
@@ -218,6 +297,8 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
     "get_rates": (list[Bar],),
     "get_ticks": (list[Tick],),
     "get_history": (list[PastDeal], list[PendingOrder]),
+    "get_signals": (list[SignalRow],),
+    "get_signal": (SignalLife,),
     "subscribe": (Subscribed,),
     "unsubscribe": (Unsubscribed,),
     "heartbeat": (Now,),

@@ -18,9 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCKS = {
     "bridge": ("bridge",),
-    "demo": ("bridge", "demo"),
+    "dashboard": ("bridge", "dashboard"),
+    "demo": ("bridge", "dashboard", "demo"),
     "gateway": ("bridge", "gateway"),
-    "dev": ("bridge", "demo", "gateway", "dev"),
+    "dev": ("bridge", "dashboard", "demo", "gateway", "dev"),
 }
 """Lock files by purpose, and whose purposes each serves too."""
 OWN_PYTHON = "MT5_BRIDGE_PYTHON"
@@ -36,7 +37,7 @@ def python_for(purpose: str, venv: Path = VENV) -> Path:
     """The interpreter of an environment that has what the lock file of `purpose` asks for.
 
     Args:
-        purpose: `bridge`, `demo`, `gateway` or `dev`.
+        purpose: `bridge`, `dashboard`, `demo`, `gateway` or `dev`.
         venv: the environment's folder.
 
     Raises:

@@ -1,6 +1,6 @@
 """What `start_bridge.bat` does, for any system: prepares, starts the bridge, and starts it again after a crash.
 
-    python scripts/start_bridge.py [hybrid|standard|demo]
+    python scripts/start_bridge.py [hybrid|standard|demo|dashboard]
 
 Exit codes are the bridge's: 0 ended as asked, 2 configuration, 3 terminal, 4 another instance. A crash is answered by a
 restart after a growing pause; a reason that a restart cannot mend never is. Standard library only.
@@ -22,7 +22,9 @@ from pathlib import Path
 
 from setup_env import ROOT, SetupError, beside, python_for
 
-MODES = ("hybrid", "standard", "demo")
+MODES = ("hybrid", "standard", "demo", "dashboard")
+BESIDE = ("demo", "dashboard")
+"""Modes that run no bridge to be kept running."""
 OK, CONFIGURATION, TERMINAL, INSTANCE = 0, 2, 3, 4
 FINAL = {
     OK: "The bridge has ended as asked.",
@@ -112,12 +114,12 @@ def main(arguments: Sequence[str], folder: Path = ROOT) -> int:
     os.chdir(folder)
     try:
         purpose = "gateway" if wants_gateway(folder) else "bridge"
-        python = str(python_for("demo" if mode == "demo" else purpose))
+        python = str(python_for(mode if mode in BESIDE else purpose))
     except SetupError as error:
         print(f"\n{error}")
         return CONFIGURATION
-    if mode == "demo":
-        return beside([python, "-m", "mt5_bridge", "demo"])
+    if mode in BESIDE:
+        return beside([python, "-m", "mt5_bridge", mode])
     if prepare_env_file(folder):
         print("A new .env was made from .env.example.")
     cli = [python, "-m", "mt5_bridge"]

@@ -25,6 +25,7 @@ from mt5_bridge.core.messages import ConnectionStatus
 from mt5_bridge.core.model import AccountInfo
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.times import iso
+from mt5_bridge.core.usage import Usage, usage
 from mt5_bridge.flows.account import AccountFlow
 from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarWay, SocketWay, TopicWay
@@ -778,6 +779,7 @@ class Bridge:
             "unknown_intents": len(self.desk.unresolved),
             "survivors": list(self.emergency.survivors),
             "managed_stops": len(self.desk.plans.open),
+            "limits": msgspec.to_builtins(self._usage()),
             "bars": self.bars.status() if self.bars.on else None,
             "trading_enabled": self.settings.trading_enabled,
             "simulation_mode": self.settings.simulation_mode,
@@ -797,6 +799,17 @@ class Bridge:
                 "loop_stalls": self.watch.stats.stalls,
             },
         }
+
+    def _usage(self) -> tuple[Usage, ...]:
+        book = self.book
+        return usage(
+            self._limits(),
+            book.day_so_far,
+            book.account,
+            book.listed_positions,
+            book.listed_orders,
+            book.in_flight(),
+        )
 
     # --- stopping
 

@@ -36,6 +36,10 @@ def main(argv: list[str] | tuple[str, ...] | None = None) -> int:
         from mt5_bridge.demo import broker
 
         return broker.main(rest)
+    if command == "dashboard":
+        from mt5_bridge.dashboard import run
+
+        return run.main(rest)
     from mt5_bridge.cli import commands
 
     return commands.main(arguments)

@@ -209,6 +209,7 @@ def resume(
 
 
 _passed_on("backend", "The reference backend: a WebSocket server for the bridge, and an operator's tool.")
+_passed_on("dashboard", "A page to watch the bridge and to stop it from, in the browser.")
 _passed_on("broker", "The embedded broker, for trying things out without Redpanda.")
 
 

@@ -9,16 +9,20 @@ async with topics:
 
 from mt5_bridge.client.connection import BridgeConnection, CommandFailed, Frame, bearer
 from mt5_bridge.client.signals import encode_signal, sign
+from mt5_bridge.client.stream import BridgeStream, Link, check_token
 from mt5_bridge.client.topics import BridgeTopics, Message, TopicNames
 
 __all__ = [
     "BridgeConnection",
+    "BridgeStream",
     "BridgeTopics",
     "CommandFailed",
     "Frame",
+    "Link",
     "Message",
     "TopicNames",
     "bearer",
+    "check_token",
     "encode_signal",
     "sign",
 ]

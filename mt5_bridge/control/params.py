@@ -179,6 +179,20 @@ class GetHistory(Params, frozen=True, kw_only=True):
         return askable(to - DAY if self.from_ is None else parse_time(self.from_)), askable(to)
 
 
+class GetSignal(Params, frozen=True, kw_only=True):
+    """One signal's life, by its id or its key in the journal."""
+
+    signal_id: Annotated[str, Meta(min_length=1, max_length=300)]
+
+
+class GetSignals(Params, frozen=True, kw_only=True):
+    """The newest signals, newest first; `cursor` is the `next` of the page before."""
+
+    symbol: Name | None = None
+    count: Count = 100
+    cursor: After | None = None
+
+
 class Symbols(Params, frozen=True, kw_only=True):
     """Names of symbols."""
 

@@ -1,6 +1,7 @@
 """The reference backend: a WebSocket server for bridges, a reader of their topics, on request a sender of demo signals.
 
-One port, one token, three doors:
+One port, one token, four doors:
+    /dashboard  speaks as the gateway's WebSocket does; a viewer's token opens it for reading only
     /operator   takes a command as a frame, passes it to every connected bridge, answers with their answers
     /watch      sends what was seen so far, as a snapshot, four times a second
     any other   is for bridges
@@ -24,10 +25,12 @@ from loguru import logger
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.http11 import Request, Response
 
 from mt5_bridge.client import BridgeConnection, BridgeTopics, Frame, bearer
 from mt5_bridge.core.errors import BrokerError, ChannelClosedError
 from mt5_bridge.demo import signals
+from mt5_bridge.demo.hub import EVERYTHING, Hub
 from mt5_bridge.demo.lifetime import asked_to_stop
 from mt5_bridge.demo.observed import Observed
 
@@ -46,6 +49,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
         signal_interval: seconds between two demo signals; None sends none.
         seed: of the demo signals.
         hmac_key: signals on the topic are signed with it.
+        viewer_token: opens `/dashboard`, for reading only.
     """
 
     host: str
@@ -55,6 +59,7 @@ class BackendConfig(msgspec.Struct, frozen=True, kw_only=True):
     signal_interval: float | None = None
     seed: int = 1
     hmac_key: str | None = None
+    viewer_token: str | None = None
 
 
 class ReferenceBackend:
@@ -71,6 +76,11 @@ class ReferenceBackend:
         self.address = ""
         self._bridges: dict[int, BridgeConnection] = {}
         self._topics: BridgeTopics | None = None
+        tokens = {config.token: EVERYTHING}
+        if config.viewer_token:
+            tokens[config.viewer_token] = frozenset({"read"})
+        self._hub = Hub(tokens, self._ask_for_watcher)
+        self._bearer = bearer(config.token)
 
     async def run(self, stop: asyncio.Event, listening: asyncio.Event | None = None) -> None:
         """Serve until `stop`.
@@ -85,7 +95,7 @@ class ReferenceBackend:
                     self._door,
                     config.host,
                     config.port,
-                    process_request=bearer(config.token),
+                    process_request=self._let_in,
                     max_size=MAX_FRAME,
                     compression=None,
                     ping_interval=5,
@@ -108,11 +118,19 @@ class ReferenceBackend:
                 listening.set()
             await _first_of(stop, tasks)
 
+    def _let_in(self, socket: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/dashboard" and self._hub.scopes(request.headers.get("Authorization", "")) is not None:
+            return None
+        return self._bearer(socket, request)
+
     async def _door(self, socket: ServerConnection) -> None:
         path = socket.request.path if socket.request else "/"
         try:
             if path == "/operator":
                 await self._serve_operator(socket)
+            elif path == "/dashboard":
+                authorization = socket.request.headers.get("Authorization", "") if socket.request else ""
+                await self._hub.serve(socket, self._hub.scopes(authorization) or frozenset())
             elif path == "/watch":
                 await self._serve_watcher(socket)
             else:
@@ -129,13 +147,17 @@ class ReferenceBackend:
         finally:
             del self._bridges[number]
             self.observed.bridges.pop(number, None)
+            if not self._bridges:
+                self._hub.left()
             logger.bind(event="bridge_left").info("Bridge left")
 
     def _on_frame(self, number: int, frame: Frame) -> None:
         if frame.type == "hello" and isinstance(frame.data, dict):
             self.observed.bridges[number] = frame.data
+            self._hub.joined(frame.data)
             logger.bind(event="bridge_joined").info("Bridge {name} joined", name=frame.data.get("bridge_id"))
         self.observed.on_frame(frame, _now_ms())
+        self._hub.take(frame.type, frame.data, frame.event_id)
 
     async def _serve_watcher(self, socket: ServerConnection) -> None:
         while True:
@@ -166,19 +188,36 @@ class ReferenceBackend:
             data["error"] = {"code": "no_bridge", "message": "no bridge is connected"}
         return {"type": "command_result", "request_id": order.request_id, "data": data}
 
-    async def _ask(self, bridge: BridgeConnection, order: Frame) -> dict[str, Any]:
+    async def _ask(self, bridge: BridgeConnection, order: Frame, request_id: str | None = None) -> dict[str, Any]:
         name = {"bridge_id": (bridge.hello or {}).get("bridge_id")}
         try:
-            answer = (await bridge.ask(order.type, order.data, timeout=ANSWER_TIMEOUT)).data
+            frame = await bridge.ask(order.type, order.data, request_id=request_id, timeout=ANSWER_TIMEOUT)
         except (ChannelClosedError, TimeoutError) as error:
             text = str(error) or f"no answer within {ANSWER_TIMEOUT:g} s"
             return {**name, "success": False, "error": {"code": "no_answer", "message": text}}
+        answer = frame.data
         return {**name, **(answer if isinstance(answer, dict) else {"success": False, "data": answer})}
+
+    async def _ask_for_watcher(self, command: str, data: Any, request_id: str | None) -> dict[str, Any]:
+        """A watcher's command to the bridge; a stop to every bridge."""
+        bridges = list(self._bridges.values())
+        if not bridges:
+            error = {"code": "no_bridge", "message": "no bridge is connected to the backend"}
+            return {"command": command, "success": False, "error": error}
+        if command == "emergency_stop":
+            self.observed.on_stop_sent(_now_ms())
+        asked = bridges if command == "emergency_stop" else bridges[:1]
+        answers = await asyncio.gather(
+            *(self._ask(bridge, Frame(type=command, data=data), request_id) for bridge in asked)
+        )
+        failed = [answer for answer in answers if not answer.get("success")]
+        return {"command": command, **(failed or answers)[0]}
 
     async def _read(self, topics: BridgeTopics) -> None:
         async with aclosing(topics.messages()) as messages:
             async for message in messages:
                 self.observed.on_message(message, _now_ms())
+                self._hub.take(message.type, message.data, message.event_id)
 
     async def _read_dead_letters(self, topics: BridgeTopics) -> None:
         async with aclosing(topics.messages([topics.names.dead_letters])) as messages:
@@ -233,7 +272,7 @@ async def _first_of(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> Non
 
 
 def open_door(address: str, token: str, door: str) -> connect:
-    """A connection to `/operator` or `/watch` of a running backend; use it with `async with`."""
+    """A connection to `/operator`, `/watch` or `/dashboard` of a running backend; use it with `async with`."""
     return connect(
         f"ws://{address}/{door}",
         additional_headers={"Authorization": f"Bearer {token}"},
@@ -294,6 +333,7 @@ def main(argv: list[str] | None = None) -> int:
         signal_interval=options.demo_signals,
         seed=options.seed,
         hmac_key=os.environ.get("SIGNAL_HMAC_KEY") or None,
+        viewer_token=os.environ.get("BACKEND_VIEWER_TOKEN") or None,
     )
     try:
         asyncio.run(_serve(config, until_eof=options.until_eof))

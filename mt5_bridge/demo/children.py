@@ -26,6 +26,7 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
+        self.needed = True
         self.log = folder / f"{name}.log"
         options: dict[str, Any] = {}
         # Out of the terminal's process group: Ctrl+C reaches the demo alone, which then stops all in order.
@@ -97,15 +98,18 @@ class Children:
     ) -> None:
         self.end()
 
-    def start(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Child:
-        """Start a program of this package with the Python that runs us."""
+    def start(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str], *, needed: bool = True
+    ) -> Child:
+        """Start a program of this package with the Python that runs us; it goes on without one not `needed`."""
         child = Child(name, [sys.executable, *arguments], self._folder, environment)
+        child.needed = needed
         self._children.append(child)
         return child
 
     def dead(self) -> Child | None:
-        """One that ended though nobody asked it to."""
-        return next((child for child in self._children if child.ended is not None), None)
+        """A needed one that ended though nobody asked it to."""
+        return next((child for child in self._children if child.needed and child.ended is not None), None)
 
     def end(self) -> list[str]:
         """Ask each to end, kill those that do not. Returns the names of the killed."""
@@ -113,6 +117,8 @@ class Children:
         # The bridge first: it says goodbye to broker and backend while they are still there.
         for child in reversed(self._children):
             child.ask_to_end()
+            if not child.needed:
+                child.kill()  # it keeps nothing, and may still be loading what it needs
             if not _gone(child, self._grace):
                 killed.append(child.name)
                 child.kill()

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import io
 import os
 import secrets
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from mt5_bridge.client.browsing import open_page
 from mt5_bridge.demo.backend import open_door, order
 from mt5_bridge.demo.children import Child, Children
 from mt5_bridge.demo.lifetime import asked_to_stop
@@ -27,6 +29,7 @@ from mt5_bridge.demo.snapshot import Snapshot, proven, stopped, traded
 SYMBOLS = "EURUSD,USDJPY,GBPUSD,XAUUSD,BTCUSD"
 SIGNAL_INTERVAL = 0.7
 READY_TIMEOUT = 30.0
+DASHBOARD_NEEDS = "nicegui"
 STOP_TIMEOUT = 40.0
 """A stop reports `done` after 30 s at the latest."""
 PATIENCE = 20.0
@@ -48,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
     data_dir: Path | None = None
     plain: bool = False
+    browser: bool = True
     bridge: Sequence[str] = _BRIDGE
 
 
@@ -79,6 +83,7 @@ def run_demo(argv: list[str] | None = None, *, bridge: Sequence[str] = _BRIDGE) 
     add("--seed", type=int, default=1, help="seed of prices and signals (default %(default)s)")
     add("--data-dir", type=Path, help="keep journal and logs here (default: a temporary folder)")
     add("--plain", action="store_true", help="lines instead of the live picture, as without a terminal")
+    add("--no-browser", action="store_true", help="do not open the dashboard in a browser")
     given = parser.parse_args(argv)
     options = Options(
         duration=given.duration,
@@ -86,6 +91,7 @@ def run_demo(argv: list[str] | None = None, *, bridge: Sequence[str] = _BRIDGE) 
         seed=given.seed,
         data_dir=given.data_dir,
         plain=given.plain,
+        browser=not given.no_browser,
         bridge=tuple(bridge),
     )
     for stream in (sys.stdout, sys.stderr):
@@ -126,6 +132,9 @@ class Demo:
         self._token = secrets.token_hex(16)
         self._children = Children(folder)
         self._backend = ""
+        self._dashboard: Child | None = None
+        self._page = ""
+        self._plain = options.plain or not sys.stdout.isatty()
         self._seen = Snapshot(at_msc=0)
         self._began = time.monotonic()
 
@@ -170,8 +179,30 @@ class Demo:
         self._backend = await self._announced(backend, "listening")
         _say("Starting the bridge on the paper terminal …")
         self._children.start("bridge", self._options.bridge, environment | self._bridge_settings(bootstrap))
+        self._start_dashboard(environment)
         _say("Stop it from a second shell, as a trader would:")
         _say(f"    {self._stop_hint()}")
+
+    def _start_dashboard(self, environment: dict[str, str]) -> None:
+        if importlib.util.find_spec(DASHBOARD_NEEDS) is None:
+            _say("For the dashboard as well: pip install 'mt5-bridge[dashboard]'")
+            return
+        place = ("--url", f"ws://{self._backend}/dashboard", "--listen", "127.0.0.1:0")
+        arguments = ("-m", "mt5_bridge", "dashboard", *place, "--no-browser", "--until-eof")
+        environment = environment | {"DASHBOARD_TOKEN": self._token}
+        self._dashboard = self._children.start("dashboard", arguments, environment, needed=False)
+
+    async def _look_for_page(self, dashboard: Child) -> None:
+        """The page's address, as soon as it is there: nothing waits for it."""
+        page = dashboard.announced("dashboard")
+        if page is None:
+            return
+        self._page = page
+        if self._plain:
+            _say("Watch it, and stop it, in a browser:")
+            _say(f"    {page}")
+        if self._options.browser and sys.stdout.isatty():
+            await asyncio.to_thread(open_page, page)
 
     def _backend_arguments(self, bootstrap: str) -> tuple[str, ...]:
         seed, interval = str(self._options.seed), str(SIGNAL_INTERVAL)
@@ -218,6 +249,8 @@ class Demo:
             raise _Failed(_obituary(dead, f"ended unexpectedly with code {dead.ended}"))
         if self._stop.is_set():
             raise _Stopped
+        if self._dashboard is not None and not self._page:
+            await self._look_for_page(self._dashboard)
         await asyncio.sleep(_STEP)
 
     async def _watch(self) -> None:
@@ -230,7 +263,7 @@ class Demo:
             await asyncio.sleep(_STEP)
 
     async def _play(self) -> None:
-        with display(plain=self._options.plain or not sys.stdout.isatty()) as screen:
+        with display(plain=self._plain) as screen:
             await self._until_joined(screen)
             if self._options.duration is None:
                 while True:
@@ -276,6 +309,7 @@ class Demo:
                 elapsed=time.monotonic() - self._began,
                 duration=self._options.duration,
                 hint=self._stop_hint(),
+                page=self._page,
             )
         )
         await self._step()

@@ -26,12 +26,13 @@ _FIXED_ROWS = 12
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is to show. Times in seconds; `hint` is the command that stops the bridge."""
+    """What there is to show. Times in seconds; `hint` is the command that stops the bridge, `page` the dashboard."""
 
     seen: Snapshot
     elapsed: float
     duration: float | None
     hint: str
+    page: str = ""
 
 
 class Display(Protocol):
@@ -104,7 +105,10 @@ def picture(scene: Scene, width: int, height: int) -> "RenderableType":
 
     seen = scene.seen
     quotes = max(len(_MONEY), len(seen.quotes))
-    room = max(2, height - _FIXED_ROWS - quotes - len(scene.hint) // max(1, width - 2))
+    folded = len(scene.hint) // max(1, width - 2)
+    if scene.page:
+        folded += 1 + (len(scene.page) + 12) // max(1, width - 2)
+    room = max(2, height - _FIXED_ROWS - quotes - folded)
     positions = min(max(1, len(seen.positions)), max(1, room // 3))
     return Group(
         _title(scene, width),
@@ -118,6 +122,7 @@ def picture(scene: Scene, width: int, height: int) -> "RenderableType":
         _positions(seen.positions[-positions:]),
         _rule("Emergency stop: from a second shell"),
         _text(f" {scene.hint}", "bold", wrap=True),
+        *([_text(f" Dashboard: {scene.page}", "bold", wrap=True)] if scene.page else []),
         _text(" Ctrl+C ends the demo and everything it started.", "dim"),
     )
 

@@ -86,7 +86,7 @@ class Commands:
         self._intake = intake
         self._ticks = ticks
         self._lookup = Lookup(book)
-        self._reads = Reads(terminal, self._lookup, clock, status=status)
+        self._reads = Reads(terminal, self._lookup, journal, clock, status=status)
         self._halting = Halting(book, latch, emergency, desk, clock, limits=limits, remote_resume=remote_resume)
         self.resume = self._halting.resume
         self._ownership = Ownership(terminal, journal, magic_base=magic_base)

@@ -8,7 +8,7 @@ import msgspec
 
 from mt5_bridge.control import params as p
 from mt5_bridge.control.commands import Command, Page
-from mt5_bridge.core.errors import MT5Error
+from mt5_bridge.core.errors import JournalError, MT5Error
 from mt5_bridge.core.messages import Reason, account_message, position_message
 from mt5_bridge.core.model import Bar, Deal, Order
 from mt5_bridge.core.times import DAY, iso
@@ -18,6 +18,8 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.lookup import Lookup, unavailable
 from mt5_bridge.flows.pages import Mark
 from mt5_bridge.flows.shapes import bar_data, deal_data, order_data, symbol_data, tick_data
+from mt5_bridge.flows.stories import signal_row, story_data
+from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Priority, Terminal
 
 
@@ -29,11 +31,18 @@ class Reads:
     """
 
     def __init__(
-        self, terminal: Terminal, lookup: Lookup, clock: Clock, *, status: Callable[[], dict[str, Any]]
+        self,
+        terminal: Terminal,
+        lookup: Lookup,
+        journal: Journal,
+        clock: Clock,
+        *,
+        status: Callable[[], dict[str, Any]],
     ) -> None:
         self._terminal = terminal
         self._lookup = lookup
         self._book = lookup.book
+        self._journal = journal
         self._clock = clock
         self._status = status
 
@@ -48,6 +57,8 @@ class Reads:
             "get_rates": self._get_rates,
             "get_ticks": self._get_ticks,
             "get_history": self._get_history,
+            "get_signals": self._get_signals,
+            "get_signal": self._get_signal,
             "heartbeat": self._heartbeat,
         }
 
@@ -160,6 +171,27 @@ class Reads:
             raise unavailable(error) from error
         found = [deal for deal in deals if symbol is None or deal.symbol == symbol]
         return Page(*await pages.page_of(found, after, _mark_of_deal, deal_data, pages.write_mark))
+
+    async def _get_signals(self, command: Command) -> Page:
+        wanted = command.of(p.GetSignals)
+        before = None if wanted.cursor is None else int(wanted.cursor)
+        try:
+            found = await self._journal.newest(wanted.count, before=before, symbol=wanted.symbol)
+        except JournalError as error:
+            raise Refusal(Reason.JOURNAL_UNAVAILABLE.value, str(error)) from error
+        rows = await pages.fitting(found, lambda each: signal_row(each[1]))
+        more = rows and (len(rows) < len(found) or len(found) == wanted.count)
+        return Page(rows, str(found[len(rows) - 1][0]) if more else None)
+
+    async def _get_signal(self, command: Command) -> Any:
+        wanted = command.of(p.GetSignal).signal_id
+        try:
+            story = await self._journal.signal(wanted)
+        except JournalError as error:
+            raise Refusal(Reason.JOURNAL_UNAVAILABLE.value, str(error)) from error
+        if story is None:
+            raise Refusal(Reason.NOT_FOUND.value, f"no signal {wanted} in the journal")
+        return story_data(story)
 
 
 async def _page_of_bars(bars: list[Bar], *, goes_on: bool) -> Page:

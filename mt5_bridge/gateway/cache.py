@@ -81,6 +81,8 @@ class _Tier:
     flights: "dict[str, asyncio.Task[bytes]]" = field(default_factory=dict)
     age: int = 0
     """Grows with every write: what was begun at another age is not kept."""
+    dropping: int = 0
+    """Writes that the second tier has not heard of yet: what it keeps is from before them."""
 
 
 class Cache:
@@ -137,7 +139,8 @@ class Cache:
             tier.entries.clear()
             tier.flights.clear()
             if self._second is not None:
-                self._spawn(self._drop_second(self._second, name))
+                tier.dropping += 1
+                self._spawn(self._drop_second(self._second, name, tier))
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Counters and hit rate by tier."""
@@ -163,7 +166,9 @@ class Cache:
 
     async def _look_up(self, kept: _Tier, tier: str, key: str, load: Load) -> bytes:
         age = kept.age
-        value = await self._from_second(tier, key)
+        value = None if kept.dropping else await self._from_second(tier, key)
+        if age != kept.age:
+            value = None
         if value is not None:
             kept.stats.second += 1
         else:
@@ -208,11 +213,13 @@ class Cache:
         except (OSError, TimeoutError) as error:
             self._failed(error)
 
-    async def _drop_second(self, second: SecondTier, tier: str) -> None:
+    async def _drop_second(self, second: SecondTier, name: str, tier: _Tier) -> None:
         try:
-            await second.drop(tier)
+            await second.drop(name)
         except (OSError, TimeoutError) as error:
             self._failed(error)
+        finally:
+            tier.dropping -= 1
 
     @staticmethod
     def _failed(error: BaseException) -> None:

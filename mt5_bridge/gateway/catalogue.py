@@ -169,6 +169,9 @@ GATEWAY = (
     _counter("gateway_websocket_messages_total", "Frames of the WebSocket hub.", "direction"),
     _counter("gateway_websocket_conflated_total", "Frames replaced by newer ones because a client is slow."),
     _counter("gateway_websocket_dropped_total", "Clients dropped because they were too slow."),
+    _counter("gateway_websocket_turned_away_total", "Clients not let in: full, or unauthorized.", "reason"),
+    _counter("gateway_websocket_refused_total", "Frames of clients over the rate, or that make no sense."),
+    _counter("gateway_audit_entries_total", "Entries of the audit trail: written, or lost to a dead journal.", "state"),
     _counter("gateway_cache_hits_total", "Answers from a cache tier.", "tier"),
     _counter("gateway_cache_misses_total", "Answers that the tier did not have.", "tier"),
 )

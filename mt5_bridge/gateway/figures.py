@@ -22,6 +22,9 @@ def own(gateway: "Gateway") -> Figures:
         "websocket_messages_total": by_label({"in": hub["received"], "out": hub["sent"]}),
         "websocket_conflated_total": one(hub["conflated"]),
         "websocket_dropped_total": one(hub["dropped"]),
+        "websocket_turned_away_total": by_label({"full": hub["turned_away"], "unauthorized": hub["unauthorized"]}),
+        "websocket_refused_total": one(hub["refused"] + hub["invalid"]),
+        "audit_entries_total": by_label({"written": gateway.audit.stats.written, "lost": gateway.audit.stats.lost}),
         "cache_hits_total": by_label({name: tier["hits"] + tier["joined"] for name, tier in tiers.items()}),
         "cache_misses_total": by_label({name: tier["misses"] + tier["second"] for name, tier in tiers.items()}),
     }

@@ -4,8 +4,6 @@ What reaches the app is bounded by the shield; this is what happens before there
 """
 
 import asyncio
-import heapq
-import itertools
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,19 +22,19 @@ class BoundedHttp(HttpToolsProtocol):
     most_connections = CONNECTIONS_BESIDE
     """Set by the server, by MAX_CONNECTIONS."""
     _head = 0
+    _last = 0.0
+    """When something happened on it last, by the loop's clock."""
     _reading_head = True
     _patience: asyncio.TimerHandle | None = None
-    since = 0
-    """Its number: they count up."""
-    _numbers = itertools.count(1)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn's own
         """A client is there."""
-        self.since = next(self._numbers)
         super().connection_made(transport)
+        self._active()
+        if len(self.connections) > self.most_connections and not self._make_room():
+            transport.abort()
+            return
         self._wait()
-        if len(self.connections) > self.most_connections:
-            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -74,6 +72,11 @@ class BoundedHttp(HttpToolsProtocol):
         self._got()
         super().handle_websocket_upgrade()
 
+    def on_response_complete(self) -> None:
+        """It is answered: from now on it is idle."""
+        self._active()
+        super().on_response_complete()
+
     @property
     def known(self) -> bool:
         """Whether its last request came with a good token."""
@@ -85,13 +88,22 @@ class BoundedHttp(HttpToolsProtocol):
         """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _make_room(self) -> None:
-        """Those who are there longest go, strangers first: whoever holds connections must not keep a stop away."""
+    def _active(self) -> None:
+        self._last = asyncio.get_running_loop().time()
+
+    def _make_room(self) -> bool:
+        """Hang up on who has been idle longest: whoever fills all places must not keep a stop out.
+
+        Strangers go first, and also those who do not read what they asked for.
+        """
         others = (each for each in self.connections if isinstance(each, BoundedHttp) and each is not self)
-        idle = [each for each in others if not (each.known and each.busy) and not each.transport.is_closing()]
-        gone = heapq.nsmallest(1 + self.most_connections // 16, idle, key=lambda each: (each.known, each.since))
-        for each in gone or [self]:
-            each.transport.abort()
+        idle = [each for each in others if not (each.known and each.busy)]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda each: (each.known, each._last))
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+        return True
 
     def _wait(self) -> None:
         self._patience = asyncio.get_running_loop().call_later(HEAD_WITHIN_S, self._give_up)

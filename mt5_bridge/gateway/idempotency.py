@@ -46,6 +46,15 @@ class Asked:
         self.request_id = request_id
         self.again = again
 
+    def refused(self, problem: Problem) -> Problem:
+        """The refusal, which is all that the same key would get again."""
+        headers, more = dict(problem.headers or {}), dict(problem.more)
+        if self.request_id is not None and "Retry-After" in headers:
+            more["retry"] = "with a new Idempotency-Key"
+        if self.again:
+            headers[REPLAYED] = "true"
+        return Problem(problem.status, problem.code, problem.detail, headers=headers, **more)
+
     def mark(self, response: Response) -> Response:
         """The response, marked where it was given before."""
         if self.again:

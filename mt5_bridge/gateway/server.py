@@ -128,8 +128,7 @@ class GatewayServer:
             server_header=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_S,
-            ssl_certfile=config.tls_cert,
-            ssl_keyfile=config.tls_key,
+            ssl_context_factory=None if config.tls_cert is None else lambda *_: tls_of(config),
         )
         try:
             settings.load()
@@ -140,15 +139,31 @@ class GatewayServer:
         return settings
 
 
+def tls_of(config: GatewayConfig) -> ssl.SSLContext:
+    """What the gateway proves itself with.
+
+    Raises:
+        OSError: a file cannot be read, the two do not fit, or the key is encrypted.
+    """
+    assert config.tls_cert is not None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Without a password of some kind OpenSSL would ask the console for that of an encrypted key, and wait.
+    context.load_cert_chain(config.tls_cert, config.tls_key, password="")
+    return context
+
+
 def bind(config: GatewayConfig) -> socket.socket:
     """A socket at the gateway's address, for this process alone.
 
     Raises:
         SettingsError: somebody has it, or the address is none of this machine.
     """
+    # Most programs go to 127.0.0.1 by that name, and the system may put ::1 before it.
+    host = "127.0.0.1" if config.host.lower() == "localhost" else config.host
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
-            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as error:
         raise SettingsError(f"GATEWAY_HOST: {config.host!r} is no address ({error}); give 127.0.0.1") from error

@@ -137,8 +137,8 @@ class Shield:
         if outgoing.status is not None:
             return
         response = problem.response(request_id)
-        if _has_body(scope):
-            response.headers["Connection"] = "close"  # nobody will read the rest
+        if _has_body(scope) or scope["state"].get("principal") is None:
+            response.headers["Connection"] = "close"  # nobody will read the rest, and a stranger needs no place
         await response(scope, receive, outgoing)
 
     def _note(self, scope: Scope, status: int | None, request_id: str) -> None:
@@ -179,6 +179,8 @@ class Shield:
     # --- whom, from where, who, how often
 
     def _look(self, scope: Scope, headers: dict[bytes, list[bytes]]) -> None:
+        if not scope["path"].isprintable():
+            raise Problem(400, "bad_request", "the path holds control characters")  # logs and the audit quote it
         hosts = headers.get(b"host", [])
         if len(hosts) != 1:
             raise Problem(400, "host_not_allowed", "a request needs one Host header")

@@ -133,6 +133,12 @@ class Journal:
         """Everything known of the signal with that id (or key, or `request_id`), None when it never came."""
         return await self._read(partial(reads.signal, signal_id=signal_id))
 
+    async def newest(
+        self, limit: int, *, before: int | None = None, symbol: str | None = None
+    ) -> list[tuple[int, rows.StoredSignal]]:
+        """The newest signals with their places in the inbox, newest first; see `reads.newest`."""
+        return await self._read(partial(reads.newest, before=before, symbol=symbol, limit=limit))
+
     async def waiting(self) -> list[rows.StoredSignal]:
         """Signals received and not settled, oldest first."""
         return await self._read(reads.waiting)

@@ -64,6 +64,25 @@ def signal(db: sqlite3.Connection, signal_id: str) -> SignalStory | None:
     return SignalStory(stored, intents(db, stored.key), corrections, events)
 
 
+def newest(
+    db: sqlite3.Connection, before: int | None, symbol: str | None, limit: int
+) -> list[tuple[int, StoredSignal]]:
+    """The newest signals with their places in the inbox, newest first.
+
+    Args:
+        db: where to look.
+        before: only those at places before this one.
+        symbol: only those of a symbol; None: all.
+        limit: at most so many.
+    """
+    sql = f"SELECT id, {_SIGNAL.removeprefix('SELECT ')}"
+    rows = db.execute(
+        f"{sql}WHERE id < coalesce(?, 9223372036854775807) AND symbol = coalesce(?, symbol) ORDER BY id DESC LIMIT ?",
+        (before, symbol, limit),
+    )
+    return [(row[0], StoredSignal(*row[1:])) for row in rows]
+
+
 def _of_request(db: sqlite3.Connection, asked: str) -> Sequence[Any] | None:
     """By the id of the HTTP request, else by the `request_id` that came with the signal."""
     newest = "ORDER BY id DESC LIMIT 1"

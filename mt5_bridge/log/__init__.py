@@ -5,6 +5,7 @@ written: every line passes the redactor.
 """
 
 import logging
+import re
 import sys
 from datetime import UTC
 from functools import cached_property
@@ -33,6 +34,8 @@ KEEP = 5
 CAPACITY = 10_000
 CONSOLE_CAPACITY = 2_000
 CLOSE_S = 1.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, change colours, or turn the order of letters round."""
 
 
 class LogStats(msgspec.Struct, frozen=True):
@@ -55,10 +58,11 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def one_line(text: str) -> str:
-    """The text on one line and without control characters: what others wrote must neither look like a line of ours
-    nor steer the console."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def _harmless(message: str) -> str:
+    """A message whose quotations cannot pass for lines of their own, nor talk to the terminal that shows them."""
+    if message.isprintable():
+        return message
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], message).replace("\n", "\n    ")
 
 
 class _Line:
@@ -70,8 +74,6 @@ class _Line:
         self._redactor = redactor
         self._formatted = str(message)
         self._message = record["message"]
-        if not self._message.isprintable():
-            self._formatted = self._formatted.replace(self._message, one_line(self._message), 1)
         self._time = record["time"]
         self._module = record["name"]
         # As they are now: whoever logs may change a list or map right after.
@@ -81,6 +83,9 @@ class _Line:
 
     @cached_property
     def human(self) -> str:
+        harmless = _harmless(self._message)
+        if harmless != self._message:
+            return self._redactor.text(self._formatted.replace(self._message, harmless, 1))
         return self._redactor.text(self._formatted)
 
     @cached_property

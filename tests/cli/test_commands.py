@@ -61,10 +61,13 @@ def test_help_lists_what_there_is_and_nothing_else(shell: Shell) -> None:
         "backend",
         "broker",
         "journal",
+        "audit",
+        "token",
         "dlq",
+        "dashboard",
     ]:
         assert f" {command} " in shell.out
-    assert "dashboard" not in shell.out
+    assert " trade " not in shell.out
 
 
 def test_without_a_command_it_shows_the_help_and_calls_it_a_mistake(shell: Shell) -> None:
@@ -297,6 +300,29 @@ def test_they_are_reached_through_the_list_too(shell: Shell, monkeypatch: pytest
     monkeypatch.setattr("mt5_bridge.cli.daemon.main", note)
     assert commands.main(["run", "--mode", "hybrid"]) == 4
     assert started == [["--mode", "hybrid"]]
+
+
+def test_the_audit_tells_who_did_what(shell: Shell, home: Path) -> None:
+    assert shell("audit") == 1
+    assert "no journal in" in shell.err
+    assert shell("stop", "--reason", "drill", "--by", "ann") == 0
+    assert shell("audit") == 0
+    (line,) = shell.out.splitlines()[1:]
+    assert line.split()[1:] == ["ann", "local", "halted", "drill"]
+    assert shell("resume", "--reason", "fine", "--by", "bob") == 0
+    assert shell("audit", "--json", "--limit", "1") == 0
+    (told,) = map(json.loads, shell.out.splitlines())
+    assert (told["who"], told["what"], told["detail"]) == ("bob", "local active", "fine")
+    assert told["at"].endswith("Z")
+
+
+def test_a_token_for_the_gateway(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell("token", "ann", "--scope", "read") == 2
+    assert "GATEWAY_JWT_KEY: is not set" in shell.err
+    monkeypatch.setenv("GATEWAY_JWT_KEY", "a key that is long enough to sign tokens with")
+    assert shell("token", "ann", "--scope", "read", "--scope", "stop", "--hours", "1") == 0
+    assert shell.out.count(".") == 2
+    assert len(shell.out.splitlines()) == 1
 
 
 def test_a_defect_of_the_journal_is_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

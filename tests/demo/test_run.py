@@ -19,7 +19,10 @@ from mt5_bridge.demo.children import _KILL_GRACE, Child
 from mt5_bridge.demo.run import Demo, Options, _own_environment, run_demo
 
 FAKE = Path(__file__).parents[1] / "support" / "fake_bridge.py"
-START = "import sys; from mt5_bridge.demo.run import run_demo; sys.exit(run_demo(sys.argv[2:], bridge=(sys.argv[1],)))"
+START = (
+    "import sys; from mt5_bridge.demo import run; run.DASHBOARD_NEEDS = 'no_such_module'; "
+    "sys.exit(run.run_demo(sys.argv[2:], bridge=(sys.argv[1],)))"
+)
 
 
 @contextmanager
@@ -76,6 +79,12 @@ async def play(folder: Path, stop: asyncio.Event | None = None, bridge: Path = F
         return await here.run()
     finally:
         here.end()
+
+
+@pytest.fixture(autouse=True)
+def without_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tests have a browser, and are elsewhere; here it would cost each test seconds."""
+    monkeypatch.setattr("mt5_bridge.demo.run.DASHBOARD_NEEDS", "no_such_module")
 
 
 @pytest.fixture

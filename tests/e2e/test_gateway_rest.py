@@ -1,4 +1,4 @@
-"""REST on a real daemon with the paper terminal: orders, stops, keys over a kill, readers that cost nothing."""
+"""REST on a real daemon with the paper terminal: orders, stops, pages, the session, another account."""
 
 import asyncio
 import contextlib
@@ -125,29 +125,6 @@ async def test_ten_at_once_with_one_key_are_one_order(served: Served) -> None:
     await rest.ask("DELETE", f"/positions/{opened.pop()}")
 
 
-async def test_a_hundred_readers_cost_the_terminal_nothing(served: Served) -> None:
-    """Of what the bridge polls by itself, the terminal hears as much as without readers."""
-    rest = served.rest
-    paths = ("/account", "/positions", "/orders", "/symbols", "/symbols/XAUUSD")
-    for path in paths:
-        await rest.get(path)
-
-    async def calls() -> tuple[int, float]:
-        status = await served.world.ask("get_status")
-        return int(status["counters"]["terminal"]["calls"]), float(status["uptime_s"])
-
-    idle = [await calls()]
-    await asyncio.sleep(1.0)  # what the bridge asks by itself is a matter of time
-    idle.append(await calls())
-
-    began = await calls()
-    await asyncio.gather(*(rest.get(paths[number % len(paths)]) for number in range(300)))
-    ended = await calls()
-    rate = (idle[1][0] - idle[0][0]) / (idle[1][1] - idle[0][1])
-    seconds = ended[1] - began[1]
-    assert ended[0] - began[0] <= 2 * rate * seconds + 20, (rate, seconds)
-
-
 async def test_many_who_want_the_same_ticks_ask_once(served: Served) -> None:
     rest = served.rest
     answers = await asyncio.gather(
@@ -254,7 +231,7 @@ async def trades(rest: Gateway, login: int) -> None:
                 return bool(told["account"]["login"] == login and not told["stale"])
         return False
 
-    await eventually(ready, 30.0, f"the bridge trades {login}")
+    await eventually(ready, 90.0, f"the bridge trades {login}")
 
 
 async def test_another_account_is_tried_and_gone_over_to(served: Served) -> None:

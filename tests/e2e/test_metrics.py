@@ -77,6 +77,10 @@ async def scraped(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> A
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30, trust_env=False
         ) as http:
+            # Each test may be the only one: what shows only once it has happened has happened.
+            opened = await made.open("XAUUSD")
+            assert (await made.signal("XAUUSD", "BUY", volume=0.01))["reason"] == "no_stop_loss"
+            assert (await made.command("close_position", {"ticket": opened["position"]}))["success"]
             yield Scraped(made, http)
         await made.daemon.stop()
 

@@ -16,6 +16,7 @@ from support.simulated import simulated
 from mt5_bridge.core.model import Deal, TickBlock
 from mt5_bridge.core.times import DAY, HOUR, MINUTE
 from mt5_bridge.flows import pages
+from mt5_bridge.journal import changes
 from mt5_bridge.terminal.clock import BrokerClock, Segment
 from mt5_bridge.terminal.frames import Request, pack
 from mt5_bridge.terminal.port import Priority
@@ -395,3 +396,39 @@ async def test_reads_that_hang_hold_up_neither_a_stop_nor_a_close(tmp_path: Path
         for event in kit.terminal.holds.values():
             event.set()
         await eventually(lambda: len(kit.channel.of("command_result")) == 14, 30)
+
+
+# --- signals
+
+
+@simulated
+async def test_signals_newest_first_in_pages(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        for number in range(5):
+            symbol = "EURUSD" if number % 2 else "NOSUCH"
+            await journalled(kit, f"s-{number}", symbol)
+        pages_told = await all_pages(kit, "get_signals", count=2)
+        assert [row["signal_id"] for page in pages_told for row in page] == [f"s-{n}" for n in (4, 3, 2, 1, 0)]
+        assert [len(page) for page in pages_told] == [2, 2, 1]
+        [only] = await all_pages(kit, "get_signals", symbol="EURUSD")
+        assert [row["signal_id"] for row in only] == ["s-3", "s-1"]
+
+
+@simulated
+async def test_one_signal_s_life(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await journalled(kit, "s-1", "EURUSD")
+        life = (await answer(kit, "get_signal", signal_id="s-1"))["data"]
+        assert (life["signal_id"], life["status"], life["intents"], life["topic"]) == ("s-1", None, [], None)
+        missing = await answer(kit, "get_signal", signal_id="s-2")
+        assert (missing["success"], missing["error"]["code"]) == (False, "not_found")
+
+
+async def journalled(kit: FlowKit, signal_id: str, symbol: str) -> None:
+    """A signal in the inbox, as it was received."""
+    await kit.journal.commit(
+        changes.SignalReceived(
+            key=signal_id, signal_id=signal_id, source="websocket", account="", symbol=symbol, action="BUY",
+            payload=b"{}", received_msc=kit.clock.now_ms(),
+        )
+    )  # fmt: skip

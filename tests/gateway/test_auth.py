@@ -22,7 +22,7 @@ def code_of(header: str | None, auth: Authenticator = AUTH) -> str:
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    made = {"sub": "ann", "exp": int(time.time()) + 60, "scope": "read", **changed}
+    made = {"sub": "ann", "exp": int(time.time()) + 86_400, "scope": "read", **changed}
     return {name: value for name, value in made.items() if value is not None}
 
 
@@ -85,7 +85,7 @@ def test_scopes_of_a_jwt(scope: Any, may: set[str]) -> None:
         signed(scope=7),
         signed(scope={"read": 1}),
         signed(aud="another service"),
-        signed(nbf=int(time.time()) + 600),
+        signed(nbf=int(time.time()) + 86_000),
     ],
 )
 def test_what_is_no_token(header: str) -> None:
@@ -114,8 +114,8 @@ def test_nothing_but_a_token_is_one(text: str) -> None:
 def test_who_has_less_may_not_do_more(has: set[Scope], more: Scope) -> None:
     """Scopes only add up."""
     now = int(time.time())
-    few = issue(JWT_KEY, subject="bo", scopes=frozenset(has), now_s=now, ttl_s=60)
-    many = issue(JWT_KEY, subject="bo", scopes=frozenset(has | {more}), now_s=now, ttl_s=60)
+    few = issue(JWT_KEY, subject="bo", scopes=frozenset(has), now_s=now, ttl_s=86_400)
+    many = issue(JWT_KEY, subject="bo", scopes=frozenset(has | {more}), now_s=now, ttl_s=86_400)
     assert AUTH.authenticate(few).scopes <= AUTH.authenticate(many).scopes
     assert AUTH.authenticate(many).may(more)
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.eventually import eventually
 
 from mt5_bridge.gateway import cache as module
@@ -156,6 +158,85 @@ async def test_a_second_tier_is_shared() -> None:
     one.drop("symbols")
     await eventually(lambda: not shared.kept, 5.0, "dropped")
     assert await one.get("symbols", "k", source.load) == b"2"
+
+
+async def test_a_second_tier_that_has_not_heard_of_a_write_is_not_asked() -> None:
+    shared, source = Shared(), Source()
+    cache = Cache({"symbols": 60.0}, second=shared)
+    assert await cache.get("symbols", "k", source.load) == b"1"
+    cache.drop("symbols")
+    assert await cache.get("symbols", "k", source.load) == b"2", "at once, while the second tier still has the first"
+    before = asyncio.create_task(cache.get("symbols", "other", source.load))
+    await asyncio.sleep(0)  # it asks the second tier
+    shared.kept["symbols:other"] = b"old"
+    cache.drop("symbols")
+    assert await before == b"3"
+    await cache.close()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("read"), st.sampled_from("ab")),
+            st.tuples(st.just("write"), st.just("")),
+            st.tuples(st.just("wait"), st.sampled_from(["0", "0.3", "2"])),
+            st.tuples(st.just("land"), st.just("")),
+        ),
+        max_size=25,
+    ),
+    st.booleans(),
+)
+def test_nobody_who_reads_after_a_write_gets_what_was_before_it(steps: list[tuple[str, str]], second: bool) -> None:
+    """Whatever the order of readers, writes, look-ups that land late, and time."""
+
+    async def play() -> None:
+        played = Play(second=second)
+        for step, detail in steps:
+            getattr(played, step)(detail)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        await played.end()
+
+    asyncio.run(play())
+
+
+class Play:
+    """Readers and writers of one tier; each reader knows how often was written before it asked."""
+
+    def __init__(self, *, second: bool) -> None:
+        self.time = Time()
+        self.written = 0
+        self.gates: list[asyncio.Event] = []
+        self.readers: list[tuple[int, asyncio.Task[bytes]]] = []
+        self.cache = Cache({"t": 1.0}, second=Shared() if second else None, monotonic=self.time)
+
+    async def load(self) -> bytes:
+        seen, gate = self.written, asyncio.Event()
+        self.gates.append(gate)
+        await gate.wait()
+        return b"%d" % seen
+
+    def read(self, key: str) -> None:
+        self.readers.append((self.written, asyncio.create_task(self.cache.get("t", key, self.load))))
+
+    def write(self, _: str) -> None:
+        self.written += 1
+        self.cache.drop("t")
+
+    def wait(self, seconds: str) -> None:
+        self.time.now += float(seconds)
+
+    def land(self, _: str) -> None:
+        for gate in self.gates:
+            gate.set()
+
+    async def end(self) -> None:
+        while not all(task.done() for _, task in self.readers):
+            self.land("")
+            await asyncio.sleep(0)
+        for at_least, task in self.readers:
+            assert int(await task) >= at_least
+        await self.cache.close()
 
 
 async def test_a_second_tier_that_fails_is_no_readers_matter() -> None:

@@ -203,6 +203,22 @@ async def test_the_same_key_does_it_once_and_stands_for_nothing_else(method: str
         assert len(client.port.asked) == 1
 
 
+async def test_a_refusal_is_an_answer_too_and_a_new_try_needs_a_new_key() -> None:
+    async with gateway() as client:
+        client.port.result = order_result("denied", "not_ready", detail="wait")
+        first = await client.http.post("/order", json=ORDER, headers={"Idempotency-Key": "k"})
+        again = await client.http.post("/order", json=ORDER, headers={"Idempotency-Key": "k"})
+        assert ("Idempotency-Replayed" in first.headers, again.headers["Idempotency-Replayed"]) == (False, "true")
+        for response in (first, again):
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "2")
+            assert response.json()["retry"] == "with a new Idempotency-Key"
+        assert "retry" not in await client.ask("POST", "/order", ORDER, status=503)
+        client.port.answers["close_position"] = client.port.answers["resume_trading"] = refused("journal_unavailable")
+        for method, path, body in (("DELETE", "/positions/9", None), ("POST", "/resume", RESUME)):
+            told = await client.ask(method, path, body, status=503, Idempotency_Key=f"k-{path}")
+            assert told["retry"]
+
+
 async def test_a_key_belongs_to_whom_the_token_names() -> None:
     async with gateway() as client:
         await client.ask("POST", "/order", ORDER, Idempotency_Key="k")

@@ -46,21 +46,18 @@ class Parts:
 async def serving(config: GatewayConfig) -> AsyncIterator[tuple[GatewayServer, FastAPI]]:
     app = FastAPI()
     app.state.gateway = Parts()
+    app.state.hangs = 0
     hanging = asyncio.Event()
 
     @app.get("/x")
     async def x() -> str:
         return "x"
 
-    @app.get("/known")
-    async def known(request: Request) -> str:
-        request.scope["state"]["principal"] = "ann"
-        return "known"
-
     @app.get("/hang")
     async def hang(request: Request) -> None:
-        request.scope["state"]["principal"] = "ann"
-        app.state.hangs = getattr(app.state, "hangs", 0) + 1
+        if "known" in request.url.query:
+            request.scope["state"]["principal"] = "ann"
+        app.state.hangs += 1
         await hanging.wait()
 
     @app.post("/echo")
@@ -105,7 +102,7 @@ async def test_what_hangs_does_not_hold_up_the_end() -> None:
     async with serving(GatewayConfig(port=0)) as (server, app):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        await eventually(lambda: getattr(app.state, "hangs", False), 10)
+        await eventually(lambda: app.state.hangs == 1, 30)
         await server.stop(0.2)
         assert server._task is not None
         assert server._task.done()
@@ -132,7 +129,14 @@ async def test_a_certificate_that_is_none_is_told_with_its_setting(tmp_path: Pat
     broken.write_text("no certificate")
     with pytest.raises(SettingsError, match=r"GATEWAY_TLS_CERT: the certificate or its key cannot be used"):
         await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=broken)).start()
-    sock = bind(GatewayConfig(port=0))
+    locked = Authority(tmp_path).issue("locked", "IP:127.0.0.1", password="geheim")
+    with pytest.raises(SettingsError, match="GATEWAY_TLS_CERT"):
+        await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=locked.certificate, tls_key=locked.key)).start()
+
+
+def test_localhost_is_where_most_programs_look_for_it() -> None:
+    sock = bind(GatewayConfig(host="localhost", port=0))
+    assert sock.getsockname()[0] == "127.0.0.1"
     sock.close()
 
 
@@ -190,43 +194,32 @@ async def test_many_requests_on_one_connection_are_no_long_head() -> None:
             assert answer.status_code == 200
 
 
-async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mt5_bridge.gateway.server.CONNECTIONS_BESIDE", 3)
-    async with serving(GatewayConfig(port=0, max_connections=2)) as (server, _):
-        pairs = [await opened(server) for _ in range(5)]
-        for reader, writer in pairs:
-            writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        pairs[0][1].write(b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(pairs[0][0].readuntil(b'"known"'), 60)
-        for longest in (1, 2, 3, 4):
-            pairs.append(await opened(server))
-            await ended(pairs[longest][0])
-        pairs.append(await opened(server))
-        await ended(pairs[5][0])
-        pairs[-1][1].write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await pairs[-1][0].readline()).startswith(b"HTTP/1.1 200"), "who holds connections keeps nobody away"
-        pairs[0][1].write(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await pairs[0][0].readline()).startswith(b"HTTP/1.1 200"), "strangers go first"
-        for _, each in pairs:
-            each.close()
-
-
-async def test_of_known_ones_the_idle_go_and_none_who_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connections_are_bounded_and_who_is_idle_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mt5_bridge.gateway.server.CONNECTIONS_BESIDE", 1)
-    async with serving(GatewayConfig(port=0, max_connections=1)) as (server, app):
-        waiting, idle = await opened(server), await opened(server)
-        waiting[1].write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        await eventually(lambda: getattr(app.state, "hangs", False))
-        idle[1].write(b"GET /known HTTP/1.1\r\nHost: x\r\n\r\n")
-        await asyncio.wait_for(idle[0].readuntil(b'"known"'), 60)
-        new = await opened(server)
-        await ended(idle[0])
-        new[1].write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
-        await eventually(lambda: server.connections == 2 and app.state.hangs == 2)
-        late = await opened(server)
-        assert await ended(late[0]) == b"", "there is nobody who could go"
-        for _, each in (waiting, idle, new, late):
+    ask = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(GatewayConfig(port=0, max_connections=2)) as (server, app):
+        pairs = [await opened(server) for _ in range(3)]
+        for reader, writer in pairs:
+            writer.write(ask)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        for number in range(3):
+            reader, writer = await opened(server)
+            writer.write(ask)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            await ended(pairs[number][0])
+            pairs.append((reader, writer))
+        for _, writer in pairs[3:]:
+            writer.write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: app.state.hangs == 3, 30)
+        for number in range(3, 6):
+            reader, writer = await opened(server)
+            await ended(pairs[number][0])
+            writer.write(b"GET /hang?known HTTP/1.1\r\nHost: x\r\n\r\n")
+            await eventually(lambda most=number + 1: app.state.hangs == most, 30)  # type: ignore[misc]  # bound now
+            pairs.append((reader, writer))
+        reader, writer = await opened(server)
+        assert await ended(reader) == b"", "nobody is idle"
+        for _, each in (*pairs, (reader, writer)):
             each.close()
 
 

@@ -225,6 +225,12 @@ async def test_who_asks_is_told_to_the_routes(kit: Kit) -> None:
     assert kit.inner.scopes[1]["state"]["principal"] is None
 
 
+async def test_a_path_that_would_forge_lines_of_the_log(kit: Kit) -> None:
+    for path in ("/x%0A2026-01-01 ERROR", "/x%1b[31m", "/x%00", "/x%E2%80%AE"):
+        assert problem(await kit.ask("POST", path)) == (400, "bad_request")
+    assert not kit.inner.scopes
+
+
 # --- how often
 
 

@@ -38,6 +38,18 @@ def test_people_and_machines_each_get_their_line(folder: LogFolder) -> None:
     assert (other["event"], other["message"], other["message_"]) == ("log", "ERROR grün", "mine")
 
 
+def test_what_is_quoted_cannot_pass_for_a_line_of_its_own(folder: LogFolder) -> None:
+    reason = "news\n2026-01-01 00:00:00.000 INFO     Trading is active: fine\r\x1b[2J\u202e\u2028x\ty"
+    with folder.open():
+        logger.warning("Trading is halted: {reason}", reason=reason)
+        logger.info("next")
+    first, second, last = folder.human.splitlines()
+    assert first.endswith("Trading is halted: news")
+    assert second == "    2026-01-01 00:00:00.000 INFO     Trading is active: fine\\r\\x1b[2J\\u202e\\u2028x\ty"
+    assert last.endswith(" next")
+    assert folder.machine[0]["message"] == f"Trading is halted: {reason}"
+
+
 def test_a_field_is_written_as_it_was_when_logged(folder: LogFolder) -> None:
     tickets = [1]
     with folder.open():
@@ -45,15 +57,6 @@ def test_a_field_is_written_as_it_was_when_logged(folder: LogFolder) -> None:
         tickets.append(2)
     assert folder.machine[0]["tickets"] == [1]
     assert folder.machine[0]["where"] == "x"
-
-
-def test_what_others_wrote_makes_no_line_of_ours(folder: LogFolder) -> None:
-    with folder.open():
-        logger.info("Asked for by {by}", by="ann\n2026-01-05 10:00:00.000 CRITICAL forged\x1b[2J\u2028\x85x")
-    (line,) = folder.human.splitlines()
-    assert line.endswith(r"by ann\n2026-01-05 10:00:00.000 CRITICAL forged\x1b[2J\u2028\x85x")
-    (row,) = folder.machine
-    assert str(row["message"]).startswith("Asked for by ann\n2026")
 
 
 def test_the_level_is_a_setting(folder: LogFolder) -> None:

@@ -114,7 +114,7 @@ def test_a_damaged_stamp_is_no_stamp(setup: ModuleType, tools: Tools, tmp_path: 
         tools.commands.clear()
         setup.python_for("demo", venv)
         assert "install" in tools.steps
-    assert set(json.loads((venv / setup.STAMP).read_text())) == {"bridge", "demo"}
+    assert set(json.loads((venv / setup.STAMP).read_text())) == {"bridge", "dashboard", "demo"}
 
 
 def test_the_package_and_its_command_are_there(setup: ModuleType, tools: Tools, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.figures import Figures
 from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.gateway.app import create_app
+from mt5_bridge.gateway.cache import Cache
 from mt5_bridge.gateway.config import GatewayConfig
+from mt5_bridge.gateway.reads import Reads
 from mt5_bridge.journal import changes
 
 NOW_MS = 1_767_600_000_000
@@ -242,9 +244,22 @@ async def gateway(port: FakePort | None = None, **config: Any) -> AsyncIterator[
     port = port or FakePort()
     settings = GatewayConfig(**{"token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_requests": 1_000_000, **config})
     app = create_app(port, settings, Disk(), now_ms=lambda: NOW_MS)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=bearer()) as http:
+    keep_for_ever(app)
+    async with client_of(app) as http:
         try:
             yield Client(app, port, http)
         finally:
             await app.state.gateway.cache.close()
+
+
+def keep_for_ever(app: FastAPI) -> None:
+    """On a slow machine, too, no answer that is kept grows old."""
+    gateway = app.state.gateway
+    gateway.cache = Cache(monotonic=lambda: 0.0)
+    gateway.reads = Reads(gateway.port, gateway.cache, gateway.now_ms)
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    """An HTTP client of an app, with the token."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8001", headers=bearer())

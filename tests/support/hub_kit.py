@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from support import fake_bridge_port
 from support.eventually import eventually
+from support.fake_bridge_port import FakePort
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -30,7 +30,7 @@ HALT = {"state": "active", "reason": "", "by": "", "at": None}
 Frame = dict[str, Any]
 
 
-class FakePort(fake_bridge_port.FakePort):
+class HubPort(FakePort):
     """A bridge that answers everything and does nothing.
 
     Attributes:
@@ -167,7 +167,7 @@ class Client:
 class HubKit:
     """A running gateway and what stands behind it."""
 
-    def __init__(self, port: FakePort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
+    def __init__(self, port: HubPort, server: GatewayServer, hub: Hub, kept: Kept) -> None:
         self.port = port
         self.server = server
         self.hub = hub
@@ -219,7 +219,7 @@ def token_of(*scopes: Scope, subject: str = "ann", ttl_s: int = 600) -> str:
 async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncIterator[HubKit]:
     """A gateway that listens on a free port; everything ends with the block."""
     config = GatewayConfig(**{"port": 0, "token": TOKEN, "jwt_key": JWT_KEY, "rate_limit_messages": 1000, **settings})
-    port, kept = FakePort(), Kept()
+    port, kept = HubPort(), Kept()
     app = create_app(port, config, kept, now_ms=lambda: time.time_ns() // 1_000_000)
     hub: Hub = app.state.gateway.hub
     if auth_s is not None:

@@ -33,7 +33,7 @@ async def resume(request: Request, gateway: Here, who: Admin, wanted: Resume, ke
         raise
     answer = await resuming
     if not answer["success"]:
-        raise refusal(answer)
+        raise once.refused(refusal(answer))
     request.scope["state"]["outcome"] = str(answer["data"]["state"])
     return once.mark(told(encode({"success": True, "halt": answer["data"]})))
 
@@ -76,7 +76,7 @@ async def disconnect(request: Request, gateway: Here, who: Admin, key: Key = Non
 def _session_told(request: Request, gateway: Here, once: Asked, answer: dict[str, Any]) -> Response:
     gateway.reads.written()
     if not answer["success"]:
-        raise refusal(answer)
+        raise once.refused(refusal(answer))
     data = answer["data"]
     request.scope["state"]["outcome"] = str(data["detail"])
     status = 202 if data.get("begins_anew") else 200

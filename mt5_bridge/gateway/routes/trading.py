@@ -13,7 +13,7 @@ from mt5_bridge.gateway import examples, models
 from mt5_bridge.gateway.auth import Principal, Trader
 from mt5_bridge.gateway.bodies import ChangedOrder, ChangedPosition, Lots, NewOrder, NewSignal
 from mt5_bridge.gateway.idempotency import Key, asked
-from mt5_bridge.gateway.problems import responses
+from mt5_bridge.gateway.problems import Problem, responses
 from mt5_bridge.gateway.routes.told import answer_told, result_told
 from mt5_bridge.gateway.state import Gateway, Here
 
@@ -61,7 +61,10 @@ async def _signal(
         result = await gateway.port.signal(data, by=who.subject, request_id=once.request_id, **signed)
     finally:
         gateway.reads.written()
-    return once.mark(result_told(request, {**result, "request_id": key}))
+    try:
+        return once.mark(result_told(request, {**result, "request_id": key}))
+    except Problem as problem:
+        raise once.refused(problem) from None
 
 
 @router.patch("/positions/{ticket}", summary="Change a position's stop or target", responses=OUTCOMES)
@@ -117,4 +120,7 @@ async def _command(
         answer = await gateway.port.command(name, given, by=who.subject, request_id=once.request_id)
     finally:
         gateway.reads.written()
-    return once.mark(answer_told(request, answer))
+    try:
+        return once.mark(answer_told(request, answer))
+    except Problem as problem:
+        raise once.refused(problem) from None
