@@ -16,7 +16,7 @@ from support.dashboard import PHONE, Demo
 
 TARGET = Path(__file__).resolve().parents[1] / "docs"
 DESKTOP = {"width": 1600, "height": 1000}
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 TRADED_MS = 75_000
 """How long the demo trades before the first picture: long enough for curves worth looking at."""
 
@@ -25,7 +25,8 @@ def opened(page: Page, demo: Demo) -> Page:
     """Logged in, with everything that is drawn there."""
     page.goto(demo.page)
     page.wait_for_selector(".signals tbody .pill", timeout=PATIENCE_MS)
-    page.get_by_label("Symbol").select_option("EURUSD")
+    page.wait_for_selector(".candles option", state="attached", timeout=PATIENCE_MS)
+    page.get_by_role("combobox", name="Symbol").select_option("EURUSD")
     page.wait_for_timeout(4_000)
     return page
 
@@ -37,7 +38,7 @@ def take(page: Page, name: str, *, whole: bool = False) -> None:
         page.wait_for_timeout(3_000)
         page.evaluate("scrollTo(0, 0)")
         page.wait_for_timeout(1_000)
-    page.screenshot(path=TARGET / f"dashboard-{name}.png", full_page=whole)
+    page.screenshot(path=TARGET / f"dashboard-{name}.png", full_page=whole, timeout=PATIENCE_MS)
     print(TARGET / f"dashboard-{name}.png")
 
 

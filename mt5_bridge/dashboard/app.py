@@ -21,7 +21,8 @@ from mt5_bridge.dashboard.sessions import COOKIE, LIFETIME_S, Session, Sessions
 
 WEB = Path(__file__).parent / "web"
 TITLE = "MT5 Bridge"
-RECONNECT_S = 5.0
+RECONNECT_S = 20.0
+"""How long a page that went silent is kept for the browser to come back; a slow machine needs some to load it first."""
 _LONGEST_NAME = 60
 _HEAD = '<link rel="stylesheet" href="/assets/board.css"><script src="/assets/theme.js"></script>'
 

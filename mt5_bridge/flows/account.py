@@ -16,9 +16,10 @@ from mt5_bridge.core.messages import (
     account_message,
     position_message,
 )
-from mt5_bridge.core.model import Deal, DealEntry, Order, OrderState, Position
+from mt5_bridge.core.model import Deal, Order, OrderState, Position
 from mt5_bridge.flows.book import Book, Change
 from mt5_bridge.flows.clock import Clock
+from mt5_bridge.flows.closings import Closings, closing
 from mt5_bridge.flows.flatten import EMERGENCY
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.signals import is_command
@@ -33,6 +34,9 @@ _SPACING_S = 0.1
 """Between announcements: what many orders change in that time is looked up and written together."""
 _HISTORY_TRIES = 5
 _HISTORY_PAUSE_S = 0.2
+_ASKED_AT_ONCE = 4
+"""Positions or orders whose history is asked for at a time: orders must find room in the terminal's queue."""
+_READS_AWAITED = 2
 _ACCOUNT_SLOT = "account_info"
 _POSITIONS_SLOT = "positions"
 
@@ -88,6 +92,8 @@ class AccountFlow:
         # What a read showed since the last announcement: it may be gone again before the next.
         self._seen_positions: dict[int, Position] = {}
         self._seen_orders: dict[int, Order] = {}
+        self._closings = Closings()
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._changed = asyncio.Event()
         book.on_change(self._on_change)
 
@@ -121,7 +127,7 @@ class AccountFlow:
                 except MT5Error as error:
                     self.refresh_failures += 1
                     logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(self._clock.until_beat(REFRESH_S))
 
     async def _learn_symbols(self) -> None:
         """The rules of what is held: limits by class need them, and a stop to close the largest risk first."""
@@ -153,7 +159,7 @@ class AccountFlow:
                     self._tell_account(to_topic=due)
                     last_sent = self._clock.monotonic() if due else last_sent
                     last = content
-            await asyncio.sleep(step)
+            await asyncio.sleep(self._clock.until_beat(step))
 
     def tell_positions(self) -> None:
         """Send the whole list to the backend (after hello, and on change)."""
@@ -173,6 +179,7 @@ class AccountFlow:
         self._changed.set()
 
     def _on_change(self, change: Change) -> None:
+        self._closings.note(change.deals, self._book.deals_since_msc)
         if change.positions:
             self.tell_positions()
         # Of what is gone, as it was last: its stop may have been moved since it was announced.
@@ -214,6 +221,8 @@ class AccountFlow:
             return
         self._known = known
         self._forget(seen_positions, seen_orders)
+        for position in closed:
+            self._closings.forget(position)
 
     def _forget(self, positions: Iterable[int], orders: Iterable[int]) -> None:
         """They have been announced; what was seen meanwhile comes next."""
@@ -227,8 +236,7 @@ class AccountFlow:
     async def _events(
         self, opened: list[Position], closed: list[Position], placed: list[Order], gone: list[Order]
     ) -> list[changes.Announced]:
-        # Together: each may have to wait for a history that lags.
-        ended = list(zip(closed, await asyncio.gather(*map(self._closing_deals, closed)), strict=True))
+        ended = list(zip(closed, await self._ended(closed), strict=True))
         ends = await asyncio.gather(*map(self._how_ended, gone))
         magics = {position.magic for position in (*opened, *closed)} | {order.magic for order in (*placed, *gone)}
         closers = {deal.magic for _, deals in ended for deal in deals[-1:]}
@@ -284,36 +292,43 @@ class AccountFlow:
             )
         return self._outbox.event("position_closed", closed)
 
+    async def _ended(self, closed: list[Position]) -> list[list[Deal]]:
+        """The deals against each position since it was opened."""
+        for _ in range(_READS_AWAITED):
+            known = [self._closings.of(position) for position in closed]
+            if sum(not deals for deals in known) <= _ASKED_AT_ONCE:
+                break
+            await asyncio.sleep(_HISTORY_PAUSE_S)  # of so many, the book is about to read the deals
+        # Together: each may have to wait for a history that lags.
+        asked = [p for p in closed if not self._closings.of(p)]
+        answers = iter(await asyncio.gather(*map(self._closing_deals, asked)))
+        return [self._closings.of(p) if p not in asked else next(answers) for p in closed]
+
     async def _closing_deals(self, position: Position) -> list[Deal]:
-        """The deals against a position since it was opened. History may lag behind the positions: asked a few times."""
+        """History may lag behind the positions: asked a few times."""
+        identifier = position.identifier or position.ticket
         for _ in range(_HISTORY_TRIES):
-            deals = await self._terminal.get_history_deals(
-                position=position.identifier or position.ticket, priority=Priority.NORMAL
-            )
-            # On netting one identifier lives on through reversals: a deal of the position's own side opened it.
-            closing = [
-                deal
-                for deal in deals
-                if deal.is_trade
-                and deal.entry is not DealEntry.IN
-                and deal.side is position.side.opposite
-                and deal.time_msc >= position.time_msc
-            ]
-            if closing:
-                return closing
+            if known := self._closings.of(position):
+                return known
+            async with self._asking:
+                deals = await self._terminal.get_history_deals(position=identifier, priority=Priority.NORMAL)
+            if found := closing(position, deals):
+                return found
             await asyncio.sleep(_HISTORY_PAUSE_S)
         return []
 
     async def _how_ended(self, order: Order) -> str:
         """History may lag here, too; an order nothing is known of counts as filled when something came of it."""
         for _ in range(_HISTORY_TRIES):
-            past = await self._terminal.get_history_orders(ticket=order.ticket, priority=Priority.NORMAL)
+            async with self._asking:
+                past = await self._terminal.get_history_orders(ticket=order.ticket, priority=Priority.NORMAL)
             if past:
                 return _ENDS.get(past[-1].state, "filled")
             if order.ticket in self._book.positions:
                 return "filled"
             await asyncio.sleep(_HISTORY_PAUSE_S)
-        deals = await self._terminal.get_history_deals(ticket=order.ticket, priority=Priority.NORMAL)
+        async with self._asking:
+            deals = await self._terminal.get_history_deals(ticket=order.ticket, priority=Priority.NORMAL)
         return "filled" if deals else "cancelled"
 
     def _pending_event(self, order: Order, state: str, signals: dict[int, str]) -> changes.Announced:

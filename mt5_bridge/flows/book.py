@@ -112,6 +112,8 @@ class Book:
         self._deals_due_msc = 0
         self._deals_whole_msc = 0
         self._earlier: tuple[Deal, ...] | None = None
+        self._sharers: list[asyncio.Future[None]] | None = None
+        """Who waits for a spaced read that has not begun; None: there is none."""
         self._locks = {urgent: asyncio.Lock() for urgent in (True, False)}
         self._listeners: list[Callable[[Change], None]] = []
         self._risk_cache: dict[tuple[str, str, float, float, float], float] = {}
@@ -126,15 +128,51 @@ class Book:
 
         Args:
             priority: among the terminal's calls.
-            spaced: a few ms later will do, so that others can share it.
+            spaced: a few ms later will do, so that others can share it; its priority is HIGH.
 
         Raises:
             MT5Error: nothing was read; the picture stays as it was.
         """
         self._asks += 1
-        asked = self._asks
-        if spaced and (wait := self._ended + _SPACING_S - self._clock.monotonic()) > 0:
-            await asyncio.sleep(wait)
+        if spaced:
+            return await self._refresh_shared(self._asks)
+        return await self._refresh(self._asks, priority)
+
+    @property
+    def about_to_read(self) -> bool:
+        """Whether a spaced read was asked for and has not begun: it will show what is true now."""
+        return self._sharers is not None
+
+    async def _refresh_shared(self, asked: int) -> Snapshot:
+        """One of those who ask waits and reads, the others wait for that one."""
+        while self._sharers is not None and not self._shows(asked):
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._sharers.append(place)
+            await place
+        if self._last is not None and self._shows(asked):
+            return self._last[2]
+        sharers = self._sharers = []
+        failure: MT5Error | None = None
+        try:
+            try:
+                if (wait := self._ended + _SPACING_S - self._clock.monotonic()) > 0:
+                    await asyncio.sleep(wait)
+            finally:
+                self._sharers = None
+            return await self._refresh(asked, Priority.HIGH)
+        except MT5Error as error:
+            failure = error
+            raise
+        finally:
+            for place in sharers:
+                if not place.done():
+                    # Of a reader that was cancelled nothing came: the next one of them reads.
+                    place.set_result(None) if failure is None else place.set_exception(failure)
+
+    def _shows(self, asked: int) -> bool:
+        return self._last is not None and self._last[1] >= asked
+
+    async def _refresh(self, asked: int, priority: Priority) -> Snapshot:
         async with self._locks[priority is Priority.CRITICAL]:
             if self._last is not None and self._last[1] >= asked:
                 return self._last[2]
@@ -270,6 +308,11 @@ class Book:
         held = self._held & self._exposures.keys() - flying
         more = sum(not self._ledger.has(magic) for magic in held) - len(self._ledger.orders_of(flying))
         return msgspec.structs.replace(self.day, trades=max(0, self.day.trades + more))
+
+    @property
+    def deals_since_msc(self) -> int:
+        """From when on the day's deals are read, UTC ms."""
+        return self._ledger.start_msc
 
     def over(self, magic: int) -> bool:
         """Whether history tells that what an opening with this magic opened is closed again, in part at least."""

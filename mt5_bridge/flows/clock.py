@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_TRIFLE = 0.1
+
 
 def wall_ms() -> int:
     """UTC ms since the epoch."""
@@ -16,3 +18,9 @@ class Clock:
 
     now_ms: Callable[[], int] = wall_ms
     monotonic: Callable[[], float] = time.perf_counter
+
+    def until_beat(self, period_s: float) -> float:
+        """Seconds to the next multiple of a period: loops that sleep so wake up together, which an idle PC notices."""
+        rest = period_s - self.monotonic() % period_s
+        # A timer may be a trifle early: it must not wake the same loop twice for one beat.
+        return rest if rest > period_s * _TRIFLE else rest + period_s

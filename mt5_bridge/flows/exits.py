@@ -327,15 +327,18 @@ class Exits:
         unknown = any(part.state is IntentState.UNKNOWN for part in parts)
         # The lane goes on: what comes next on the symbol need not wait until this result is durable.
         self._desk.spawn(self._tell(job, parts, self.result(job, parts), more, unknown=unknown))
-        self._desk.spawn(self._refresh())
+        if not self._book.about_to_read:
+            self._desk.spawn(self._refresh())
 
     async def _tell(
         self, job: Job, parts: list[Part], told: OrderResult, more: list[changes.Change], *, unknown: bool
     ) -> None:
         """Announce what is known, then, of what is unknown, what it turns out to be: never the other way round."""
-        first = self._desk.spawn(self._desk.conclude(job, told, *more, interim=unknown or not job.entered))
+        telling = self._desk.conclude(job, told, *more, interim=unknown or not job.entered)
         if unknown:
-            await self.finish_unknown(job, parts, after=first)
+            await self.finish_unknown(job, parts, after=self._desk.spawn(telling))
+        else:
+            await telling
 
     def _begun(self, job: Job, part: Part) -> tuple[changes.Change, ...]:
         if job.signal.action is not Action.MODIFY or not isinstance(part.target, Position):

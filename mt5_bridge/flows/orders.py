@@ -231,7 +231,11 @@ class OrderDesk:
     async def protect(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run work that must not be abandoned when its caller is cancelled (an order in flight)."""
         task = self.spawn(work)
-        return await asyncio.shield(task)
+        # As `asyncio.shield`, for half of its turns of the loop: what cancels the caller ends this future only.
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task.add_done_callback(lambda _: _wake(ended))
+        await ended
+        return task.result()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Run work that `close` waits for."""
@@ -581,3 +585,8 @@ class OrderDesk:
         except TimeoutError:
             return False
         return True
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -39,6 +39,9 @@ KEPT_BYTES = 65_536
 """How much of a dead letter remains that is too large for the broker."""
 
 _RETRY_S = 1.0
+_SPACING_S = 0.02
+"""From one delivery to the next: what is announced in between shares a request. What comes after a pause goes at once.
+"""
 _JANITOR_S = 300.0
 
 
@@ -335,8 +338,10 @@ class Outbox:
         mine: Callable[[OutboxRow], bool],
     ) -> None:
         """Take the channel's rows that are `mine` out of the journal in their order, page by page, for ever."""
-        cursor, delivered = 0, list[int]()
+        cursor, delivered, ended = 0, list[int](), float("-inf")
         while True:
+            if (wait := ended + _SPACING_S - self._clock.monotonic()) > 0:
+                await asyncio.sleep(wait)
             await connected()
             wake.clear()
             try:
@@ -362,6 +367,7 @@ class Outbox:
                 # Asked again from the last one that was taken, after a pause that a dead channel cannot shorten.
                 await asyncio.sleep(_RETRY_S)
             elif len(page) < PAGE:
+                ended = self._clock.monotonic() if rows else ended
                 await wake.wait()
 
     async def _publish(self, producer: Publisher, run: Sequence[OutboxRow]) -> None:

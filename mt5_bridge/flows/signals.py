@@ -38,6 +38,9 @@ COMMIT = 500
 PASSED_S = 1.0
 """How often the offset behind records of others becomes durable."""
 MOST_NOT_ENTERED = 1000
+_CROWD = 200
+_GATHER_S = 0.02
+"""Pause before signals are taken in while a crowd waits to be executed: more of them share a look-up and a commit."""
 _RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
@@ -115,6 +118,8 @@ class Intake:
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
+        if self._trader.lanes.waiting > _CROWD:
+            await asyncio.sleep(_GATHER_S)
         for some in _pieces(batch, COMMIT):
             await self._take(some, received)
 
@@ -354,8 +359,10 @@ class Intake:
     async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool) -> list[Entry]:
         if not entries:
             return []
-        magics = [self._magic_of(entry.job.key) for entry in entries]
-        seen, used = await self._journal.known([entry.job.key for entry in entries], magics)
+        now, max_age = self._clock.now_ms(), self._limits().signal_max_age_ms
+        # What is too old will need none; of a backlog that is nearly all.
+        magics = [0 if now > e.job.deadline_msc(max_age) else self._magic_of(e.job.key) for e in entries]
+        seen, used = await self._journal.known([entry.job.key for entry in entries], filter(None, magics))
         fresh: list[Entry] = []
         for entry, magic in zip(entries, magics, strict=True):
             key = entry_key = entry.job.key

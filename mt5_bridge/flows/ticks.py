@@ -160,6 +160,7 @@ class TickFlow:
     async def run(self) -> None:
         """Poll at absolute deadlines; a slot that is over is skipped and counted, never made up for."""
         due = self._clock.monotonic()
+        due += self._clock.until_beat(self._period) - self._period  # the beat of before, so that the first is at once
         while True:
             if self._terminal.state is TerminalState.CONNECTED:
                 try:

@@ -36,7 +36,7 @@ DAY_MEMO = "day"
 TOLD_MEMO = "breaches"
 STALL_LIMIT_MS = 50
 _STALL_PERIOD_S = 0.1
-_RULES_S = 0.25
+_RULES_S = 0.2
 _FILE_S = 0.5
 _FILE_GOES_S = 0.05
 _DAY_S = 5.0
@@ -179,9 +179,9 @@ class Watch:
     async def run_stalls(self) -> None:
         """Notice when the event loop stands still."""
         while True:
-            asleep = self._clock.monotonic()
-            await asyncio.sleep(_STALL_PERIOD_S)
-            late_ms = (self._clock.monotonic() - asleep - _STALL_PERIOD_S) * 1000
+            asleep, pause = self._clock.monotonic(), self._clock.until_beat(_STALL_PERIOD_S)
+            await asyncio.sleep(pause)
+            late_ms = (self._clock.monotonic() - asleep - pause) * 1000
             self._stall_ms = max(self._stall_ms, late_ms)
             if late_ms > STALL_LIMIT_MS:
                 self.stats.stalls += 1
@@ -224,13 +224,13 @@ class Watch:
             reducing = self._book.day is not None and self._latch.halt.state is HaltState.REDUCING
             if reducing or self._told != self._saved_told:
                 self._to_write.set()
-            await asyncio.sleep(_RULES_S)
+            await asyncio.sleep(self._clock.until_beat(_RULES_S))
 
     async def _look_for_stop_file(self) -> None:
         while True:
             await self.look_for_stop_file()
             about_to_go = self._file_taken and not self._file_stays
-            await asyncio.sleep(_FILE_GOES_S if about_to_go else _FILE_S)
+            await asyncio.sleep(_FILE_GOES_S if about_to_go else self._clock.until_beat(_FILE_S))
 
     async def _write_down(self) -> None:
         while True:

@@ -143,19 +143,29 @@ def _topic_reset(db: sqlite3.Connection, x: c.TopicReset) -> None:
 
 def _intent_opened(db: sqlite3.Connection, x: c.IntentOpened) -> None:
     # The last line of "at most once": a signal that has its result, or a leg that was opened, is never sent again.
-    if x.leg == 0:
-        row = db.execute("SELECT status FROM signals WHERE key = ?", (x.key,)).fetchone()
-        if row is not None and row[0] is not None:
-            raise JournalRejected(f"signal {x.key} has its result already: {row[0]}")
-    if db.execute("SELECT 1 FROM intents WHERE key = ? AND leg = ?", (x.key, x.leg)).fetchone():
-        raise JournalRejected(f"leg {x.leg} of {x.key} was opened before")
     done = db.execute(
         "INSERT INTO intents (magic, key, leg, symbol, action, request, state, opened_msc, moved_msc, volume, risk) "
-        "VALUES (?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ?) ON CONFLICT (magic) DO NOTHING",
-        (x.magic, x.key, x.leg, x.symbol, x.action, x.request, x.opened_msc, x.opened_msc, x.volume, x.risk),
+        "SELECT ?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ? "
+        "WHERE NOT EXISTS (SELECT 1 FROM intents WHERE key = ? AND leg = ?) "
+        "AND (? > 0 OR NOT EXISTS (SELECT 1 FROM signals WHERE key = ? AND status IS NOT NULL)) "
+        "ON CONFLICT (magic) DO NOTHING",
+        (
+            *(x.magic, x.key, x.leg, x.symbol, x.action, x.request),
+            *(x.opened_msc, x.opened_msc, x.volume, x.risk),
+            *(x.key, x.leg, x.leg, x.key),
+        ),
     )
     if done.rowcount == 0:
-        raise JournalRejected(f"magic {x.magic} is already in use")
+        raise JournalRejected(_why_not_opened(db, x))
+
+
+def _why_not_opened(db: sqlite3.Connection, x: c.IntentOpened) -> str:
+    row = db.execute("SELECT status FROM signals WHERE key = ?", (x.key,)).fetchone()
+    if x.leg == 0 and row is not None and row[0] is not None:
+        return f"signal {x.key} has its result already: {row[0]}"
+    if db.execute("SELECT 1 FROM intents WHERE key = ? AND leg = ?", (x.key, x.leg)).fetchone():
+        return f"leg {x.leg} of {x.key} was opened before"
+    return f"magic {x.magic} is already in use"
 
 
 def _intent_moved(db: sqlite3.Connection, x: c.IntentMoved) -> None:

@@ -1,7 +1,8 @@
 """The one writing thread: it gathers the calls that wait, writes them in one transaction, and answers after the fsync.
 
-Every call has a savepoint of its own, so that a refused one takes nobody with it. When the disk fails, each call of the
-group is tried alone and hears its own outcome; from then on a probe write tells when writing works again.
+A group is written as one piece; where a call of it is refused, anew with a savepoint for each, so that this one takes
+nobody with it. When the disk fails, each call of the group is tried alone and hears its own outcome; from then on a
+probe write tells when writing works again.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 MAX_GROUP = 256
+_BUSY_GROUP = 3
+_GATHER_S = 0.001
+"""Pause after a group of so many: in a flood the next ones share an fsync; a lone call never waits."""
 _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 
 
@@ -143,6 +147,8 @@ class Writer:
             self._count(outcomes, time.perf_counter() - started)
             self._call_loop(lambda: _answer(outcomes))
             self._checkpointer.wrote(self._db.total_changes)
+            if len(jobs) >= _BUSY_GROUP and job is not None:
+                time.sleep(_GATHER_S)
         return job is not None
 
     def _write(self, jobs: list[_Job]) -> list[_Outcome]:
@@ -161,8 +167,15 @@ class Writer:
         return outcomes
 
     def _group(self, jobs: list[_Job]) -> list[_Outcome]:
-        self._db.execute("BEGIN IMMEDIATE")
-        outcomes = [self._call(job) for job in jobs]
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [_Outcome(job.future, job.work(self._db)) for job in jobs]
+        except Exception as error:
+            if _is_disk(error):
+                raise
+            self._roll_back()
+            self._db.execute("BEGIN IMMEDIATE")
+            outcomes = [self._call(job) for job in jobs]
         self._db.execute("COMMIT")
         return outcomes
 
@@ -171,7 +184,7 @@ class Writer:
         try:
             value = job.work(self._db)
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _REFUSED):
+            if _is_disk(error):
                 raise
             self._db.execute("ROLLBACK TO call")
             self._db.execute("RELEASE call")
@@ -227,6 +240,11 @@ def _answer(outcomes: list[_Outcome]) -> None:
             outcome.future.set_result(outcome.value)
         else:
             outcome.future.set_exception(outcome.error)
+
+
+def _is_disk(error: Exception) -> bool:
+    """Whether the database failed, not the call."""
+    return isinstance(error, sqlite3.Error) and not isinstance(error, _REFUSED)
 
 
 def _refusal(error: Exception) -> JournalError:

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LogStats", "Logs", "Redactor", "open_log"]
 
-FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level:<8} {message}"
 HUMAN_BYTES = 10 * 2**20
 MACHINE_BYTES = 20 * 2**20
 KEEP = 5
 CAPACITY = 10_000
 CONSOLE_CAPACITY = 2_000
 CLOSE_S = 1.0
+_STAMP = len("2026-01-05 10:00:00.000")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 """Characters that move the cursor, change colours, or turn the order of letters round."""
 
@@ -83,10 +83,12 @@ class _Line:
 
     @cached_property
     def human(self) -> str:
+        stamp = self._time.isoformat(" ", "milliseconds")[:_STAMP]
         harmless = _harmless(self._message)
+        formatted = self._formatted
         if harmless != self._message:
-            return self._redactor.text(self._formatted.replace(self._message, harmless, 1))
-        return self._redactor.text(self._formatted)
+            formatted = formatted.replace(self._message, harmless, 1)
+        return self._redactor.text(f"{stamp} {self.level:<8} {formatted}")
 
     @cached_property
     def machine(self) -> bytes:
@@ -126,7 +128,7 @@ class Logs:
         root.setLevel(libraries)
         # diagnose would print the values of variables, and with them passwords.
         self._handler: int | None = logger.add(
-            self._take, level=level, format=FORMAT, backtrace=False, diagnose=False, catch=True
+            self._take, level=level, format="{message}", backtrace=False, diagnose=False, catch=True
         )
 
     def __enter__(self) -> Self:

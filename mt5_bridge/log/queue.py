@@ -19,6 +19,8 @@ class DroppingQueue(Generic[T]):
     """
 
     BATCH = 256
+    PAUSE_S = 0.02
+    """Between batches: lines of a flood are written together. What comes after a pause is written at once."""
 
     def __init__(self, name: str, work: Callable[[list[T], int], None], capacity: int) -> None:
         self.dropped = 0
@@ -26,7 +28,7 @@ class DroppingQueue(Generic[T]):
         self._capacity = capacity
         self._items: deque[T] = deque()
         self._told = 0
-        self._closing = False
+        self._closing = threading.Event()
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -43,7 +45,7 @@ class DroppingQueue(Generic[T]):
     def close(self, timeout: float) -> bool:
         """Works off what waits, for at most `timeout` seconds; False when the thread still hangs in its work."""
         with self._change:
-            self._closing = True
+            self._closing.set()
             self._change.notify()
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -51,10 +53,11 @@ class DroppingQueue(Generic[T]):
     def _run(self) -> None:
         while True:
             with self._change:
-                while not self._items and not self._closing:
+                while not self._items and not self._closing.is_set():
                     self._change.wait()
                 if not self._items:
                     return
                 batch = [self._items.popleft() for _ in range(min(self.BATCH, len(self._items)))]
                 dropped, self._told = self.dropped - self._told, self.dropped
             self._work(batch, dropped)
+            self._closing.wait(0.0 if len(batch) == self.BATCH else self.PAUSE_S)

@@ -25,11 +25,10 @@ class Patience:
 
     def wait_ms(self, idle_ms: float) -> int:
         """How long the next fetch may wait, given the time since the last record."""
-        if self.answers_early is None:
-            return _TELLING_MS
         if self.answers_early:
             return _PATIENT_MS
-        return int(min(max(idle_ms / _IDLE_SHARE, _SHORTEST_MS), _LONGEST_MS))
+        shortest = _TELLING_MS if self.answers_early is None else _SHORTEST_MS
+        return int(min(max(idle_ms / _IDLE_SHARE, shortest), _LONGEST_MS))
 
     def fetched(self, wait_ms: int, took_ms: float, *, records: bool) -> None:
         """Learn from a fetch: what it might have waited, what it took, and whether it brought any records."""

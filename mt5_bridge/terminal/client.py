@@ -36,8 +36,7 @@ class _Call(msgspec.Struct, gc=False, eq=False):
     future: asyncio.Future[msgspec.Raw]
     on_sent: Callable[[], None] | None
     may_go: Callable[[], bool] | None = None
-    queue_timer: asyncio.TimerHandle | None = None
-    call_timer: asyncio.TimerHandle | None = None
+    due: float = 0.0
     since: float = 0.0
 
     def __lt__(self, other: "_Call") -> bool:
@@ -83,6 +82,8 @@ class HostClient:
         self._queue: list[_Call] = []
         self._number = 0
         self._flight: _Call | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        """One for the deadlines of all calls, which nearly all end long before theirs."""
         self._decode = msgspec.msgpack.Decoder(Reply).decode
 
     @property
@@ -144,6 +145,8 @@ class HostClient:
         """
         process, self._process = self._process, None
         _cancel(self._beat_timer)
+        _cancel(self._timer)
+        self._timer = None
         self._fail_all("the session is closing", MT5StateError)
         dead, self._dead = self._dead, []
         for old in dead:
@@ -196,35 +199,50 @@ class HostClient:
             raise MT5StateError(f"{MAX_WAITING} calls already wait for the terminal")
         loop = asyncio.get_running_loop()
         self._number += 1
-        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent, may_go)
-        call.future.add_done_callback(lambda _: self._settled(call))
+        due = loop.time() + timeout
+        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent, may_go, due)
         heapq.heappush(self._queue, call)
         self._next()
         if self._flight is not call:
-            self._watch_queue(call)
+            self._look_at(due)
+            if priority is Priority.CRITICAL and self._preempt_after is not None:
+                loop.call_later(self._preempt_after, self._preempt, call)
         return await call.future
 
-    def _watch_queue(self, call: _Call) -> None:
-        loop = asyncio.get_running_loop()
-        call.queue_timer = loop.call_later(call.timeout, self._waited_out, call)
-        if call.priority is Priority.CRITICAL and self._preempt_after is not None:
-            loop.call_later(self._preempt_after, self._preempt, call)
+    def _look_at(self, due: float) -> None:
+        """Look for what is overdue at that time of the loop, or before."""
+        if self._timer is None or self._timer.when() > due:
+            _cancel(self._timer)
+            self._timer = asyncio.get_running_loop().call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for call in self._queue:
+            if call.due <= now:
+                self._waited_out(call)
+        if self._flight is not None and self._flight.due <= now:
+            self._overdue(self._flight)
+        pending = [call.due for call in self._queue if not call.future.done()]
+        if self._flight is not None:
+            pending.append(self._flight.due)  # its host is killed then, whether anybody still waits or not
+        if pending:
+            self._look_at(min(pending))
 
     def _next(self) -> None:
         while self._flight is None and self._queue and self._process is not None:
             call = heapq.heappop(self._queue)
             if call.future.done():
                 continue
-            _cancel(call.queue_timer)
             if call.may_go is not None and not call.may_go():
                 call.future.set_exception(MT5StateError(f"{call.op} was withdrawn before it was sent"))
                 continue
             call.since = time.monotonic()
             self._flight = call
             self._stats.calls += 1
-            loop = asyncio.get_running_loop()
-            call.call_timer = loop.call_later(call.timeout, self._overdue, call)
-            self._written_at = loop.time()
+            self._written_at = asyncio.get_running_loop().time()
+            call.due = self._written_at + call.timeout
+            self._look_at(call.due)
             self._process.write(pack(Request(call.number, call.op, list(call.args))))
             if call.on_sent is not None:
                 call.on_sent()
@@ -240,7 +258,6 @@ class HostClient:
             self.kill("it answered what was not asked")
             return
         self._flight = None
-        _cancel(call.call_timer)
         if not call.future.done():
             if reply.failure is None:
                 call.future.set_result(reply.result)
@@ -248,12 +265,8 @@ class HostClient:
                 call.future.set_exception(error_of(reply.failure))
         self._next()
 
-    def _settled(self, call: _Call) -> None:
-        """A caller that gave up while waiting leaves the queue; a call in flight goes on to its end."""
-        _cancel(call.queue_timer)
-
     def _waited_out(self, call: _Call) -> None:
-        if not call.future.done() and self._flight is not call:
+        if not call.future.done():
             self._stats.queue_timeouts += 1
             busy = self._flight.op if self._flight is not None else "nothing"
             call.future.set_exception(
@@ -261,8 +274,6 @@ class HostClient:
             )
 
     def _overdue(self, call: _Call) -> None:
-        if self._flight is not call:
-            return
         self._stats.timeouts += 1
         self._flight = None
         if not call.future.done():
@@ -288,10 +299,8 @@ class HostClient:
     def _fail_all(self, why: str, kind: type[MT5Error]) -> None:
         flight, self._flight = self._flight, None
         waiting, self._queue = self._queue, []
-        if flight is not None:
-            _cancel(flight.call_timer)
-            if not flight.future.done():
-                flight.future.set_exception(kind(f"{flight.op}: {why}", sent=True))
+        if flight is not None and not flight.future.done():
+            flight.future.set_exception(kind(f"{flight.op}: {why}", sent=True))
         for call in waiting:
             if not call.future.done():
                 call.future.set_exception(kind(f"{call.op}: {why}"))

@@ -4,6 +4,7 @@ Results are plain tuples of the fields named in `raw`. Every failing call become
 terminal's `last_error`; None never leaves here as a result.
 """
 
+import time
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
@@ -36,6 +37,8 @@ _position = attrgetter(*RawPosition.__struct_fields__)
 _order = attrgetter(*RawOrder.__struct_fields__)
 _deal = attrgetter(*RawDeal.__struct_fields__)
 
+_RULES_S = 1.0
+
 
 class Host:
     """The operations on one terminal module (`MetaTrader5`, the simulator, a test's fake).
@@ -51,6 +54,8 @@ class Host:
         self._connected_by: list[Any] = []
         self._ticks = TickReader(module, self._pick, self._need)
         self._fillings = host_orders.FillingCache()
+        self._rules: dict[str, tuple[float, Any]] = {}
+        """What is traded: its `symbol_info`, and when that was read (monotonic seconds)."""
         self._operations: dict[str, Callable[..., Any]] = {
             "connect": self.connect,
             "account": self.account,
@@ -122,6 +127,7 @@ class Host:
         self._connected_by = raw
         self._mt5.shutdown()
         self._fillings.clear()
+        self._rules.clear()
         wish = {"login": args.login, "password": args.password, "server": args.server}
         options = {name: value for name, value in wish.items() if value is not None}
         if args.portable:
@@ -167,6 +173,16 @@ class Host:
             self._need(self._mt5.symbol_select(name, True), f"symbol_select {name}")
             info = self._need(self._mt5.symbol_info(name), f"symbol_info {name}")
         return info
+
+    def _noted(self, name: str) -> Any:
+        info = self._pick(name)
+        self._rules[name] = (time.monotonic(), info)
+        return info
+
+    def _rules_of(self, name: str) -> Any:
+        """`symbol_info` for digits and modes: an order sent right after its facts were read need not read it again."""
+        at, info = self._rules.get(name, (0.0, None))
+        return info if info is not None and time.monotonic() - at < _RULES_S else self._noted(name)
 
     def symbol(self, name: str) -> Any:
         """One symbol, selected."""
@@ -223,7 +239,7 @@ class Host:
 
     def facts(self, symbol: str, type_: int, price: float | None, stop: float | None) -> Any:
         """Everything the guards need for one opening. A margin the terminal cannot say is None."""
-        info = self._pick(symbol)
+        info = self._noted(symbol)
         tick = self._need(self._mt5.symbol_info_tick(symbol), f"symbol_info_tick {symbol}")
         at = price or (tick.ask if type_ == 0 else tick.bid)
         margin = self._mt5.order_calc_margin(type_, symbol, 1.0, at) if at else None
@@ -249,6 +265,7 @@ class Host:
         self.sending = False
         if answer.retcode == host_orders.INVALID_FILL:
             self._fillings.forget(wanted.symbol)
+            self._rules.pop(wanted.symbol, None)
         return _result(answer)
 
     def _as_it_stands(self, wanted: OrderRequest, order: dict[str, Any]) -> tuple[Any, ...] | None:
@@ -268,7 +285,7 @@ class Host:
     def _prepare(self, request: OrderRequest, expiration_s: int) -> dict[str, Any]:
         if not request.symbol:
             return host_orders.build(request, None, None, expiration_s)
-        info = self._pick(request.symbol)
+        info = self._rules_of(request.symbol)
         tick = None
         if host_orders.wants_price(request):
             tick = self._need(self._mt5.symbol_info_tick(request.symbol), f"symbol_info_tick {request.symbol}")

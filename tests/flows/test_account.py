@@ -177,6 +177,20 @@ async def test_changes_of_a_position_are_told_as_the_whole_list(tmp_path: Path) 
 
 
 @simulated
+async def test_many_that_close_at_once_leave_room_for_orders_in_the_terminals_queue(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run(*FLOWS)
+        tickets = [held(kit.terminal, volume=0.01) for _ in range(30)]
+        await one(kit, "position_opened", 30)
+        asked = kit.terminal.calls.count("get_history_deals")
+        for ticket in tickets:
+            close(kit.terminal, ticket)
+        await one(kit, "position_closed", 30)
+        assert kit.terminal.calls.count("get_history_deals") - asked < 30, "the day's deals told it all"
+        assert {event["price_close"] for event in await kit.events("position_closed")} == {1.1}
+
+
+@simulated
 async def test_what_comes_and_goes_while_others_are_announced_is_told_too(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.run("account-events")

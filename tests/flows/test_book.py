@@ -84,6 +84,61 @@ async def test_a_critical_read_waits_for_no_other_and_is_not_overwritten_by_an_o
 
 
 @simulated
+async def test_those_who_can_wait_share_one_read() -> None:
+    book, terminal = a_book()
+    await book.refresh()
+    opens(terminal, 7)
+    assert not book.about_to_read
+    asking = [asyncio.create_task(book.refresh(spaced=True)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert book.about_to_read
+    before = terminal.calls.count("snapshot")
+    first, *others = await asyncio.gather(*asking)
+    assert terminal.calls.count("snapshot") == before + 1
+    assert all(each is first for each in others)
+    assert not book.about_to_read
+
+
+@simulated
+async def test_whoever_asks_once_a_shared_read_has_begun_gets_the_next() -> None:
+    book, terminal = a_book()
+    lagging = terminal.holds["snapshot"] = asyncio.Event()
+    early = asyncio.create_task(book.refresh(spaced=True))
+    await asyncio.sleep(0.2)
+    late = asyncio.create_task(book.refresh(spaced=True))
+    await asyncio.sleep(0.2)
+    del terminal.holds["snapshot"]
+    lagging.set()
+    assert await early is not await late
+
+
+@simulated
+async def test_a_shared_read_that_fails_fails_for_all_who_share_it() -> None:
+    book, terminal = a_book()
+    await book.refresh()
+    terminal.failures["snapshot"] = MT5ConnectionError("away")
+    asking = [asyncio.create_task(book.refresh(spaced=True)) for _ in range(3)]
+    outcomes = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [MT5ConnectionError] * 3
+    assert terminal.calls.count("snapshot") == 2
+    del terminal.failures["snapshot"]
+    assert (await book.refresh(spaced=True)).positions == []
+
+
+@simulated
+async def test_when_the_reader_of_a_shared_read_goes_another_reads() -> None:
+    book, _ = a_book()
+    await book.refresh()
+    reader, *others = [asyncio.create_task(book.refresh(spaced=True)) for _ in range(3)]
+    await asyncio.sleep(0)
+    reader.cancel()
+    others[0].cancel()
+    outcomes = await asyncio.gather(reader, *others, return_exceptions=True)
+    assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [True, True, False]
+    assert not book.about_to_read
+
+
+@simulated
 async def test_a_failed_read_leaves_the_picture() -> None:
     book, terminal = a_book()
     opens(terminal, 7)

@@ -120,6 +120,28 @@ def test_facts_for_an_opening() -> None:
     assert (facts.margin, facts.profit, facts.tick.time_msc) == (None, None, 0)
 
 
+def test_an_order_right_after_its_facts_does_not_read_the_symbols_rules_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("mt5_bridge.terminal.host_ops.time.monotonic", lambda: now[0])
+    module = fresh_fake()
+    host = Host(module)
+    reads = module._calls
+
+    def sends() -> int:
+        """How often the rules were read for one order."""
+        before = reads["symbol_info"]
+        assert ask(host, "send", 1001, "Fake-Demo", DEAL, 0)[0] == 10009
+        return int(reads["symbol_info"] - before)
+
+    ask(host, "facts", "EURUSD", 0, None, 1.0)
+    assert sends() == 0
+    now[0] += 1.0
+    assert sends() == 1, "a broker may change them"
+    assert sends() == 0
+    ask(host, "connect", connect())
+    assert sends() == 1, "it may be another broker"
+
+
 def test_an_order_goes_out_once_with_a_filling_the_broker_takes() -> None:
     module = fresh_fake(TAKES_FILLING="1")
     host = Host(module)

@@ -16,8 +16,7 @@ export const CandlePanel = {
   template: `
     <Panel title="Chart" name="candles">
       <template #tools>
-        <label class="inline"><span class="hide">Symbol</span>
-          <select :value="symbol" @change="$emit('choose', $event.target.value)"><option v-for="name in symbols" :key="name">{{ name }}</option></select></label>
+        <span class="inline"><select aria-label="Symbol" :value="symbol" @change="$emit('choose', $event.target.value)"><option v-for="name in symbols" :key="name">{{ name }}</option></select></span>
         <div class="segments" role="group" aria-label="Timeframe">
           <button v-for="name in frames" :key="name" type="button" :aria-pressed="name === frame" @click="frame = name">{{ name }}</button>
         </div>

@@ -1,5 +1,6 @@
 """What the terminal shows: the package's structures, made from the books, the market and the settings."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from mt5_bridge.core.model import MarginMode
@@ -170,7 +171,7 @@ def account_info(terminal: Terminal, session: Session, login: int) -> AccountInf
 
 def terminal_info(terminal: Terminal) -> TerminalInfo:
     """The terminal program."""
-    program, data = _places(terminal.config)
+    program, data = _places(terminal.config.data_dir)
     return TerminalInfo.of(
         {
             **dict.fromkeys(TerminalInfo.__match_args__[:10], False),
@@ -193,10 +194,11 @@ def terminal_info(terminal: Terminal) -> TerminalInfo:
     )
 
 
-def _places(config: PaperConfig) -> tuple[str, str]:
+@lru_cache(maxsize=4)  # making a path is most of what it costs to ask for the terminal
+def _places(data_dir: Path | None) -> tuple[str, str]:
     """Folders of program and data: people make paths of them. Without `DATA_DIR` the second need not be there."""
-    if config.data_dir is not None:
-        folder = str(config.data_dir / "paper")
+    if data_dir is not None:
+        folder = str(data_dir / "paper")
         return folder, folder
     from tempfile import gettempdir  # late: nothing else in the process needs it
 
