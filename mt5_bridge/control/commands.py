@@ -231,6 +231,12 @@ def meant(envelope: Envelope) -> str | None:
         return None
 
 
+def acts(envelope: Envelope) -> bool:
+    """Whether what is asked changes something."""
+    name = meant(envelope)
+    return name is not None and COMMANDS[name].acts
+
+
 def is_answer(type: str) -> bool:
     """Whether a frame of this type is an answer itself: never answered, or two peers would talk for ever."""
     return type == "error" or type.endswith(_ANSWER_ENDINGS)

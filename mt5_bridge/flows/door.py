@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -31,6 +32,8 @@ from mt5_bridge.flows.signals import SIGNAL, Intake
 
 MOST_AT_ONCE = 512
 """Commands and signals being done; more are refused, but for a stop."""
+MOST_READS = 256
+"""Of these, those that only read: readers must not keep anybody from closing."""
 _PERSON_MOST = 100
 _SAYS_WHO = frozenset({"reduce_only", "resume_trading"})
 
@@ -71,6 +74,7 @@ class Door:
         self._figures = figures
         self._remembering: set[asyncio.Future[None]] = set()
         self._busy = 0
+        self._reading = 0
         self._closed = False
         self._snapshot: AccountSnapshot | None = None
 
@@ -94,7 +98,7 @@ class Door:
         """What is latched now: a resume that is asked now and done later lifts that, and nothing that comes after."""
         return self._answers.latched()
 
-    async def command(
+    def command(
         self,
         name: str,
         data: Mapping[str, Any],
@@ -102,10 +106,11 @@ class Door:
         by: str,
         request_id: str | None = None,
         heard: Latched | None = None,
-    ) -> dict[str, Any]:
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
         """Do a command of the table, or `mt5_command`; the `data` of its `command_result`.
 
-        An emergency stop is latched before this waits for anything (P6).
+        An emergency stop is latched before this waits for anything (P6). A resume lifts what is latched now, when it
+        is asked, and not what is latched until its turn comes.
 
         Args:
             name: as in `control.commands.COMMANDS`.
@@ -114,6 +119,11 @@ class Door:
             request_id: the same one of the same asker does nothing twice, for a day.
             heard: see `heard`; None: what is latched now.
         """
+        return self._command(name, data, by, request_id, heard or self._answers.latched())
+
+    async def _command(
+        self, name: str, data: Mapping[str, Any], by: str, request_id: str | None, latched: Latched
+    ) -> dict[str, Any]:
         correlation.sender.set(by)
         asked = _theirs(by, request_id)
         stop = table.stop_of(json.dumps({"type": name, "data": data, "request_id": asked}).encode())
@@ -126,7 +136,6 @@ class Door:
             self._remembering.add(remembering)
             remembering.add_done_callback(self._remembering.discard)
             return answer
-        latched = heard or self._answers.latched()
         try:
             raw = _strict(_naming(name, data, by))
         except ValueError as error:
@@ -134,7 +143,18 @@ class Door:
         envelope = wire.Envelope(type=name, data=raw, request_id=asked)
         if refused := self._refused(name):
             return refused
-        return await self._counted(self._answers.answer_to(envelope, latched))
+        if table.acts(envelope):
+            return await self._counted(self._answers.answer_to(envelope, latched))
+        if self._reading >= MOST_READS:
+            return table.failed(name[:64], "overloaded", f"{MOST_READS} requests are being read for: send less")
+        self._reading += 1
+        return await self._counted(self._read(envelope, latched))
+
+    async def _read(self, envelope: wire.Envelope, latched: Latched) -> Answer:
+        try:
+            return await self._answers.answer_to(envelope, latched)
+        finally:
+            self._reading -= 1
 
     async def signal(
         self,
@@ -205,7 +225,7 @@ class Door:
         Raises:
             JournalError: what it stands for cannot be looked up.
         """
-        return await self._answers.once.claim(f"{by}/{request_id}", fingerprint)
+        return await self._answers.once.claim(f"{quote(by, safe='')}/{request_id}", fingerprint)
 
     async def connect(
         self, login: int | None, server: str | None, password: str | None, *, by: str, request_id: str | None = None
@@ -280,7 +300,8 @@ def source_of(by: str) -> str:
 
 def _theirs(by: str, request_id: str | None) -> str | None:
     """Two askers may number their requests alike."""
-    return None if request_id is None else f"{by}/{request_id}"
+    # A name may hold anything: what stands behind its first slash must not be read as another's.
+    return None if request_id is None else f"{quote(by, safe='')}/{request_id}"
 
 
 def _strict(data: Mapping[str, Any]) -> msgspec.Raw:

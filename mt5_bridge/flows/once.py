@@ -77,7 +77,7 @@ class Once:
         stands: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._claims[key] = stands
         try:
-            known = await self._claimed(f"claim-{key}")
+            known = await self._claimed(f"claim:{key}")
         except BaseException:
             del self._claims[key]
             stands.cancel()
@@ -99,7 +99,7 @@ class Once:
 
     async def _write_claim(self, key: str, fingerprint: str) -> None:
         claimed = changes.CommandAnswered(
-            request_id=f"claim-{key}", command="claim", answer=fingerprint.encode(), at_msc=self._clock.now_ms()
+            request_id=f"claim:{key}", command="claim", answer=fingerprint.encode(), at_msc=self._clock.now_ms()
         )
         try:
             await self._journal.commit(claimed)

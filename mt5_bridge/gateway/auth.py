@@ -15,6 +15,8 @@ from mt5_bridge.gateway.problems import Problem
 LEEWAY_S = 5
 """How far the clock of who makes JWTs may be behind or ahead."""
 SUBJECT_MOST = 64
+LATEST_S = 1 << 40
+"""No end of a token is later: reckoning with it must not fail."""
 
 
 class Scope(StrEnum):
@@ -88,7 +90,7 @@ class Authenticator:
             )
         except jwt.ExpiredSignatureError:
             raise unauthorized("expired_token", "the token has expired: get a new one") from None
-        except (jwt.InvalidTokenError, ValueError):  # half a character is none of the library's errors
+        except (jwt.PyJWTError, ValueError, ArithmeticError, RecursionError):  # it lets some of Python's own through
             # Why in detail is of use to who forges one only.
             raise unauthorized("invalid_token", "the token is not known here") from None
         return _principal(claims)
@@ -111,8 +113,9 @@ def _principal(claims: dict[str, Any]) -> Principal:
     subject, scope, expires = claims["sub"], claims.get("scope", ""), claims["exp"]
     names = scope.split() if isinstance(scope, str) else scope
     # `token` is whom the audit trail calls by that name, and no one else.
+    ends = isinstance(expires, int | float) and not isinstance(expires, bool) and 0 <= expires < LATEST_S
     named = isinstance(subject, str) and subject.isprintable() and 0 < len(subject) <= SUBJECT_MOST
-    if not named or subject == TOKEN_SUBJECT or not isinstance(names, list):
+    if not ends or not named or subject == TOKEN_SUBJECT or not isinstance(names, list):
         raise unauthorized("invalid_token", "the token is not known here")
     known = {scope for scope in Scope if scope.value in names}
     scopes = frozenset(implied for scope in known for implied in _IMPLIES[scope])

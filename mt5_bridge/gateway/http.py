@@ -77,16 +77,30 @@ class BoundedHttp(HttpToolsProtocol):
         self._active()
         super().on_response_complete()
 
+    @property
+    def known(self) -> bool:
+        """Whether its last request came with a good token."""
+        state: dict[str, Any] = {} if self.scope is None else self.scope.get("state", {})
+        return state.get("principal") is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _active(self) -> None:
         self._last = asyncio.get_running_loop().time()
 
     def _make_room(self) -> bool:
-        """Hang up on who has been idle longest: whoever fills all places must not keep a stop out."""
+        """Hang up on who has been idle longest: whoever fills all places must not keep a stop out.
+
+        Strangers go first, and also those who do not read what they asked for.
+        """
         others = (each for each in self.connections if isinstance(each, BoundedHttp) and each is not self)
-        idle = [each for each in others if each.cycle is None or each.cycle.response_complete]
+        idle = [each for each in others if not (each.known and each.busy)]
         if not idle:
             return False
-        oldest = min(idle, key=lambda each: each._last)
+        oldest = min(idle, key=lambda each: (each.known, each._last))
         self.connections.discard(oldest)
         oldest.transport.abort()
         return True

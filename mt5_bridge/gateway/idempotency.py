@@ -76,9 +76,9 @@ async def asked(gateway: Gateway, request: Request, who: Principal, key: str | N
     Raises:
         Problem: 422 `idempotency_key_reused`, 503 `journal_unavailable`.
     """
-    if key is None:
+    request_id = request_id_of(key)
+    if request_id is None:
         return Asked(None, again=False)
-    request_id = f"http:{key}"
     try:
         claim = await gateway.port.claim(request_id, _fingerprint(request, content), by=who.subject)
     except JournalError as error:
@@ -88,6 +88,11 @@ async def asked(gateway: Gateway, request: Request, who: Principal, key: str | N
             422, "idempotency_key_reused", "this Idempotency-Key was used for another request: take a new one"
         )
     return Asked(request_id, again=claim is Claim.AGAIN)
+
+
+def request_id_of(key: str | None) -> str | None:
+    """What the bridge knows a request with this key by."""
+    return None if key is None else f"http:{key}"
 
 
 def _fingerprint(request: Request, content: Any) -> str:

@@ -30,7 +30,8 @@ class BridgePort(Protocol):
         """Do a command of the table; the `data` of its `command_result`.
 
         A stop is latched before the first await. The same `request_id` of the same `by` does nothing twice for a day,
-        over restarts too. A resume lifts nothing that came after what was `heard`; None: after this call.
+        over restarts too. A resume lifts nothing that came after what was `heard`; None: after this call, which may be
+        before it is awaited.
         """
         ...
 

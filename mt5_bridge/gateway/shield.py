@@ -113,6 +113,8 @@ class Shield:
                 self._look(scope, headers)
                 state["principal"] = await self._judge(scope, headers)
                 body = _Body(receive, self._config.body_limit, headers)
+                if not _is_stop(scope):
+                    body.look()
                 await self._app(scope, body, outgoing)
             except Problem as problem:
                 self._count(problem)
@@ -214,7 +216,7 @@ class Shield:
             if given:
                 await self._rates.bad_token(address)  # who sends none guesses none
             raise
-        if not (path == STOP and scope.get("method") == "POST"):
+        if not _is_stop(scope):
             await self._rates.take(principal.subject)
         return principal
 
@@ -254,12 +256,21 @@ class _Body:
         self._whole = False
         self._until = asyncio.get_running_loop().time() + BODY_WITHIN_S
         said = headers.get(b"content-length", [b"0"])[0]
-        if said.isdigit() and int(said) > limit:
+        self._refused = said.isdigit() and int(said) > limit
+
+    def look(self) -> None:
+        """Refuse what says itself that it is too long.
+
+        Raises:
+            Problem: 413.
+        """
+        if self._refused:
             raise self._too_large()
 
     async def __call__(self) -> Message:
         if self._whole:
             return await self._receive()  # waits for the client to go
+        self.look()
         try:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
@@ -274,6 +285,11 @@ class _Body:
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"a body may have {self._limit} bytes", headers={"Connection": "close"})
+
+
+def _is_stop(scope: Scope) -> bool:
+    """Neither a rate nor anything about its body keeps this one back."""
+    return scope["path"] == STOP and scope.get("method") == "POST"
 
 
 async def _deny(problem: Problem, request_id: str, send: Send) -> None:

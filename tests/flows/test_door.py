@@ -293,6 +293,18 @@ async def test_a_stop_while_a_resume_is_written_wins(tmp_path: Path) -> None:
         assert (answer["success"], kit.latch.halt.state) == (False, HaltState.HALTED)
 
 
+@simulated
+async def test_a_stop_that_comes_before_a_resume_has_its_turn_wins(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (kit, door):
+        await door.command("emergency_stop", {}, by="ann")
+        await eventually(lambda: not kit.emergency.unfinished, 60)
+        resuming = door.command("resume_trading", {"reason": "fine"}, by="ann")
+        await door.command("emergency_stop", {}, by="ann")
+        answer = await resuming
+        assert (answer["success"], kit.latch.halt.state) == (False, HaltState.HALTED)
+        assert (await door.command("resume_trading", {"reason": "now", "force": True}, by="ann"))["success"]
+
+
 # --- the end, and bounds
 
 
@@ -330,6 +342,27 @@ async def test_what_is_under_way_is_bounded_and_a_stop_is_not(tmp_path: Path, mo
         assert (await door.command("get_status", {}, by="ann"))["success"]
 
 
+@simulated
+async def test_readers_keep_nobody_from_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READS", 2)
+    async with opened(tmp_path) as (kit, door):
+        go_on = asyncio.Event()
+
+        async def hang(command: Any) -> dict[str, Any]:
+            await go_on.wait()
+            return {}
+
+        kit.answers.handlers["get_rates"] = hang
+        asked = {"symbol": "EURUSD", "timeframe": "M1"}
+        waiting = [asyncio.ensure_future(door.command("get_rates", asked, by="ann")) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await door.command("get_rates", asked, by="ann"))["error"]["code"] == "overloaded"
+        assert (await door.command("close_all", {}, by="bob"))["success"]
+        go_on.set()
+        assert all(answer["success"] for answer in await asyncio.gather(*waiting))
+        assert (await door.command("get_rates", asked, by="ann"))["success"]
+
+
 # --- the picture
 
 
@@ -359,6 +392,18 @@ async def test_a_key_is_its_owners(tmp_path: Path) -> None:
         assert await door.claim("k", "one", by="ann") is Claim.FIRST
         assert await door.claim("k", "two", by="bob") is Claim.FIRST
         assert await door.claim("k", "two", by="ann") is Claim.OTHER
+
+
+@simulated
+async def test_no_name_makes_a_key_anothers(tmp_path: Path) -> None:
+    async with opened(tmp_path) as (kit, door):
+        assert await door.claim("b/http:k", "one", by="a") is Claim.FIRST
+        assert await door.claim("http:k", "two", by="a/b") is Claim.FIRST
+        asked = {"symbol": "EURUSD"}
+        first = await door.command("close_all", asked, by="claim-a", request_id="b/http:k")
+        assert first["success"]
+        assert (await door.command("reduce_only", {}, by="claim-a/b", request_id="http:k"))["command"] == "reduce_only"
+        assert kit.answers.once.repeated == 0
 
 
 @simulated

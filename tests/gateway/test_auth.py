@@ -30,6 +30,13 @@ def signed(key: str = JWT_KEY, algorithm: str = "HS256", **changed: Any) -> str:
     return "Bearer " + jwt.encode(claims(**changed), key, algorithm=algorithm)
 
 
+@pytest.mark.parametrize("exp", ["9999999999", 1e300, 10**400, True, [1], {}, None, float("nan"), float("inf"), -1])
+def test_an_end_that_is_no_time_is_none(exp: Any) -> None:
+    with pytest.raises(Problem) as refused:
+        AUTH.of_header(signed(exp=exp))
+    assert refused.value.status == 401
+
+
 def test_the_token_may_do_everything() -> None:
     principal = AUTH.of_header(f"bearer  {TOKEN} ")
     assert (principal.subject, principal.scopes, principal.expires) == ("token", ALL_SCOPES, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from support.certificates import Authority
 from support.eventually import eventually
 
@@ -54,7 +54,9 @@ async def serving(config: GatewayConfig) -> AsyncIterator[tuple[GatewayServer, F
         return "x"
 
     @app.get("/hang")
-    async def hang() -> None:
+    async def hang(request: Request) -> None:
+        if "known" in request.url.query:
+            request.scope["state"]["principal"] = "ann"
         app.state.hangs += 1
         await hanging.wait()
 
@@ -209,6 +211,12 @@ async def test_connections_are_bounded_and_who_is_idle_longest_makes_room(monkey
         for _, writer in pairs[3:]:
             writer.write(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
         await eventually(lambda: app.state.hangs == 3, 30)
+        for number in range(3, 6):
+            reader, writer = await opened(server)
+            await ended(pairs[number][0])
+            writer.write(b"GET /hang?known HTTP/1.1\r\nHost: x\r\n\r\n")
+            await eventually(lambda most=number + 1: app.state.hangs == most, 30)  # type: ignore[misc]  # bound now
+            pairs.append((reader, writer))
         reader, writer = await opened(server)
         assert await ended(reader) == b"", "nobody is idle"
         for _, each in (*pairs, (reader, writer)):

@@ -271,6 +271,12 @@ async def test_a_body_has_bounds_said_or_not(kit: Kit) -> None:
         assert answer.headers["connection"] == "close"
 
 
+async def test_no_length_keeps_a_stop_back(kit: Kit) -> None:
+    answer = await kit.ask("POST", "/emergency-stop", content=b"x" * 101)
+    assert problem(answer) == (413, "too_large")
+    assert [scope["path"] for scope in kit.inner.scopes] == ["/emergency-stop"], "it was asked, and latches"
+
+
 def test_a_body_that_does_not_come() -> None:
     @simulated
     async def run() -> None:

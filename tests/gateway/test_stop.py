@@ -67,8 +67,8 @@ async def post(rooms: Rooms, content: bytes | None = None, **headers: str) -> di
 
 async def test_what_is_asked_is_passed_on_and_answered() -> None:
     rooms = Rooms()
-    body = {"reason": "news", "by": "bo", "close_positions": False, "unknown": 1}
-    answer = await post(rooms, json.dumps(body).encode(), **{"Idempotency-Key": "k1"})
+    body = {"reason": "news", "by": "bo", "close_positions": False}
+    answer = await post(rooms, json.dumps({**body, "unknown": 1}).encode(), **{"Idempotency-Key": "k1"})
     assert rooms.port.asked == [("emergency_stop", body, "ann", "http:k1")]
     assert (answer["success"], answer["data"]["state"]) == (True, "halted")
     assert "faults" not in answer["data"]
@@ -83,6 +83,17 @@ async def test_no_body_keeps_a_stop_back(content: bytes) -> None:
     answer = await post(rooms, content)
     assert rooms.port.asked == [("emergency_stop", {}, "ann", None)]
     assert answer["data"]["faults"] == ["of the bridge", "the body is no JSON object"]
+
+
+@pytest.mark.parametrize("nested", [b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900])
+@pytest.mark.parametrize("field", [b"reason", b"x"])
+async def test_nor_does_one_that_is_nested(field: bytes, nested: bytes) -> None:
+    """It can be read, and be too deep to be written."""
+    rooms = Rooms()
+    answer = await post(rooms, b'{"by": "ann", "%s": %s}' % (field, nested))
+    assert rooms.port.asked == [("emergency_stop", {"by": "ann"}, "ann", None)]
+    faults = ["reason must be no list and no object"] if field == b"reason" else None
+    assert answer["data"].get("faults") == faults
 
 
 async def test_nor_does_a_key() -> None:

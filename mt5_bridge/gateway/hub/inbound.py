@@ -24,6 +24,8 @@ from mt5_bridge.gateway.port import BridgePort
 
 MAX_AT_ONCE = 64
 """Commands and signals of one client that may be under way."""
+MOST_SYMBOLS = 1000
+"""A client may name; all it named before are looked at with every word."""
 ERROR_EVERY_S = 1.0
 AUTH = "auth"
 _BREATH = 64
@@ -157,6 +159,10 @@ class Inbound:
             new = client.subscriptions.added(wanted)
         else:
             new = client.subscriptions.removed(wanted, self._port.status().get("symbols", ()))
+        if len(new.symbols or ()) > MOST_SYMBOLS:
+            why = f"{name}: more than {MOST_SYMBOLS} symbols; leave symbols out to hear all"
+            self._refuse(client, result, name, request_id, "invalid_params", why)
+            return
         answer = table.succeeded(name, new.data())
         if name == "unsubscribe":
             self._hub.subscribe(client, new)  # nothing of what it ends may follow the answer
@@ -279,7 +285,7 @@ class Inbound:
 
 
 class _Wrapped(msgspec.Struct):
-    params: msgspec.Raw = msgspec.Raw(b"null")
+    params: msgspec.Raw = msgspec.Raw(b"null")  # as one of a union it would take nothing but null
 
 
 def _forbidden(name: str) -> tuple[str, str]:

@@ -19,6 +19,9 @@ from websockets.protocol import State
 EXTENSION = "mt5_bridge.socket"
 """Under this name of the ASGI scope's `extensions` the socket is found."""
 PIECE = 2048
+PINGS = 32
+BREATH_S = 0.01
+"""After so many pings nothing is read for so long: nobody needs more, and no rate counts them."""
 HIGH_WATER = 64 << 10
 SEND_BUFFER = 64 << 10
 CUT_AFTER_S = 2.0
@@ -43,6 +46,7 @@ class HubSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self.on_pong: Callable[[bytes], None] = _nothing
         self._piece = bytearray(PIECE)
         self._cut: asyncio.TimerHandle | None = None
+        self._pings = 0
 
     # --- reading
 
@@ -53,6 +57,20 @@ class HubSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """A piece came."""
         self.data_received(bytes(memoryview(self._piece)[:nbytes]))
+
+    def handle_ping(self) -> None:
+        """Answered while the peer reads: pongs that nobody reads would pile up without bound."""
+        output = b"".join(self.conn.data_to_send())
+        if self.ready:
+            self.transport.write(output)
+        self._pings += 1
+        if self._pings % PINGS == 0 and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self.loop.call_later(BREATH_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def handle_pong(self, event: Frame) -> None:
         """To the keep-alive, or to the client that asked."""

@@ -1,7 +1,7 @@
 """What a client wants to hear. Pure."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ class Wanted(msgspec.Struct, frozen=True):
     """
 
     channels: list[Channel] | None = None
-    symbols: list[str] | None = None
+    symbols: list[Annotated[str, msgspec.Meta(max_length=64)]] | None = None
 
     @property
     def named(self) -> frozenset[Channel]:

@@ -64,7 +64,11 @@ async def redoc(request: Request) -> Response:
 @router.get(OPENAPI)
 async def openapi(request: Request) -> Response:
     """The description itself."""
-    return Response(json.dumps(request.app.openapi()), media_type="application/json")
+    state = request.app.state
+    if not hasattr(state, "openapi"):
+        # Once: whoever needs no token could have the loop busy with it.
+        state.openapi = json.dumps(request.app.openapi()).encode()
+    return Response(state.openapi, media_type="application/json")
 
 
 @router.get("/docs/assets/{name}")

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect
 
 from mt5_bridge.gateway.auth import Stopper
+from mt5_bridge.gateway.idempotency import request_id_of
 from mt5_bridge.gateway.problems import Problem
 from mt5_bridge.gateway.shield import STOP
 from mt5_bridge.gateway.state import Here
@@ -31,6 +32,9 @@ class StopBody(BaseModel):
     close_positions: bool | None = Field(None, description="Default: EMERGENCY_CLOSE_POSITIONS.")
     cancel_orders: bool | None = Field(None, description="Default: EMERGENCY_CANCEL_ORDERS.")
     scope: str | None = Field(None, description="`all` or `mine`; default: EMERGENCY_SCOPE.", examples=["all"])
+
+
+_FIELDS = frozenset(StopBody.model_fields)
 
 
 class Latched(BaseModel):
@@ -84,7 +88,7 @@ async def emergency_stop(request: Request, gateway: Here, who: Stopper) -> StopA
     if key is not None and len(key) > KEY_MOST:
         key = None
         faults.append(f"{KEY} is longer than {KEY_MOST} characters")
-    request_id = None if key is None else f"http:{key}"  # of its own beside the WebSocket's numbers
+    request_id = request_id_of(key)
     answer = await gateway.port.command("emergency_stop", data, by=who.subject, request_id=request_id)
     request.scope["state"]["outcome"] = answer["data"]["state"]
     if faults:
@@ -99,7 +103,14 @@ async def _body(reading: "asyncio.Future[bytes]") -> tuple[dict[str, Any], list[
         data = json.loads(raw) if raw.strip() else {}
     except (Problem, ClientDisconnect, TimeoutError, ValueError, RecursionError):
         data = None
-    return (data, []) if isinstance(data, dict) else ({}, ["the body is no JSON object"])
+    if not isinstance(data, dict):
+        return {}, ["the body is no JSON object"]
+    # Nothing else of it matters, and what is nested too deep could be read here and written nowhere.
+    return {name: value for name, value in data.items() if name in _FIELDS and not isinstance(value, list | dict)}, [
+        f"{name} must be no list and no object"
+        for name, value in data.items()
+        if name in _FIELDS and isinstance(value, list | dict)
+    ]
 
 
 async def _read(request: Request) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -151,13 +152,17 @@ async def test_bytes_that_are_no_frames_end_the_connection_and_nothing_else(garb
 async def _raw(kit: HubKit, headers: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection by hand, past its handshake."""
     reader, writer = await asyncio.open_connection("127.0.0.1", kit.server.port)
+    await _shake(kit, reader, writer, headers)
+    return reader, writer
+
+
+async def _shake(kit: HubKit, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: str) -> None:
     key = base64.b64encode(os.urandom(16)).decode()
     writer.write(
         f"GET /websocket/ws HTTP/1.1\r\nHost: 127.0.0.1:{kit.server.port}\r\nUpgrade: websocket\r\n"
         f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n".encode()
     )
     assert b" 101 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
-    return reader, writer
 
 
 async def test_a_flood_leaves_others_their_share_and_a_stop_its_effect() -> None:
@@ -178,6 +183,29 @@ async def test_a_flood_leaves_others_their_share_and_a_stop_its_effect() -> None
         assert kit.hub.totals()["refused"] > 10_000
         # One at the beginning, and one a second: far fewer than there were frames.
         assert len(flooding.of("error")) < 200
+
+
+async def test_pings_that_nobody_reads_the_answers_of_pile_up_nowhere() -> None:
+    async with hub_kit() as kit:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", kit.server.port))
+        reader, writer = await asyncio.open_connection(sock=made)
+        await _shake(kit, reader, writer, f"Authorization: Bearer {TOKEN}\r\n")
+        await eventually(lambda: kit.hub.clients)
+        (client,) = kit.hub.clients
+        assert isinstance(client.peer, hub_socket.HubSocket)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]  # as who reads nothing
+        ping = b"\x89\xfd\0\0\0\0" + b"x" * 125
+        while client.peer.ready:
+            writer.write(ping * 100)
+            await writer.drain()
+        for _ in range(100):
+            writer.write(ping * 100)
+            await writer.drain()
+            assert client.peer.transport.get_write_buffer_size() < 2 * hub_socket.HIGH_WATER
+        writer.transport.abort()
 
 
 async def test_who_is_gone_without_a_word_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

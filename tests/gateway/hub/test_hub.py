@@ -260,6 +260,8 @@ async def test_what_acts_is_audited_and_what_reads_is_not() -> None:
     [
         ({"type": "close_position", "data": 5}, "invalid_params"),
         ({"type": "subscribe", "data": {"channels": ["news"]}}, "invalid_params"),
+        ({"type": "subscribe", "data": {"symbols": [f"S{n}" for n in range(1001)]}}, "invalid_params"),
+        ({"type": "subscribe", "data": {"symbols": ["S" * 65]}}, "invalid_params"),
         ({"type": "mt5_command", "data": {"command": "shutdown"}}, "unknown_command"),
         ({"type": "mt5_command", "data": 5}, "unknown_command"),
         ({"type": "format_disk", "data": {}}, "unknown_command"),
@@ -275,6 +277,32 @@ async def test_what_cannot_be_done_is_answered(frame: dict[str, Any], code: str)
         )
         assert answer["data"]["error"]["code"] == code
         assert kit.port.asked == []
+
+
+async def test_a_wrapped_command_has_its_params() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client()
+        for params in ({"ticket": 7}, [1], "x", 5):
+            data = {"command": "close_position", "params": params}
+            await client.send("mt5_command", data, request_id=str(params))
+        await client.ask("heartbeat", request_id="h", result="heartbeat_response")
+        assert kit.port.asked == [("close_position", {"ticket": 7}, "token", str({"ticket": 7}))]
+        refused = [frame for frame in client.of("mt5_command_result") if not frame["success"]]
+        assert [frame["error"]["code"] for frame in refused] == ["invalid_params"] * 3
+
+
+async def test_half_of_a_character_ends_nothing() -> None:
+    async with hub_kit() as kit:
+        client = await kit.client()
+        half = r"\ud800"
+        for frame in (
+            {"type": "subscribe", "data": {"symbols": [half]}},
+            {"type": "close_all", "data": {}, "request_id": half},
+            {"type": half, "data": {}, "request_id": half},
+        ):
+            await client.socket.send(json.dumps(frame).replace(r"\\", "\\"))
+        await client.ask("close_all", {}, request_id="1")
+        assert [request_id for _, _, _, request_id in kit.port.asked] == ["1"]
 
 
 async def test_answers_are_never_answered_and_errors_once_a_second() -> None:
