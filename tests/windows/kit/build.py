@@ -61,7 +61,9 @@ def requirements() -> list[str]:
     """The project's own requirements as they read on Windows, and what its tests need there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named: dict[str, str] = {}
-    for line in [*project["dependencies"], *WINDOWS_ONLY, *TESTS]:
+    for line in [*project["dependencies"], *project["optional-dependencies"]["gateway"], *WINDOWS_ONLY, *TESTS]:
+        if "sys_platform != 'win32'" in line:
+            continue
         requirement = line.split(";")[0].strip()
         named.setdefault(re.split(r"[<>=!~\[ ]", requirement)[0], requirement)
     return sorted({**named, **PINS}.values())
@@ -109,7 +111,7 @@ def install(wanted: list[str]) -> None:
     """Fetch the wheels on the host, install them without an index inside, and show that they import."""
     download(wanted)
     wine(r"C:\bridge\venv\Scripts\python.exe", "-m", "pip", "install", "-q", *wanted)
-    wine(r"C:\bridge\venv\Scripts\python.exe", "-c", "import MetaTrader5, aiokafka, typer, numpy, msgspec")
+    wine(r"C:\bridge\venv\Scripts\python.exe", "-c", "import MetaTrader5, aiokafka, typer, numpy, msgspec, fastapi")
 
 
 def download(wanted: list[str]) -> Path:
