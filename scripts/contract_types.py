@@ -82,7 +82,10 @@ class BarReport(msgspec.Struct):
 
 
 class StatusReport(Heartbeat):
-    """The answer to `get_status`; `bars` is null where none are asked for. The names in `counters` are not promised."""
+    """The answer to `get_status`. The names in `counters` are not promised.
+
+    `bars` is null where none are asked for; `gateway` is the gateway's address, null where it is off.
+    """
 
     bridge_id: str
     version: str
@@ -98,6 +101,10 @@ class StatusReport(Heartbeat):
     managed_stops: int
     limits: list[Usage]
     bars: BarReport | None
+    trading_enabled: bool
+    simulation_mode: bool
+    journal_healthy: bool
+    gateway: str | None
     counters: dict[str, Any]
 
 

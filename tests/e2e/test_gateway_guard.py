@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import httpx
+from support.broker import free_port
 from support.daemon import Daemon, cli, environment
 from support.eventually import eventually
-from support.gateway import TOKEN, bearer, free_port, jwt_for, served
+from support.gateway import TOKEN, bearer, jwt_for, served
 from support.world import sending
 
 from mt5_bridge.gateway.auth import Scope

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from support.broker import free_port
 from support.daemon import SYMBOLS
 from support.eventually import eventually
 from support.gateway import JWT_KEY as KEY
-from support.gateway import TOKEN, free_port, jwt_for
+from support.gateway import TOKEN, jwt_for
 from support.gateway_client import settings
 from support.hub_kit import Client, Frame, hub_client
 from support.schemas import fault, types

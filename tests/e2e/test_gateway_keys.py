@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from support.gateway import free_port
+from support.broker import free_port
 from support.gateway_client import Gateway, client, settings
 from support.world import MakeWorld, World, price
 

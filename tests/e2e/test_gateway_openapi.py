@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, GenerationMode
 from schemathesis import openapi as description
 from schemathesis.checks import CHECKS, load_all_checks
+from support.broker import free_port
 from support.daemon import Daemon
 from support.eventually import wait_for
-from support.gateway import READY_S, TOKEN, bearer, free_port
+from support.gateway import READY_S, TOKEN, bearer
 
 PUBLISHED = json.loads((Path(__file__).parents[2] / "docs/openapi.json").read_text(encoding="utf-8"))
 CHECKED = (

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import pytest_asyncio
+from support.broker import free_port
 from support.eventually import eventually
-from support.gateway import free_port
 from support.gateway_client import Gateway, client, settings
 from support.world import World, price, world
 

@@ -60,6 +60,8 @@ async def trade(world: World) -> None:
     await ask(world, "close_position", {"ticket": 12345}, refused=True)
     assert (await world.signal("AUDUSD", "BUY", volume=0.01))["reason"] == "no_stop_loss"
     assert (await world.signal("AUDUSD", "CLOSE"))["reason"] == "not_found"
+    listed = await ask(world, "get_signals", {"count": 5})
+    assert await ask(world, "get_signal", {"signal_id": listed[0]["signal_id"]})
 
 
 async def test_hybrid(new_world: MakeWorld) -> None:

@@ -1,13 +1,12 @@
 """A gateway for tests: a daemon of its own on the paper terminal, without a broker; and what one asks it with."""
 
-import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+from support.broker import free_port
 from support.daemon import Daemon
 from support.eventually import eventually
 
@@ -16,14 +15,6 @@ from mt5_bridge.gateway.auth import Scope, issue
 TOKEN = "a-token-for-tests-0123456789"
 JWT_KEY = "a-key-for-tests-that-is-long-enough-to-sign-with-by-any-algorithm-there-is"
 READY_S = 60.0
-
-
-def free_port() -> int:
-    """A TCP port nobody has now."""
-    with contextlib.closing(socket.socket()) as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def jwt_for(*scopes: Scope, subject: str = "ann", key: str = JWT_KEY, ttl_s: int = 3600) -> str:
