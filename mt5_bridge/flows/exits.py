@@ -15,6 +15,7 @@ from mt5_bridge.core.guards import reduces_risk
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import Leg, OrderResult, Reason, Status
 from mt5_bridge.core.model import Action, Deed, Order, OrderRequest, Position, SymbolInfo
+from mt5_bridge.core.times import DAY
 from mt5_bridge.core.trailing import plan_of
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
@@ -105,7 +106,9 @@ class Exits:
         """
         if job.signal.action not in (Action.CLOSE, Action.CLOSE_BY):
             return None  # leaves no trace, and does nothing when done twice
-        earlier = await self._desk.earlier(job.created_msc)
+        # A command says nothing of when it was asked first, and may be repeated for a day.
+        since = job.created_msc - DAY if job.person else job.created_msc
+        earlier = await self._desk.earlier(since)
         picture, parts = earlier.picture, list[Part]()
         for leg in range(_LEGS_MOST):
             magic = earlier.magic_like(self._desk.natural_magic(job.key, leg))
@@ -119,7 +122,7 @@ class Exits:
                 deed=Deed.DEAL, symbol=job.symbol, position=deals[0].position_id, volume=volume, magic=magic
             )
             intent = Intent(key=job.key, leg=leg, request=request, action=job.signal.action.value)
-            found = judge_case(self._desk.case(intent, job.created_msc), picture)
+            found = judge_case(self._desk.case(intent, since), picture)
             assert found is not None
             parts.append(Part(intent, None, Sent(state=found.state, request=request, found=found, detail=_BEFORE)))
         return parts or None

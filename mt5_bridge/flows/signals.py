@@ -82,6 +82,7 @@ class Intake:
         self._journal = journal
         self._outbox = outbox
         self._clock = clock
+        self._began_msc = clock.now_ms()
         self._limits = limits
         self._early = early
         self._reply = reply
@@ -259,7 +260,9 @@ class Intake:
             return self._not_entered[key]
         elif name is not None and await self._journal.intents(key):
             raise JournalError("it was done already, while the journal could not be written: look at the account")
-        job = Job(key, signal, now, now, COMMAND, request_id, person=True)
+        # An earlier life may have done it on a full disk, and ended before it could be written.
+        suspect = name is not None and now - self._began_msc < DAY
+        job = Job(key, signal, now, now, COMMAND, request_id, person=True, suspect=suspect)
         if not await self._enter(Sorted(entries=[Entry(job)]), wait=False):
             raise JournalError("the same command is being entered already")
         return job

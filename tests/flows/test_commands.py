@@ -401,6 +401,21 @@ async def test_a_close_done_on_a_full_disk_is_not_done_again_and_leaves_nothing_
         assert not await kit.journal.waiting()
 
 
+@simulated
+async def test_a_close_done_on_a_full_disk_that_a_crash_forgot_is_not_done_again(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        ticket = held(kit, volume=0.3)
+        await kit.book.refresh()
+        kit.journal.break_down()
+        assert (await ask(kit, "close_position", request_id="c1", ticket=ticket, volume=0.1))["success"]
+        await kit.crash()
+    leap(400)
+    async with FlowKit.open(tmp_path, terminal=kit.terminal) as kit:
+        again = await told(kit, "close_position", request_id="c1", ticket=ticket, volume=0.1)
+        assert (again["status"], again["volume_filled"]) == ("closed", 0.1)
+        assert kit.terminal.positions[ticket].volume == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("repeated", [True, False])
 def test_a_resume_lifts_nothing_that_was_latched_after_it_came(tmp_path: Path, repeated: bool) -> None:
     """The journal is slow to say whether the resume is a repetition; meanwhile somebody stops."""

@@ -20,6 +20,7 @@ SHARE = range(4)
 SAME = 9
 REGRESSIONS = {
     30: "a stop said again while its resume was on its way was answered `halted`, and trading went on",
+    10443: "a close done on a full disk, forgotten by a crash and repeated, was done twice",
 }
 """Seeds that once broke a promise, and what they found: always run. They show it as long as the world is simulated as
 it was then; what they found has a test of its own beside the code."""
