@@ -101,8 +101,6 @@ class Producer:
         """Whether what ended the last connection waits for a person."""
         self._log = LinkLog("Producer", "producer_state", told=told)
         self._rebuilt = Reminder()
-        self._due: dict[tuple[str, int], Lane] = {}
-        """Lanes with something to send, in this turn of the loop."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -361,29 +359,8 @@ class Producer:
 
     def _drive(self, lane: Lane) -> None:
         if lane.task is None and len(lane) and self._session is not None:
-            if not self._due:
-                # Not now: what is published in the same turn of the loop shares a batch.
-                asyncio.get_running_loop().call_soon(self._send_due)
-            self._due[lane.topic, lane.partition] = lane
-
-    def _send_due(self) -> None:
-        due, self._due = self._due, {}
-        for lane in due.values():
-            if lane.task is None and self._session is not None and not self._sent_now(lane, self._session):
-                work = self._send_lane(lane, self._session)
-                lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
-
-    def _sent_now(self, lane: Lane, session: ProducerSession) -> bool:
-        """Send all that waits in a lane, where nothing is to be waited for: a task would cost as much as the batch."""
-        while len(lane):
-            if self._ended is None or self._ended.done() or not session.has_room(lane.topic, lane.partition):
-                return False
-            batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes), self._codec)
-            if not shares:
-                break
-            settled = partial(self._settled, session, lane, shares, batch.size())
-            session.send_now(batch, lane.topic, lane.partition, settled)
-        return True
+            work = self._send_lane(lane, self._session)
+            lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
 
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
 
@@ -119,30 +119,7 @@ class ProducerSession:
         Args:
             done: called when the batch is acknowledged or has failed.
         """
-        self._sent(await self._producer.send_batch(batch, topic, partition=partition), topic, partition, done)
-
-    def has_room(self, topic: str, partition: int) -> bool:
-        """Whether `send_now` may be called: aiokafka holds no batch of the partition, nothing is to be waited for."""
-        accumulator = self._producer._message_accumulator
-        first = self._first.get((topic, partition))
-        return (
-            (first is None or first.done())
-            and not accumulator._closed
-            and accumulator._exception is None
-            and partition in (self._producer.client.cluster.partitions_for_topic(topic) or ())
-            and not accumulator._batches.get(TopicPartition(topic, partition))
-        )
-
-    def send_now(
-        self, batch: RecordBatch | FramedBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
-    ) -> None:
-        """`send` without waiting: what `send_batch` does in the end. Only where there `has_room`."""
-        added = self._producer._message_accumulator._append_batch(batch, TopicPartition(topic, partition))
-        self._sent(added.future, topic, partition, done)
-
-    def _sent(
-        self, future: "asyncio.Future[Any]", topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
-    ) -> None:
+        future = await self._producer.send_batch(batch, topic, partition=partition)
         self._first.setdefault((topic, partition), future)
         self._due[future] = time.monotonic()
         future.add_done_callback(self._settled)
