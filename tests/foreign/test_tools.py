@@ -23,7 +23,7 @@ async def validate(document: Path) -> str:
 
 
 async def test_the_asyncapi_document_is_valid() -> None:
-    assert (await validate(DOCUMENT)).startswith("valid: 6 channels, ")
+    assert (await validate(DOCUMENT)).startswith("valid: 7 channels, ")
 
 
 async def test_a_spoilt_one_is_not(tmp_path: Path) -> None:
