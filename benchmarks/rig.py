@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaConsumer
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Producer
 from websockets.asyncio.server import ServerConnection, serve
 
 from mt5_bridge.client import BridgeConnection, Frame
@@ -240,29 +240,18 @@ async def assigned(reader: AIOKafkaConsumer) -> None:
 
 
 class SignalSender:
-    """A producer of signals; librdkafka's, which takes the least of the cores it shares with what is measured.
-
-    Attributes:
-        took: ns from `send` until the sender heard that the broker has it, by the signal's name.
-    """
+    """A producer of signals; librdkafka's, which takes the least of the cores it shares with what is measured."""
 
     def __init__(self, bootstrap: str) -> None:
-        self.took: dict[str, int] = {}
         options = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "partitioner": "murmur2_random"}
         self._producer = Producer(options)
 
-    def send(self, value: bytes, key: str, name: str | None = None) -> None:
-        """Hand a signal over; it leaves at once. Named, its way to the broker is noted."""
-
-        def arrived(error: KafkaError | None, message: Message) -> None:
-            took = message.latency()
-            if name is not None and error is None and took is not None:
-                self.took[name] = round(took * 1e9)
-
-        self._producer.produce("trading_signals", value, key=key.encode(), on_delivery=arrived)
+    def send(self, value: bytes, key: str) -> None:
+        """Hand a signal over; it leaves at once."""
+        self._producer.produce("trading_signals", value, key=key.encode())
         self._producer.poll(0)
 
-    def flush(self) -> None:
+    def close(self) -> None:
         """Wait until all have arrived."""
         self._producer.flush(10)
 
@@ -289,7 +278,7 @@ def signal_sender(bootstrap: str) -> Iterator[SignalSender]:
     try:
         yield sender
     finally:
-        sender.flush()
+        sender.close()
 
 
 def signal(name: str, symbol: str, action: str, **more: Any) -> bytes:

@@ -19,11 +19,10 @@ RAM_DISK = Path("/dev/shm")  # noqa: S108 - a fresh folder is made in it
 METHOD = """\
 A daemon on the paper terminal and the embedded broker; BUY and CLOSE by turns on eight symbols, each executed. The
 latency runs from the moment the sender hands the signal to its producer (librdkafka's) to the moment `order_send` is
-called in the terminal host, both on this machine's clock: the sender's own way to the broker is in it, and the up to 2
-ms for which the embedded broker holds a record back from a fetch that came before it. Beside it stands the time since
-the sender's producer heard that the broker has the signal, which on busy cores it hears late. The sustained rate is
-that of final results on `mt5_events` when signals come as fast as they are taken. Two syncs stand in every order's way
-(intent before, result after), so the same is measured on a RAM disk to tell the bridge's share from the disk's."""
+called in the terminal host, both on this machine's clock: the sender's own way to the broker is in it, and the up to
+2 ms for which the embedded broker holds a record back from a fetch that came before it. The sustained rate is that of
+final results on `mt5_events` when signals come as fast as they are taken. Two syncs stand in every order's way (intent
+before, result after), so the same is measured on a RAM disk to tell the bridge's share from the disk's."""
 
 
 async def run(scale: float) -> Section:
@@ -40,13 +39,12 @@ async def _measure(scale: float, folder: Path | None, where: str) -> list[Figure
             await ready(sender, results)
             sent = await _send(sender, "paced", max(100, int(2000 * scale)), RATE)
             done = await _collect(results, set(sent))
-            sender.flush()
             called = daemon.notes()
-            waits, taken = [], []
-            for name, result in done.items():
-                if result["status"] == "filled" and result.get("magic") in called:
-                    waits.append((called[result["magic"]] - sent[name]) / 1e6)
-                    taken.append(waits[-1] - sender.took[name] / 1e6)
+            waits = [
+                (called[result["magic"]] - sent[name]) / 1e6
+                for name, result in done.items()
+                if result["status"] == "filled" and result.get("magic") in called
+            ]
             began = time.perf_counter()
             flood = await _send(sender, "flood", max(400, int(5_000 * scale)), None)
             answered = await _collect(results, set(flood))
@@ -55,8 +53,6 @@ async def _measure(scale: float, folder: Path | None, where: str) -> list[Figure
     return [
         Figure(f"p50 at 100 signals/s, {where}", percentile(waits, 50), "ms", 3),
         Figure(f"p99 at 100 signals/s, {where}", percentile(waits, 99), "ms", 10),
-        Figure(f"p50 since the broker's acknowledgement, {where}", percentile(taken, 50), "ms"),
-        Figure(f"p99 since the broker's acknowledgement, {where}", percentile(taken, 99), "ms"),
         Figure("signals measured", len(waits), "signals"),
         Figure(f"sustained, executed, {where}", executed / took, "signals/s", 1000, at_least=True),
     ]
@@ -101,7 +97,7 @@ async def _send(sender: rig.SignalSender, label: str, count: int, rate: int | No
         more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
         value = rig.signal(name, symbol, "BUY" if buy else "CLOSE", **more)
         left[name] = time.time_ns()
-        sender.send(value, symbol, name)
+        sender.send(value, symbol)
     return left
 
 
