@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from mt5_bridge.redpanda.consumer import SignalConsumer
     from mt5_bridge.redpanda.producer import Producer
 
-    Opening = Callable[[Settings, Door, Journal, Clock], Awaitable[GatewayServer]]
+    Opening = Callable[..., Awaitable[GatewayServer]]
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ class Bridge:
         self._stack.push_async_callback(self.local.close)
         if web is not None:
             open_gateway = await web
-            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock)
+            self.gateway = await open_gateway(settings, self.door, self.journal, self.clock, on_defect=self._on_defect)
             self._stack.push_async_callback(self.gateway.stop, _STOP_CHANNEL_S)
         if self.producer is not None:
             self.producer.start()

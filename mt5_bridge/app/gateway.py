@@ -1,5 +1,7 @@
 """Settings → the gateway, joined to one bridge. Loaded only where GATEWAY_ENABLED is set."""
 
+from collections.abc import Callable
+
 from mt5_bridge.app.early import reveal
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.door import Door
@@ -30,13 +32,15 @@ def gateway_config(settings: Settings) -> GatewayConfig:
     )
 
 
-async def open_gateway(settings: Settings, door: Door, journal: Journal, clock: Clock) -> GatewayServer:
+async def open_gateway(
+    settings: Settings, door: Door, journal: Journal, clock: Clock, *, on_defect: Callable[[BaseException], None]
+) -> GatewayServer:
     """A gateway that listens.
 
     Raises:
         SettingsError: its address cannot be had, or its certificate cannot be used.
     """
     config = gateway_config(settings)
-    server = GatewayServer(create_app(door, config, journal, now_ms=clock.now_ms), config)
+    server = GatewayServer(create_app(door, config, journal, now_ms=clock.now_ms), config, on_defect)
     await server.start()
     return server

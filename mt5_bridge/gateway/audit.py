@@ -74,9 +74,10 @@ class Audit:
         except asyncio.QueueFull:
             self.stats.lost += 1
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self) -> "asyncio.Task[None]":
+        """Begin to write; the task ends by itself with a defect only."""
         self._task = asyncio.create_task(self._write(), name="gateway-audit")
+        return self._task
 
     async def stop(self, timeout: float) -> None:
         """Write what waits, and end."""

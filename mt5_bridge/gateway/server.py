@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 import sys
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -30,11 +31,13 @@ class GatewayServer:
     Args:
         app: what is served; its audit begins and ends with the server.
         config: where.
+        on_defect: told when a part of the gateway ends by itself, which is a bug.
     """
 
-    def __init__(self, app: FastAPI, config: GatewayConfig) -> None:
+    def __init__(self, app: FastAPI, config: GatewayConfig, on_defect: Callable[[BaseException], None]) -> None:
         self._app = app
         self._config = config
+        self._on_defect = on_defect
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -72,9 +75,10 @@ class GatewayServer:
             raise
         self._server.lifespan = self._server.config.lifespan_class(self._server.config)
         await self._server.startup(sockets=[self._socket])
-        self._app.state.gateway.audit.start()
-        self._app.state.gateway.connections.start()
         self._task = asyncio.create_task(self._serve(self._server, self._socket), name="gateway")
+        rooms = self._app.state.gateway
+        for task in (self._task, rooms.audit.start(), rooms.connections.start()):
+            task.add_done_callback(self._ended)
         logger.bind(event="gateway_listens", port=self.port).info("The gateway listens at {url}", url=self.url)
 
     async def stop(self, timeout: float) -> None:
@@ -105,6 +109,10 @@ class GatewayServer:
         await rooms.cache.close()
         await rooms.connections.stop(left(0.5))
         await rooms.audit.stop(left())
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_defect(error)
 
     async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
         """As `uvicorn.Server.serve`, without its signal handlers: signals are the daemon's."""

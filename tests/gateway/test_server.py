@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,21 @@ class Part:
 
     def __init__(self) -> None:
         self.running = False
+        self.broken = asyncio.Event()
 
-    def start(self) -> None:
+    def start(self) -> "asyncio.Task[None]":
         self.running = True
+        self.task = asyncio.create_task(self._run())
+        return self.task
+
+    async def _run(self) -> None:
+        await self.broken.wait()
+        raise ZeroDivisionError("a bug")
 
     async def stop(self, timeout: float) -> None:
         self.running = False
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
     async def close(self) -> None:
         self.running = False
@@ -42,8 +51,15 @@ class Parts:
         self.cache = Part()
 
 
+def unexpected(error: BaseException) -> None:
+    """There is no defect in these tests."""
+    raise AssertionError(error)
+
+
 @asynccontextmanager
-async def serving(config: GatewayConfig) -> AsyncIterator[tuple[GatewayServer, FastAPI]]:
+async def serving(
+    config: GatewayConfig, on_defect: Callable[[BaseException], None] = unexpected
+) -> AsyncIterator[tuple[GatewayServer, FastAPI]]:
     app = FastAPI()
     app.state.gateway = Parts()
     app.state.hangs = 0
@@ -64,7 +80,7 @@ async def serving(config: GatewayConfig) -> AsyncIterator[tuple[GatewayServer, F
     async def echo(body: dict[str, Any]) -> dict[str, Any]:
         return body
 
-    server = GatewayServer(app, config)
+    server = GatewayServer(app, config, on_defect)
     await server.start()
     try:
         yield server, app
@@ -86,10 +102,19 @@ async def test_it_serves_and_ends_in_order() -> None:
     await server.stop(1.0)
 
 
+@pytest.mark.parametrize("part", ["audit", "connections"])
+async def test_a_part_that_ends_by_itself_is_told_at_once(part: str) -> None:
+    defects: list[BaseException] = []
+    async with serving(GatewayConfig(port=0), defects.append) as (_, app):
+        getattr(app.state.gateway, part).broken.set()
+        await eventually(lambda: defects)
+    assert [str(defect) for defect in defects] == ["a bug"]
+
+
 async def test_a_port_that_is_taken_is_one_clear_line() -> None:
     async with serving(GatewayConfig(port=0)) as (server, _):
         with pytest.raises(SettingsError, match=r"MT5_BRIDGE_PORT: 127.0.0.1:\d+ cannot be listened at .*; end the"):
-            await GatewayServer(FastAPI(), GatewayConfig(port=server.port)).start()
+            await GatewayServer(FastAPI(), GatewayConfig(port=server.port), unexpected).start()
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.7"])
@@ -128,10 +153,11 @@ async def test_a_certificate_that_is_none_is_told_with_its_setting(tmp_path: Pat
     broken = tmp_path / "cert.pem"
     broken.write_text("no certificate")
     with pytest.raises(SettingsError, match=r"GATEWAY_TLS_CERT: the certificate or its key cannot be used"):
-        await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=broken)).start()
+        await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=broken), unexpected).start()
     locked = Authority(tmp_path).issue("locked", "IP:127.0.0.1", password="geheim")
+    config = GatewayConfig(port=0, tls_cert=locked.certificate, tls_key=locked.key)
     with pytest.raises(SettingsError, match="GATEWAY_TLS_CERT"):
-        await GatewayServer(FastAPI(), GatewayConfig(port=0, tls_cert=locked.certificate, tls_key=locked.key)).start()
+        await GatewayServer(FastAPI(), config, unexpected).start()
 
 
 def test_localhost_is_where_most_programs_look_for_it() -> None:

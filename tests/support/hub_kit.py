@@ -230,7 +230,8 @@ async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncItera
     hub: Hub = app.state.gateway.hub
     if auth_s is not None:
         hub.config = replace(hub.config, auth_s=auth_s)
-    server = GatewayServer(app, config)
+    defects: list[BaseException] = []
+    server = GatewayServer(app, config, defects.append)
     await server.start()
     kit = HubKit(port, server, hub, kept, app.state.gateway.cache)
     try:
@@ -238,3 +239,4 @@ async def hub_kit(*, auth_s: float | None = None, **settings: Any) -> AsyncItera
     finally:
         await kit.close()
         await server.stop(2.0)
+        assert not defects, defects

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from loguru import logger
 from starlette.websockets import WebSocket
 
 from mt5_bridge.gateway.auth import LEEWAY_S, Authenticator, Principal, Scope
@@ -64,10 +63,10 @@ class Connections:
         self._pump: asyncio.Task[None] | None = None
         self._ends: dict[int, asyncio.TimerHandle] = {}
 
-    def start(self) -> None:
-        """Begin to tell clients what the bridge tells."""
+    def start(self) -> "asyncio.Task[None]":
+        """Begin to tell clients what the bridge tells; the task ends by itself with a defect only."""
         self._pump = asyncio.create_task(self._hub.run(), name="gateway-hub")
-        self._pump.add_done_callback(_told_of_defect)
+        return self._pump
 
     async def stop(self, timeout: float) -> None:
         """Let what is under way end, and tell no more."""
@@ -203,8 +202,3 @@ def _remote(websocket: WebSocket) -> str:
 def _no_room(hub: Hub) -> Problem:
     words = f"{hub.config.max_connections} clients are connected: MAX_CONNECTIONS"
     return Problem(503, "too_many_connections", words, headers={"Retry-After": str(RETRY_AFTER_S)})
-
-
-def _told_of_defect(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.bind(event="hub_defect").opt(exception=error).error("ERROR the WebSocket hub ended: {e!r}", e=error)
