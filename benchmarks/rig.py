@@ -256,13 +256,19 @@ class SignalSender:
         self._producer.flush(10)
 
 
+_SETTLE_S = 0.5
+
+
 async def tick_ages(reader: AIOKafkaConsumer, seconds: float) -> tuple[list[float], list[float]]:
     """Age in ms of the ticks received during so many seconds, since their poll and since themselves."""
     polled: list[float] = []
     happened: list[float] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
+    began = time.perf_counter()
+    begin, end = began + _SETTLE_S, began + seconds
+    while (asked := time.perf_counter()) < end:
         for records in (await reader.getmany(timeout_ms=100)).values():
+            if asked < begin:
+                continue  # it has lain here while nobody asked: its age would be the measuring program's
             now = time.time() * 1000
             for record in records:
                 stamp = json.loads(record.value)["timestamp"]
