@@ -17,12 +17,12 @@ from contract_types import (
     Now,
     Refused,
     Shown,
-    Tick,
     Welcome,
     Wish,
 )
 
 from mt5_bridge.control.commands import ALIASES, COMMANDS, MT5_COMMAND, TRADING_SIGNAL, Spec
+from mt5_bridge.core.answers import Tick
 from mt5_bridge.core.bars import LENGTHS
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.messages import (

@@ -1,6 +1,6 @@
 """Shapes of the contract that the bridge puts together where it sends them, field by field.
 
-What has a type in `mt5_bridge.core.messages` or `mt5_bridge.control.params` is not repeated here. Tests hold these
+What has a type in `mt5_bridge.core` or `mt5_bridge.control.params` is not repeated here. Tests hold these
 against what a running bridge sends: a field too many or too few fails them.
 """
 
@@ -8,36 +8,13 @@ from typing import Any, Literal
 
 import msgspec
 
+from mt5_bridge.core.answers import Bar, Latch, PastDeal, PendingOrder, Tick
 from mt5_bridge.core.channels import Channel
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.health import Health
 from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
 from mt5_bridge.core.model import SymbolInfo
 from mt5_bridge.core.usage import Usage
-
-
-class Tick(msgspec.Struct):
-    """One tick."""
-
-    symbol: str
-    bid: float
-    ask: float
-    last: float
-    volume: float
-    spread: int
-    time: str
-    time_msc: int
-    flags: int
-    seq: int
-
-
-class Latch(msgspec.Struct):
-    """The halt as it stands; `at` is null while it never changed."""
-
-    state: HaltState
-    reason: str
-    by: str
-    at: str | None
 
 
 class Hello(msgspec.Struct):
@@ -106,64 +83,6 @@ class StatusReport(Heartbeat):
     journal_healthy: bool
     gateway: str | None
     counters: dict[str, Any]
-
-
-class Bar(msgspec.Struct):
-    """One bar."""
-
-    symbol: str
-    timeframe: str
-    time: str
-    open: float
-    high: float
-    low: float
-    close: float
-    tick_volume: int
-    spread: int
-    real_volume: float
-
-
-class PendingOrder(msgspec.Struct):
-    """A pending order, or one of the past. `type` is the terminal's number for `order_type`."""
-
-    ticket: int
-    symbol: str
-    type: int
-    order_type: str
-    state: str
-    volume: float
-    volume_initial: float
-    price: float
-    stop_limit_price: float
-    stop_loss: float
-    take_profit: float
-    expiration: str | None
-    time: str
-    time_done: str | None
-    magic: int
-    comment: str
-    position: int | None
-
-
-class PastDeal(msgspec.Struct):
-    """A deal; `type` is the terminal's number (0 buy, 1 sell, others: balance operations)."""
-
-    ticket: int
-    order: int
-    position: int
-    symbol: str
-    type: int
-    entry: str
-    volume: float
-    price: float
-    profit: float
-    swap: float
-    commission: float
-    fee: float
-    time: str
-    time_msc: int
-    magic: int
-    comment: str
 
 
 class SignalRow(msgspec.Struct):

@@ -8,11 +8,15 @@ import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 from support.eventually import poll_until
+
+if TYPE_CHECKING:
+    from support.certificates import Authority, Certificate
 
 settings.register_profile(
     "default", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -42,6 +46,26 @@ async def no_task_left() -> AsyncIterator[None]:
     await asyncio.sleep(0)  # a task whose cancellation was just awaited elsewhere finishes in this turn
     left = asyncio.all_tasks() - before - {task for task in (asyncio.current_task(),) if task}
     assert not left, f"tasks left running: {sorted(task.get_name() for task in left)}"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> "Authority":
+    """A certificate authority of the module's own."""
+    from support.certificates import Authority  # where no test asks for it, `cryptography` need not be there
+
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def pair(authority: "Authority") -> "Certificate":
+    """A certificate of the authority's, and its key."""
+    return authority.issue("bridge")
+
+
+@pytest.fixture(scope="module")
+def locked(authority: "Authority") -> "Certificate":
+    """One whose key has the password `key-secret`."""
+    return authority.issue("locked", password="key-secret")
 
 
 @pytest.fixture(scope="module", autouse=True)

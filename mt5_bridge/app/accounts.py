@@ -14,6 +14,7 @@ from mt5_bridge.app.early import terminal_config
 from mt5_bridge.app.rooms import account_of
 from mt5_bridge.core.errors import InstanceError, JournalError, MT5AuthError
 from mt5_bridge.core.model import AccountInfo
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.flows.session import Credentials
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -51,12 +52,7 @@ class AccountNote:
         Raises:
             JournalError: the journal cannot be read.
         """
-        stored = await self._journal.memo(ACCOUNT_MEMO)
-        try:
-            self._noted = None if stored is None else msgspec.json.decode(stored, type=_Noted)
-        except msgspec.DecodeError as error:
-            logger.bind(event="memo_unreadable", memo=ACCOUNT_MEMO).warning("The account noted is lost: {e}", e=error)
-        noted = self._noted
+        noted = self._noted = await recalled(self._journal, ACCOUNT_MEMO, _Noted)
         if noted is None:
             return Known(same_account=True, same_server=True)
         same_server = server in (None, noted.server)

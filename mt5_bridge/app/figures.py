@@ -49,12 +49,12 @@ async def _asked(work: Awaitable[T]) -> T | None:
 
 
 def _daemon(bridge: "Bridge") -> Figures:
-    settings, health = bridge.settings, bridge.watch.health()
+    settings, health = bridge.settings, bridge.flows.watch.health()
     process = psutil.Process()
     with process.oneshot():
         memory, cpu = process.memory_info().rss, process.cpu_times()
     what = (__version__, settings.mode, settings.bridge_id, bridge.login_text(), settings.terminal)
-    stats = bridge.watch.stats
+    stats = bridge.flows.watch.stats
     return {
         "info": [(what, 1.0)],
         "uptime_seconds": one(health["uptime_s"]),
@@ -62,7 +62,7 @@ def _daemon(bridge: "Bridge") -> Figures:
         "host_resident_memory_bytes": _hosts(bridge),
         "cpu_seconds_total": one(cpu.user + cpu.system),
         "health_state": state_set(map(str, Health), health["status"]),
-        "ready": one(float(bridge.book.readiness.why_not is None)),
+        "ready": one(float(bridge.flows.book.readiness.why_not is None)),
         "loop_stalls_total": one(stats.stalls),
         "loop_stall_worst_seconds": one(stats.worst_stall_ms / 1000),
     }
@@ -79,10 +79,10 @@ def _hosts(bridge: "Bridge") -> list[tuple[Labels, Value]]:
 
 def _halt(bridge: "Bridge") -> Figures:
     return {
-        "halt_state": state_set(map(str, HaltState), bridge.latch.halt.state.value),
-        "halt_durable": one(float(bridge.latch.durable)),
-        "emergency_stops_total": one(bridge.emergency.stops),
-        "survivors": one(len(bridge.emergency.survivors)),
+        "halt_state": state_set(map(str, HaltState), bridge.flows.latch.halt.state.value),
+        "halt_durable": one(float(bridge.flows.latch.durable)),
+        "emergency_stops_total": one(bridge.flows.emergency.stops),
+        "survivors": one(len(bridge.flows.emergency.survivors)),
     }
 
 
@@ -101,8 +101,8 @@ def _channels(bridge: "Bridge") -> Figures:
             "backend_refusals_total": one(backend.refusals),
             "backend_frames_total": by_label({"in": backend.frames_in, "out": backend.frames_out}),
         }
-    if bridge.producer is not None:
-        producer = bridge.producer.stats
+    if bridge.broker is not None:
+        producer = bridge.broker.producer.stats
         found |= {
             "producer_records_total": one(producer.records),
             "producer_batches_total": one(producer.batches),
@@ -113,7 +113,7 @@ def _channels(bridge: "Bridge") -> Figures:
 
 
 def _account(bridge: "Bridge") -> Figures:
-    book, account = bridge.book, bridge.book.account
+    book, account = bridge.flows.book, bridge.flows.book.account
     if account is None:
         return {}
     age = max(0, bridge.clock.now_ms() - book.read_msc) / 1000 if book.read_msc else None
@@ -132,7 +132,7 @@ def _account(bridge: "Bridge") -> Figures:
 
 
 def _day(bridge: "Bridge") -> Figures:
-    day, account, limits = bridge.book.day_so_far, bridge.book.account, bridge.limits()
+    day, account, limits = bridge.flows.book.day_so_far, bridge.flows.book.account, bridge.limits()
     loss = None
     if day is not None and account is not None and day.start_equity > 0:
         loss = max(0.0, (day.start_equity - account.equity) / day.start_equity)
@@ -146,7 +146,7 @@ def _day(bridge: "Bridge") -> Figures:
 
 
 def _ticks(bridge: "Bridge") -> Figures:
-    flow, stats = bridge.ticks, bridge.ticks.stats
+    flow, stats = bridge.flows.ticks, bridge.flows.ticks.stats
     newest = stats.last_tick_msc
     found: Figures = {
         "symbols": one(len(flow.symbols)),
@@ -164,15 +164,16 @@ def _ticks(bridge: "Bridge") -> Figures:
         "last_tick_timestamp_seconds": one(None if newest is None else newest / 1000),
         "tick_age_seconds": one(flow.ages),
     }
-    if bridge.bars.on:
-        found["bars_published_total"] = one(bridge.bars.stats.published)
-        found["bars_corrected_total"] = one(bridge.bars.stats.corrected)
+    if bridge.flows.bars.on:
+        found["bars_published_total"] = one(bridge.flows.bars.stats.published)
+        found["bars_corrected_total"] = one(bridge.flows.bars.stats.corrected)
     return found
 
 
 def _signals(bridge: "Bridge") -> Figures:
-    stats = bridge.intake.stats
-    lag = {} if bridge.consumer is None else bridge.consumer.lag
+    stats = bridge.flows.intake.stats
+    consumer = None if bridge.broker is None else bridge.broker.consumer
+    lag = {} if consumer is None else consumer.lag
     sources = {REDPANDA: stats.records, WEBSOCKET: stats.frames, "gateway": stats.asked}
     return {
         "signals_received_total": by_label(sources),
@@ -187,7 +188,7 @@ def _signals(bridge: "Bridge") -> Figures:
 
 
 def _orders(bridge: "Bridge") -> Figures:
-    desk, door = bridge.desk, bridge.intake.stats.denials
+    desk, door = bridge.flows.desk, bridge.flows.intake.stats.denials
     denials = {
         reason: desk.stats.denials.get(reason, 0) + door.get(reason, 0)
         for reason in sorted(desk.stats.denials.keys() | door.keys())
@@ -202,8 +203,8 @@ def _orders(bridge: "Bridge") -> Figures:
         "unknown_intents": one(len(desk.unresolved)),
         "signal_to_send_seconds": one(desk.to_send),
         "order_send_seconds": one(desk.round_trip),
-        "command_seconds": by_label(bridge.answers.seconds),
-        "commands_repeated_total": one(bridge.answers.once.repeated),
+        "command_seconds": by_label(bridge.flows.answers.seconds),
+        "commands_repeated_total": one(bridge.flows.answers.once.repeated),
     }
 
 
@@ -223,8 +224,8 @@ def _terminal(bridge: "Bridge") -> Figures:
 
 
 def _journal(bridge: "Bridge", size: int | None, depth: dict[str, int] | None) -> Figures:
-    journal, outbox = bridge.journal, bridge.outbox.stats
-    waiting = None if depth is None else {channel: depth.get(channel, 0) for channel in bridge.outbox.channels}
+    journal, outbox = bridge.journal, bridge.flows.outbox.stats
+    waiting = None if depth is None else {channel: depth.get(channel, 0) for channel in bridge.flows.outbox.channels}
     delivered = {REDPANDA: outbox.delivered_redpanda, WEBSOCKET: outbox.delivered_websocket}
     return {
         "journal_size_bytes": one(size),
@@ -234,7 +235,7 @@ def _journal(bridge: "Bridge", size: int | None, depth: dict[str, int] | None) -
         "journal_commit_seconds": one(journal.seconds),
         "outbox_depth": by_label(waiting or {}),
         "outbox_announced_total": one(outbox.announced),
-        "outbox_delivered_total": by_label({channel: delivered[channel] for channel in bridge.outbox.channels}),
+        "outbox_delivered_total": by_label({channel: delivered[channel] for channel in bridge.flows.outbox.channels}),
         "outbox_held_total": one(outbox.held),
         "outbox_aged_out_total": one(outbox.aged_out),
         "outbox_undeliverable_total": one(outbox.undeliverable),

@@ -9,6 +9,7 @@ from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.config import GatewayConfig
 from mt5_bridge.gateway.server import GatewayServer
 from mt5_bridge.journal.journal import Journal
+from mt5_bridge.log import level_of
 from mt5_bridge.settings import Settings
 
 
@@ -29,6 +30,7 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         rate_limit_messages=settings.rate_limit_messages,
         heartbeat_s=settings.heartbeat_interval,
         bridge_id=settings.bridge_id,
+        tells_looks=level_of(settings) in ("TRACE", "DEBUG"),
     )
 
 

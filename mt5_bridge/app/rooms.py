@@ -15,7 +15,9 @@ from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.model import PAPER_LOGIN, AssetClass
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.times import DAY
+from mt5_bridge.flows.assembly import FlowConfig
 from mt5_bridge.flows.emergency import StopOptions
+from mt5_bridge.flows.outbox import REDPANDA, WEBSOCKET
 from mt5_bridge.flows.watch import WatchConfig
 from mt5_bridge.redpanda.config import RedpandaConfig
 from mt5_bridge.settings import Settings
@@ -136,8 +138,38 @@ def hmac_keys(settings: Settings) -> tuple[str, ...]:
     return tuple(key for key in keys if key)
 
 
-def stop_options(settings: Settings) -> StopOptions:
-    """What an emergency stop does unless it says otherwise."""
+def flow_config(settings: Settings) -> FlowConfig:
+    """What the flows are told."""
+    hybrid = settings.mode == "hybrid"
+    return FlowConfig(
+        data_dir=settings.data_dir,
+        watch=_watch_config(settings),
+        zone=ZoneInfo(settings.trading_day_timezone),
+        magic_base=settings.mt5_magic,
+        symbols=settings.symbols,
+        hybrid=hybrid,
+        gateway=settings.gateway_enabled,
+        channels=((REDPANDA,) if hybrid else ()) + ((WEBSOCKET,) if settings.backend_ws_url else ()),
+        event_topic=settings.redpanda_event_topic,
+        dlq_topic=settings.dlq_topic,
+        tick_topic=settings.redpanda_tick_topic,
+        bar_topic=settings.redpanda_bar_topic,
+        bars=settings.bars,
+        tick_hz=settings.tick_hz,
+        latest_only=settings.tick_capture == "latest",
+        backfill_ms=round(settings.tick_backfill * 1000),
+        simulate=settings.simulation_mode,
+        settle_window_s=settings.settle_window,
+        stop=_stop_options(settings),
+        stop_grace_s=settings.stop_grace,
+        account_interval_s=settings.account_interval,
+        hmac_keys=hmac_keys(settings),
+        remote_resume=settings.resume_remote,
+        permitted=permissions(settings),
+    )
+
+
+def _stop_options(settings: Settings) -> StopOptions:
     return StopOptions(
         cancel_orders=settings.emergency_cancel_orders,
         close_positions=settings.emergency_close_positions,
@@ -145,8 +177,7 @@ def stop_options(settings: Settings) -> StopOptions:
     )
 
 
-def watch_config(settings: Settings) -> WatchConfig:
-    """What the watch looks for."""
+def _watch_config(settings: Settings) -> WatchConfig:
     return WatchConfig(
         heartbeat_s=settings.heartbeat_interval,
         data_dir=settings.data_dir,
@@ -154,11 +185,6 @@ def watch_config(settings: Settings) -> WatchConfig:
         backend_dead_after_s=settings.backend_dead_after,
         backend_dead_action=settings.backend_dead_action,
     )
-
-
-def day_zone(settings: Settings) -> ZoneInfo:
-    """Where the trading day begins."""
-    return ZoneInfo(settings.trading_day_timezone)
 
 
 def login_of(settings: Settings) -> int | None:

@@ -1,7 +1,6 @@
 """The process: logging, signals of the operating system, exit codes."""
 
 import asyncio
-import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from loguru import logger
 from mt5_bridge import __version__, log
 from mt5_bridge.app.early import daemon_config
 from mt5_bridge.core.errors import BridgeError, InstanceError, JournalError, MT5AuthError, MT5InitError, SettingsError
+from mt5_bridge.core.memory import keep_what_is_there, let_go
 from mt5_bridge.settings import Loaded, SecretStr, Settings
 from mt5_bridge.terminal.session import MT5SessionManager
 
@@ -162,6 +162,7 @@ async def _run(
         logger.bind(event="begins_anew", login=settings.mt5_login).warning(
             "The bridge begins anew with account {login}", login=settings.mt5_login
         )
+        let_go()
 
 
 async def _run_bridge(
@@ -172,13 +173,12 @@ async def _run_bridge(
 
     if interrupts.ended:
         return OK, None
-    # Everything alive by now stays: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
+    keep_what_is_there()
     # The journal's thread asks for the interpreter after every statement; by default a busy loop gives it up only
     # every 5 ms, and an order waits for several statements.
     sys.setswitchinterval(_SWITCH_S)
-    bridge = Bridge(settings, terminal=terminal, reread=reread)
+    # The gateway and the Kafka client are large, and loaded while the rooms open.
+    bridge = Bridge(settings, terminal=terminal, reread=reread, on_open=keep_what_is_there)
     interrupts.pass_to(bridge)
     try:
         await bridge.run()

@@ -9,11 +9,12 @@ import msgspec
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.flows.latch import as_stored, in_file, journalled
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.latchfile import LatchFile
 from mt5_bridge.journal.lock import InstanceLock
-from mt5_bridge.journal.rows import AuditRow, SignalStory, StoredHalt
+from mt5_bridge.journal.rows import AuditRow, SignalStory
 from mt5_bridge.settings import Settings, prepare_data_dir
 
 
@@ -63,7 +64,7 @@ async def stop(settings: Settings, *, reason: str, by: str) -> Latched:
             halt = Halt(state=HaltState.HALTED, reason=reason, by=by, at_msc=at_msc)
             return Latched(halt, problem=f"the latch file holds it, the journal does not: {error}")
         try:
-            before = _of_journal(await journal.halt())
+            before = as_stored(await journal.halt())
             halt = machine.stop(before, reason=reason, by=by, at_msc=at_msc, origin=Origin.LOCAL)
             await _journal(journal, halt)
             return Latched(halt, len(await journal.open_intents()))
@@ -146,37 +147,13 @@ def _alone(settings: Settings) -> Iterator[LatchFile]:
 
 async def _now(journal: Journal, latch: LatchFile) -> Halt:
     """The stricter of journal and latch file, as the daemon's start has it."""
-    record = latch.read()
-    journalled = _of_journal(await journal.halt())
-    if record is None:
-        return journalled
-    file = Halt(state=HaltState(record.state), reason=record.reason, by=record.by, at_msc=record.at_msc)
-    return machine.stricter(journalled, file)
-
-
-def _of_journal(stored: StoredHalt | None) -> Halt:
-    if stored is None:
-        return Halt()
-    return Halt(
-        state=HaltState(stored.state),
-        reason=stored.reason,
-        by=stored.by,
-        at_msc=stored.at_msc,
-        origin=Origin(stored.origin),
-        until_day=stored.until_day,
-    )
+    record, stored = latch.read(), as_stored(await journal.halt())
+    return stored if record is None else machine.stricter(stored, in_file(record))
 
 
 async def _journal(journal: Journal, halt: Halt) -> None:
     await journal.commit(
-        changes.HaltChanged(
-            state=halt.state.value,
-            reason=halt.reason,
-            by=halt.by,
-            at_msc=halt.at_msc,
-            origin=halt.origin.value,
-            until_day=halt.until_day,
-        ),
+        journalled(halt),
         changes.Memo(name=changes.HALT_UNTOLD, value=b"1"),
         changes.Audited(at_msc=_now_msc(), who=halt.by, what=f"local {halt.state.value}", detail=halt.reason),
     )

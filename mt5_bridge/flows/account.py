@@ -21,6 +21,7 @@ from mt5_bridge.flows.book import Book, Change
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.closings import Closings, closing
 from mt5_bridge.flows.flatten import EMERGENCY
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.signals import is_command
 from mt5_bridge.journal import changes
@@ -95,6 +96,7 @@ class AccountFlow:
         self._closings = Closings()
         self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._changed = asyncio.Event()
+        self._announcing = asyncio.Lock()
         book.on_change(self._on_change)
 
     async def restore(self) -> None:
@@ -103,12 +105,7 @@ class AccountFlow:
         Raises:
             JournalError: the journal cannot be read.
         """
-        stored = await self._journal.memo(KNOWN_MEMO)
-        if stored is not None:
-            try:
-                self._known = msgspec.json.decode(stored, type=Known)
-            except msgspec.DecodeError as error:
-                logger.bind(event="memo_unreadable", memo=KNOWN_MEMO).warning("Starting afresh: {e}", e=error)
+        self._known = await recalled(self._journal, KNOWN_MEMO, Known) or Known()
 
     def take_as_known(self) -> changes.Memo:
         """What is there now is no news: the account was another before. To be written with what says so."""
@@ -144,6 +141,15 @@ class AccountFlow:
             self._changed.clear()
             await self._announce_differences()
             await asyncio.sleep(_SPACING_S)
+
+    async def announce_the_last(self) -> None:
+        """Read the account once more, where it can be read, and announce what changed."""
+        try:
+            await self._book.refresh(priority=Priority.HIGH)
+        except MT5Error as error:
+            logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
+        else:
+            await self._announce_differences()
 
     async def run_account(self) -> None:
         """Send `account_info` every ACCOUNT_INTERVAL and on change, to the socket and the topic."""
@@ -199,6 +205,10 @@ class AccountFlow:
             self._outbox.latest("account_info", account_message(account))
 
     async def _announce_differences(self) -> None:
+        async with self._announcing:
+            await self._announce()
+
+    async def _announce(self) -> None:
         known_positions = {p.ticket: p for p in self._known.positions}
         known_orders = {o.ticket: o for o in self._known.orders}
         positions, orders = dict(self._book.positions), dict(self._book.orders)

@@ -60,6 +60,7 @@ class Door:
         session: Session,
         *,
         status: Callable[[], dict[str, Any]],
+        health: Callable[[], dict[str, Any]],
         listen: Callable[[Listener], Callable[[], None]],
         figures: Callable[[], Awaitable[Figures]],
     ) -> None:
@@ -69,6 +70,7 @@ class Door:
         self._book = book
         self._clock = clock
         self._status = status
+        self.health = health
         self._session = session
         self.listen = listen
         self._figures = figures

@@ -8,7 +8,6 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.flatten import Flattener, StopOptions, asked
 from mt5_bridge.flows.latch import HaltLatch, changed
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.flows.orders import OrderDesk
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.ownership import Ownership
@@ -128,12 +128,14 @@ class Emergency:
         """
         self.stops += 1
         new = machine.stop(self._latch.halt, reason=reason, by=by, at_msc=self._clock.now_ms(), origin=origin)
-        # In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten.
-        beside = () if options is None else (_to_remember(options.joined(self._goal)),)
-        durable = self._latch.tighten(new, *beside)
+        durable = self._latch.tighten(new, self._to_go_on_with)
         if options is not None:
             self.flatten(options)
         return self._latch.halt, durable
+
+    def _to_go_on_with(self) -> tuple[changes.Change, ...]:
+        """In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten."""
+        return () if self._goal is None else (_to_remember(self._goal),)
 
     @property
     def journalled(self) -> bool:
@@ -176,11 +178,10 @@ class Emergency:
         Raises:
             JournalError: the journal cannot be read.
         """
-        left, watched = await self._journal.memo(FLATTEN_MEMO), await self._journal.memo(WATCH_MEMO)
+        left, watched = await self._journal.memo(FLATTEN_MEMO), await recalled(self._journal, WATCH_MEMO, set[int])
         if self._latch.halt.state is not HaltState.HALTED:
             return
-        with suppress(msgspec.DecodeError):
-            self._watched |= msgspec.json.decode(watched or b"[]", type=set[int])
+        self._watched |= watched or set()
         if not left:
             if self._watched:
                 self._task = asyncio.create_task(self._run(flat=True), name="emergency")

@@ -7,25 +7,33 @@ the order in which they were latched, and never by the loop itself: a disk that 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from loguru import logger
 
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core.errors import JournalError
-from mt5_bridge.core.halt import Halt, HaltState
+from mt5_bridge.core.halt import Halt, HaltState, Origin
 from mt5_bridge.core.messages import HaltChanged
 from mt5_bridge.core.times import iso
 from mt5_bridge.flows.disk import DaemonExecutor
 from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.journal import changes
-from mt5_bridge.journal.latchfile import LatchFile
+from mt5_bridge.journal.journal import Journal
+from mt5_bridge.journal.latchfile import LatchFile, LatchRecord
+from mt5_bridge.journal.rows import StoredHalt
 
 _RETRY_S = 0.2
 DURABLE_WITHIN_S = 0.010
 """How long the answer to a stop waits for the disk: it must be out within 20 ms."""
 _LOOSEN_WAIT_S = 2.0
+ONLY_IN_FILE = (
+    "the latch file halts, the journal does not: the bridge was killed during a stop that the disk did not take, or "
+    "during a resume; trading stays halted: stop again to be sure that all is closed, or resume"
+)
 _CLOSE_S = 1.0
+Beside = Callable[[], Sequence[changes.Change]]
 
 
 def changed(halt: Halt, phase: str, **lists: list[int] | str | None) -> HaltChanged:
@@ -40,19 +48,38 @@ def changed(halt: Halt, phase: str, **lists: list[int] | str | None) -> HaltChan
     )
 
 
+class LastHalt(NamedTuple):
+    """The halt state that an earlier life left in the journal, and whether nobody has been told of it."""
+
+    halt: Halt
+    untold: bool
+
+
+async def last_halt(journal: Journal) -> LastHalt:
+    """What the journal says at the start.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    return LastHalt(as_stored(await journal.halt()), untold=bool(await journal.memo(changes.HALT_UNTOLD)))
+
+
 class HaltLatch:
-    """The bridge's halt state.
+    """The bridge's halt state: at first as journal and file know it, the stricter of both.
 
     Args:
         outbox: where changes are journalled and announced.
         file: the latch file beside the journal; closed by `close`.
-        halt: what journal and file said at the start, the stricter of both.
+        last: what the journal said at the start.
     """
 
-    def __init__(self, outbox: Outbox, file: LatchFile, halt: Halt) -> None:
+    def __init__(self, outbox: Outbox, file: LatchFile, last: LastHalt) -> None:
         self._outbox = outbox
         self._file = file
-        self._halt = halt
+        record = file.read()
+        self._halt = last.halt if record is None else machine.stricter(last.halt, in_file(record))
+        self._only_in_file = self._halt is not last.halt
+        self._untold = last.untold
         self._tasks: set[asyncio.Task[None]] = set()
         self._order = asyncio.Lock()
         self._loosening = 0
@@ -60,6 +87,17 @@ class HaltLatch:
         self._disk = DaemonExecutor("latch-file")
         self._to_file: set[asyncio.Future[None]] = set()
         self.file_failures = 0
+
+    async def take_up(self) -> None:
+        """Write what only the file knows, and tell what was latched while no bridge ran.
+
+        Raises:
+            JournalError: nobody will hear of it.
+        """
+        if self._only_in_file:
+            self.write_down(detail=ONLY_IN_FILE if self._halt.state is HaltState.HALTED else None)
+        elif self._untold:
+            await self.announce(changes.Memo(name=changes.HALT_UNTOLD, value=b""))
 
     @property
     def halt(self) -> Halt:
@@ -70,10 +108,10 @@ class HaltLatch:
         """Call `listener` with each new state, right when it is latched."""
         self._listeners.append(listener)
 
-    def tighten(self, new: Halt, *beside: changes.Change) -> asyncio.Task[None] | None:
+    def tighten(self, new: Halt, beside: Beside = tuple) -> asyncio.Task[None] | None:
         """Latch a stricter state now; the task ends when it is durable. None: nothing changed.
 
-        `beside` becomes durable in the same moment; when that cannot be now, its writing is the caller's affair.
+        What `beside` tells becomes durable in the same moment; it is asked with each try.
         """
         if new is self._halt:
             if not self._loosening:
@@ -81,12 +119,15 @@ class HaltLatch:
             # Said again while its end is being written: it holds, and is written behind that.
             new = msgspec.structs.replace(new)
         self._set(new)
-        return self.write_down(*beside)
+        return self.write_down(beside)
 
-    def write_down(self, *beside: changes.Change, announce: bool = True) -> asyncio.Task[None]:
+    def write_down(
+        self, beside: Beside = tuple, *, announce: bool = True, detail: str | None = None
+    ) -> asyncio.Task[None]:
         """Write the state as it is to the file and the journal; the task ends when the journal has it."""
         self._write_file(self._halt)
-        task = asyncio.create_task(self._persist(self._halt, *beside, announce=announce), name="halt-persist")
+        told = changed(self._halt, "latched", detail=detail) if announce else None
+        task = asyncio.create_task(self._persist(self._halt, told, beside), name="halt-persist")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -137,7 +178,7 @@ class HaltLatch:
             if self._halt is not was:
                 return False
             try:
-                await self._outbox.commit(_journalled(new), announced, *beside)
+                await self._outbox.commit(journalled(new), announced, *beside)
             except JournalError:
                 # After a failed fsync it may be there all the same at the next start: the latch is written behind it.
                 self.write_down(announce=False)
@@ -187,17 +228,16 @@ class HaltLatch:
             self.file_failures += 1
             logger.bind(event="latch_file_failed").error("ERROR the latch file cannot be written: {e}", e=error)
 
-    async def _persist(self, new: Halt, *beside: changes.Change, announce: bool) -> None:
-        batch: list[changes.Change] = [_journalled(new)]
-        if announce:
-            batch.append(self._outbox.event("halt_changed", changed(new, "latched")))
+    async def _persist(self, new: Halt, told: HaltChanged | None, beside: Beside) -> None:
+        batch: list[changes.Change] = [journalled(new)]
+        if told is not None:
+            batch.append(self._outbox.event("halt_changed", told))
         # The lock is given in the order asked for: the journal's last word is the last that was latched.
         async with self._order:
             while True:
                 try:
-                    await self._outbox.commit(*batch, *beside)
+                    await self._outbox.commit(*batch, *beside())
                 except JournalError as error:
-                    beside = ()  # by the time of another try it may be out of date
                     logger.bind(event="halt_not_durable").error(
                         "ERROR the halt is not in the journal yet: {e}", e=error
                     )
@@ -206,7 +246,27 @@ class HaltLatch:
                     return
 
 
-def _journalled(halt: Halt) -> changes.HaltChanged:
+def as_stored(stored: StoredHalt | None) -> Halt:
+    """The halt as the journal has it; without a row it never changed."""
+    if stored is None:
+        return Halt()
+    return Halt(
+        state=HaltState(stored.state),
+        reason=stored.reason,
+        by=stored.by,
+        at_msc=stored.at_msc,
+        origin=Origin(stored.origin),
+        until_day=stored.until_day,
+    )
+
+
+def in_file(record: LatchRecord) -> Halt:
+    """The halt as the latch file has it; who stopped remotely is not in it: taken as local."""
+    return Halt(state=HaltState(record.state), reason=record.reason, by=record.by, at_msc=record.at_msc)
+
+
+def journalled(halt: Halt) -> changes.HaltChanged:
+    """The halt as it goes to the journal."""
     return changes.HaltChanged(
         state=halt.state.value,
         reason=halt.reason,

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 import msgspec
-from loguru import logger
 
 from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.model import Position, Side
 from mt5_bridge.core.trailing import Plan, joined, plan_of
 from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredIntent
@@ -81,16 +81,10 @@ class Plans:
         Raises:
             JournalError: the journal cannot be read.
         """
-        stored = await journal.memo(PLANS_MEMO)
-        if not stored:
-            return
-        try:
-            found = msgspec.json.decode(stored, type=list[Managed])
-        except msgspec.DecodeError as error:
-            logger.bind(event="memo_unreadable", memo=PLANS_MEMO).error("ERROR managed stops are lost: {e}", e=error)
-            return
-        self.open = {managed.magic: managed for managed in found}
-        self._notice()
+        found = await recalled(journal, PLANS_MEMO, list[Managed])
+        if found is not None:
+            self.open = {managed.magic: managed for managed in found}
+            self._notice()
 
     def begin(self, job: Job, magic: int, target: Position | None = None) -> tuple[changes.Change, ...]:
         """What to journal with the intent of a signal; nothing where it brings no plan.

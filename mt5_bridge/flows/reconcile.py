@@ -7,7 +7,6 @@ bridge is ready after the first complete read: what is still unknown then blocks
 import asyncio
 from collections.abc import Callable
 
-import msgspec
 from loguru import logger
 
 from mt5_bridge.core.decision import Exposure
@@ -20,6 +19,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.deadman import DeadManReports
 from mt5_bridge.flows.exits import Exits
 from mt5_bridge.flows.job import Job
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.flows.orders import OrderDesk, Sent
 from mt5_bridge.flows.plans import follow_ups
 from mt5_bridge.flows.protect import GUARDED_MEMO, StopGuard, closed_volume
@@ -156,8 +156,7 @@ class Reconciler:
 
     async def _take_up_stops(self) -> None:
         """Fills whose stop had not been looked at when the last life ended."""
-        memo = await self._journal.memo(GUARDED_MEMO)
-        magics = [] if memo is None else msgspec.json.decode(memo, type=list[int])
+        magics = await recalled(self._journal, GUARDED_MEMO, list[int]) or []
         for stored in (await self._journal.intents_by_magic(magics)).values():
             story = await self._journal.signal(stored.key)
             if story is None or story.signal.status is None:

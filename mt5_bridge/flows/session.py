@@ -47,11 +47,13 @@ class Rules:
     Attributes:
         ours: the account as settings and terminal know it now.
         other_account: GATEWAY_ALLOW_CONNECT.
+        last_words: tells what is left to tell of this account, before nothing may be on its way.
         switch: goes over to another account, tried before; raises `MT5Error` where it cannot be had.
     """
 
     ours: Callable[[], Credentials]
     other_account: bool
+    last_words: Callable[[], Awaitable[None]]
     switch: Callable[[Credentials], Awaitable[None]]
 
 
@@ -140,6 +142,7 @@ class Session:
             )
         if wanted.login is None:
             raise Refusal("invalid_params", "another account needs its login")
+        await self._rules.last_words()
         await self._quiet()
         self._book.lost_connection()
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.disk import DaemonExecutor
 from mt5_bridge.flows.emergency import Emergency, StopOptions
 from mt5_bridge.flows.latch import HaltLatch
+from mt5_bridge.flows.memos import recalled
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal.port import Terminal
@@ -41,6 +41,8 @@ _FILE_S = 0.5
 _FILE_GOES_S = 0.05
 _DAY_S = 5.0
 _PROBE_S = 30.0
+_WEIGHED_S = 1.0
+"""Memory is looked at no more often, whoever asks how the bridge is."""
 _PRUNE_S = 3600.0
 KEEP_MS = 30 * 24 * HOUR
 _SLEPT_S = 2.0
@@ -125,6 +127,7 @@ class Watch:
         self._tick_age_ms = tick_age_ms
         self._control = control
         self._began = clock.monotonic()
+        self._weighed = self._began - _WEIGHED_S
         self._process = psutil.Process()
         self._stall_ms = 0.0
         self._saved_day: bytes | None = None
@@ -140,7 +143,9 @@ class Watch:
 
     def health(self) -> dict[str, Any]:
         """The `data` of a heartbeat."""
-        self.stats.rss_mb = round(self._process.memory_info().rss / 1e6, 1)
+        now = self._clock.monotonic()
+        if now - self._weighed >= _WEIGHED_S:
+            self._weighed, self.stats.rss_mb = now, round(self._process.memory_info().rss / 1e6, 1)
         channels = self._channels()
         up = {name: state == "connected" for name, state in channels.items()}
         verdict = judge(
@@ -159,7 +164,7 @@ class Watch:
             "clock_skew_ms": self._terminal.clock.skew_ms,
             "rss_mb": self.stats.rss_mb,
             "loop_stall_ms": round(self._stall_ms, 1),
-            "uptime_s": round(self._clock.monotonic() - self._began, 1),
+            "uptime_s": round(now - self._began, 1),
         }
 
     async def run_heartbeat(self) -> None:
@@ -245,11 +250,9 @@ class Watch:
         Raises:
             JournalError: the journal cannot be read.
         """
-        stored = await self._journal.memo(TOLD_MEMO)
-        if stored is not None:
-            with suppress(msgspec.DecodeError):
-                self._told = msgspec.json.decode(stored, type=set[tuple[str, str]])
-                self._saved_told = self._told
+        told = await recalled(self._journal, TOLD_MEMO, set[tuple[str, str]])
+        if told is not None:
+            self._told = self._saved_told = told
 
     async def run_day(self) -> None:
         """Keep the day's figures across restarts."""

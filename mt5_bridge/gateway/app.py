@@ -72,15 +72,17 @@ def create_app(port: BridgePort, config: GatewayConfig, journal: Writing, *, now
     app = FastAPI(
         title=TITLE,
         middleware=[
-            Middleware(Measured, requests=gateway.requests),
+            Middleware(Measured, requests=gateway.requests, tells_looks=config.tells_looks),
             Middleware(
                 Shield, config=config, auth=auth, rates=rates, audit=audit, stats=gateway.stats, open_paths=open_paths
             ),
+            Middleware(shortcut.AtOnce, gateway=gateway, plain=shortcut.plain_routes(routes_of(ROUTERS))),
         ],
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # /metrics and the log are the bridge's own
     )
     app.state.gateway = gateway
     problems.install(app)

@@ -6,15 +6,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from loguru import logger
 
 from mt5_bridge.core.errors import JournalError
+from mt5_bridge.core.times import MINUTE
 from mt5_bridge.journal import changes
 
 MOST_WAITING = 10_000
 _TEXT_MOST = 500
 _BATCH = 200
 _RETRY_S = 1.0
+_LOOK_S = 60.0
+ALIKE_A_MINUTE = 60
+"""A stop is never limited away, but who may do nothing else must not fill the disk: more are written as a number."""
+_KINDS_MOST = 1_000
 
 
 class Writing(Protocol):
@@ -30,6 +36,18 @@ class AuditStats:
     written: int = 0
     lost: int = 0
     """Told to the log only: the journal could not be written for a long time."""
+    joined: int = 0
+    """Written as a number only: the same was done too often."""
+
+
+@dataclass
+class _Kind:
+    """How often somebody has done the same within a minute."""
+
+    minute: int
+    times: int = 0
+    last: changes.Audited | None = None
+    """The last that was not written by itself."""
 
 
 class Audit:
@@ -44,10 +62,11 @@ class Audit:
         self.stats = AuditStats()
         self._journal = journal
         self._now_ms = now_ms
+        self._kinds: dict[tuple[str, str], _Kind] = {}
         self._waiting: asyncio.Queue[changes.Audited] = asyncio.Queue(MOST_WAITING)
         self._task: asyncio.Task[None] | None = None
 
-    def note(self, who: str, what: str, detail: str = "", *, told: bool = False) -> None:
+    def note(self, who: str, what: str, detail: str = "", *, told: bool = False, unlimited: bool = False) -> None:
         """Something was done; never waits.
 
         Args:
@@ -55,7 +74,9 @@ class Audit:
             what: method and path, or the command's name.
             detail: what came of it, and the request's id.
             told: the log has it already.
+            unlimited: no rate keeps it within bounds: of too many a number is written.
         """
+        self._minute_over()
         entry = changes.Audited(
             at_msc=self._now_ms(),
             who=f"gateway:{who}"[:_TEXT_MOST],
@@ -69,6 +90,30 @@ class Audit:
             what=entry.what,
             detail=entry.detail,
         )
+        if not unlimited:
+            self._put(entry)
+            return
+        kind = self._kinds.setdefault((entry.who, entry.what), _Kind(self._minute()))
+        kind.times += 1
+        if kind.times <= ALIKE_A_MINUTE:
+            self._put(entry)
+        else:
+            self.stats.joined += 1
+            kind.last = entry
+
+    def _minute_over(self, *, ended: bool = False) -> None:
+        """Write how often it was, of minutes that are over; at the end, or of too many kinds, of all."""
+        minute, all_of_them = self._minute(), ended or len(self._kinds) >= _KINDS_MOST
+        for key, kind in [each for each in self._kinds.items() if all_of_them or each[1].minute != minute]:
+            del self._kinds[key]
+            if kind.last is not None:
+                more = f"{kind.times - ALIKE_A_MINUTE} more within a minute, the last: {kind.last.detail}"
+                self._put(msgspec.structs.replace(kind.last, detail=more[:_TEXT_MOST]))
+
+    def _minute(self) -> int:
+        return self._now_ms() // MINUTE
+
+    def _put(self, entry: changes.Audited) -> None:
         try:
             self._waiting.put_nowait(entry)
         except asyncio.QueueFull:
@@ -83,15 +128,24 @@ class Audit:
         """Write what waits, and end."""
         if self._task is None:
             return
+        self._minute_over(ended=True)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._waiting.join()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
+    async def _next(self) -> changes.Audited:
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    return await self._waiting.get()
+            except TimeoutError:
+                self._minute_over()
+
     async def _write(self) -> None:
         while True:
-            batch = [await self._waiting.get()]
+            batch = [await self._next()]
             while len(batch) < _BATCH and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
             while True:

@@ -29,6 +29,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         body_limit: bytes of a request's body.
         heartbeat_s: between heartbeats over the WebSocket.
         bridge_id: BRIDGE_ID.
+        tells_looks: requests that only look have their line in the log, too: LOG_LEVEL=DEBUG.
     """
 
     host: str = "127.0.0.1"
@@ -46,6 +47,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     body_limit: int = 65_536
     heartbeat_s: float = 5.0
     bridge_id: str = "mt5-bridge"
+    tells_looks: bool = True
 
     @property
     def loopback(self) -> bool:

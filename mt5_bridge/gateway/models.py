@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from pydantic import BaseModel, Field, create_model
 
+from mt5_bridge.core.answers import Bar, Latch, PastDeal, PendingOrder, Tick
 from mt5_bridge.core.messages import AccountMessage, OrderResult, PositionMessage
 from mt5_bridge.core.model import SymbolInfo
 
@@ -39,88 +40,6 @@ def _typed(hint: Any) -> Any:
     return hint
 
 
-class Order(BaseModel):
-    """A pending order. `type` is the terminal's number for `order_type`."""
-
-    ticket: int
-    symbol: str
-    type: int
-    order_type: str
-    state: str
-    volume: float
-    volume_initial: float
-    price: float
-    stop_limit_price: float
-    stop_loss: float
-    take_profit: float
-    expiration: str | None
-    time: str
-    time_done: str | None
-    magic: int
-    comment: str
-    position: int | None
-
-
-class Deal(BaseModel):
-    """A deal; `type` is the terminal's number (0 buy, 1 sell, others: balance operations)."""
-
-    ticket: int
-    order: int
-    position: int
-    symbol: str
-    type: int
-    entry: str
-    volume: float
-    price: float
-    profit: float
-    swap: float
-    commission: float
-    fee: float
-    time: str
-    time_msc: int
-    magic: int
-    comment: str
-
-
-class Bar(BaseModel):
-    """One bar; `time` is when it opened, UTC, `spread` is in points."""
-
-    symbol: str
-    timeframe: str
-    time: str
-    open: float
-    high: float
-    low: float
-    close: float
-    tick_volume: int
-    spread: int
-    real_volume: float
-
-
-class Tick(BaseModel):
-    """One tick; `spread` is in points, `seq` numbers those of one millisecond from 0."""
-
-    symbol: str
-    bid: float
-    ask: float
-    last: float
-    volume: float
-    spread: int
-    time: str
-    time_msc: int
-    flags: int
-    seq: int
-
-
-class Halt(BaseModel):
-    """The halt as it stands; `at` is null while it never changed."""
-
-    state: Literal["active", "reducing", "halted"]
-    reason: str
-    by: str
-    at: str | None
-
-
 class Answer(BaseModel):
     """What every answer has."""
 
@@ -141,46 +60,23 @@ def _many(struct: type[msgspec.Struct]) -> Any:
     return list[model_of(struct)]  # type: ignore[misc]  # made while running
 
 
+def _page(name: str, doc: str, **what: type[msgspec.Struct]) -> type[BaseModel]:
+    fields: dict[str, Any] = {field: (_many(struct), ...) for field, struct in what.items()}
+    return create_model(name, __doc__=doc, __base__=(Answer, _Page), **fields)
+
+
 AccountAnswer = create_model("AccountAnswer", __base__=_AsOf, account=(model_of(AccountMessage), ...))
 PositionsAnswer = create_model("PositionsAnswer", __base__=(_AsOf, _Page), positions=(_many(PositionMessage), ...))
 SymbolsAnswer = create_model("SymbolsAnswer", __base__=(Answer, _Page), symbols=(_many(SymbolInfo), ...))
 SymbolAnswer = create_model("SymbolAnswer", __base__=Answer, symbol=(model_of(SymbolInfo), ...))
 
 
-class OrdersAnswer(_AsOf, _Page):
-    """Pending orders."""
-
-    orders: list[Order]
-
-
-class RatesAnswer(Answer, _Page):
-    """Bars, oldest first."""
-
-    rates: list[Bar]
-
-
-class DealsAnswer(Answer, _Page):
-    """Deals, oldest first."""
-
-    deals: list[Deal]
-
-
-class PastOrdersAnswer(Answer, _Page):
-    """Orders of the past, oldest first."""
-
-    orders: list[Order]
-
-
-class TicksAnswer(Answer, _Page):
-    """Ticks, oldest first."""
-
-    ticks: list[Tick]
-
-
-class HaltAnswer(Answer):
-    """The halt as it is now."""
-
-    halt: Halt
+OrdersAnswer = create_model("OrdersAnswer", __base__=(_AsOf, _Page), orders=(_many(PendingOrder), ...))
+RatesAnswer = _page("RatesAnswer", "Bars, oldest first.", rates=Bar)
+DealsAnswer = _page("DealsAnswer", "Deals, oldest first.", deals=PastDeal)
+PastOrdersAnswer = _page("PastOrdersAnswer", "Orders of the past, oldest first.", orders=PendingOrder)
+TicksAnswer = _page("TicksAnswer", "Ticks, oldest first.", ticks=Tick)
+HaltAnswer = create_model("HaltAnswer", __doc__="The halt as it is now.", __base__=Answer, halt=(model_of(Latch), ...))
 
 
 class SessionAnswer(Answer):

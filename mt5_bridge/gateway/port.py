@@ -12,6 +12,10 @@ from mt5_bridge.core.snapshot import AccountSnapshot
 class BridgePort(Protocol):
     """The bridge. Whoever calls has looked at the asker's scopes; the guards are the bridge's own."""
 
+    def health(self) -> dict[str, Any]:
+        """The `data` of a heartbeat: `status`, `halt`, `channels` and more; costs next to nothing."""
+        ...
+
     def status(self) -> dict[str, Any]:
         """The health report, as `get_status` answers it."""
         ...

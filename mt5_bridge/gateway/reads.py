@@ -18,7 +18,7 @@ from mt5_bridge.core.snapshot import AccountSnapshot
 from mt5_bridge.core.symbols import match_symbol
 from mt5_bridge.core.times import iso, parse_time
 from mt5_bridge.gateway import statuses
-from mt5_bridge.gateway.cache import WRITTEN, Cache
+from mt5_bridge.gateway.cache import TTL_S, WRITTEN, Cache
 from mt5_bridge.gateway.port import BridgePort
 from mt5_bridge.gateway.problems import Problem
 
@@ -72,6 +72,11 @@ class Reads:
         """An order may have changed the account: who reads from now on gets no older picture."""
         self._written = True
         self._cache.drop(*WRITTEN)
+
+    def begun_anew(self) -> None:
+        """The session with the terminal ended or began: nothing of before holds for certain."""
+        self._written = True
+        self._cache.drop(*TTL_S)
 
     # --- from the bridge's picture
 

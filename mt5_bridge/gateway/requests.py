@@ -52,12 +52,21 @@ class Measured:
     Args:
         app: the app within.
         requests: where it is counted.
+        tells_looks: requests that only look are told as well, where the log has room for them.
         monotonic: seconds.
     """
 
-    def __init__(self, app: ASGIApp, requests: Requests, monotonic: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        requests: Requests,
+        *,
+        tells_looks: bool = True,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._app = app
         self._requests = requests
+        self._tells_looks = tells_looks
         self._monotonic = monotonic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +93,9 @@ class Measured:
             seconds = self._monotonic() - began
             method, route = _method(scope), _route(scope)
             self._requests.count(method, route, status, seconds)
-            _tell(scope, method, route, status, seconds)
+            level = _level(scope, method, status, seconds)
+            if level != "DEBUG" or self._tells_looks:
+                _tell(level, scope, method, route, status, seconds)
 
 
 def _method(scope: Scope) -> str:
@@ -98,8 +109,7 @@ def _route(scope: Scope) -> str:
     return path
 
 
-def _tell(scope: Scope, method: str, route: str, status: int, seconds: float) -> None:
-    level = _level(scope, method, status, seconds)
+def _tell(level: str, scope: Scope, method: str, route: str, status: int, seconds: float) -> None:
     state: dict[str, Any] = scope["state"]
     principal = state.get("principal")
     who = getattr(principal, "subject", None)

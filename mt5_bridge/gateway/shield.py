@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from urllib.parse import urlsplit
 
 from loguru import logger
@@ -29,6 +30,9 @@ STOP = "/emergency-stop"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+_LIFE, _NUMBERS = secrets.token_hex(8), count(1)
+"""Requests are told apart by who asked them first: nobody has to guess an id, or not to."""
 
 HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
@@ -147,7 +151,9 @@ class Shield:
             return
         outcome = scope["state"].get("outcome", "")
         detail = " ".join(part for part in (str(status or "no answer"), outcome, f"request {request_id}") if part)
-        self._audit.note(principal.subject, f"{scope['method']} {scope['path']}", detail, told=True)
+        self._audit.note(
+            principal.subject, f"{scope['method']} {scope['path']}", detail, told=True, unlimited=_is_stop(scope)
+        )
 
     def _count(self, problem: Problem) -> None:
         self._stats.refused[problem.code] = self._stats.refused.get(problem.code, 0) + 1
@@ -317,8 +323,10 @@ def _has_body(scope: Scope) -> bool:
 
 def _identify(headers: dict[bytes, list[bytes]]) -> str:
     """The request's id: the client's where it is one, so that its logs and ours agree."""
-    given = headers.get(b"x-request-id", [b""])[0].decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    given = headers[b"x-request-id"][0].decode("latin-1") if b"x-request-id" in headers else ""
+    if given and _REQUEST_ID.fullmatch(given):
+        return given
+    return f"{_LIFE}{next(_NUMBERS):016x}"
 
 
 def _hosts(config: GatewayConfig) -> frozenset[str]:

@@ -188,6 +188,11 @@ class Logs:
         self._screen.write([(line.level, line.human) for line in lines], dropped)
 
 
+def level_of(settings: Settings) -> str:
+    """The least level that is logged."""
+    return "DEBUG" if settings.debug_mode and settings.log_level != "TRACE" else settings.log_level
+
+
 def open_log(settings: Settings, *, console: int | None = 2) -> Logs:
     """Starts logging as the settings say, instead of loguru's own default sink.
 
@@ -200,12 +205,11 @@ def open_log(settings: Settings, *, console: int | None = 2) -> Logs:
     """
     folder = prepare_data_dir(settings.data_dir)
     logger.remove()
-    level = "DEBUG" if settings.debug_mode and settings.log_level != "TRACE" else settings.log_level
     if sys.stderr is None:  # a program without console, under pythonw or as a service
         console = None
     return Logs(
         folder,
-        level=level,
+        level=level_of(settings),
         redactor=Redactor(secrets_of(settings)),
         console=console,
         libraries=logging.INFO if settings.debug_mode else logging.WARNING,

@@ -6,7 +6,6 @@ corrupt the stream. This process alone imports `MetaTrader5` (or the simulator) 
 """
 
 import contextlib
-import gc
 import importlib
 import os
 import queue
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO, Protocol
 import msgspec
 
 from mt5_bridge.core.deadman import Pulse
+from mt5_bridge.core.memory import keep_what_is_there
 from mt5_bridge.terminal.deadman import DeadMan
 from mt5_bridge.terminal.frames import BEAT, BYE, Failure, FrameReader, HostError, Request, pack, payload_of
 from mt5_bridge.terminal.host_lock import HostLock
@@ -176,9 +176,7 @@ class Server:
         if args.role == "history":
             _stand_back()
         self._host = open_terminal(args)
-        # A round of many symbols makes thousands of small objects: no collection need look at all that was imported.
-        gc.collect()
-        gc.freeze()
+        keep_what_is_there()  # a round of many symbols makes thousands of small objects
         if args.deadman is not None:
             self._dead_man = DeadMan(self._host, args.deadman, self._lock)
             self._pulse = Pulse(args.deadman.after_s)

@@ -6,7 +6,7 @@ from asyncio.base_subprocess import BaseSubprocessTransport
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import psutil
@@ -15,15 +15,15 @@ from support.backend import Backend
 from support.broker import MockBroker
 from support.eventually import eventually
 from support.fake_terminal import FakeTerminal
-from support.flow_kit import FakeProducer
 
 from mt5_bridge.app import bridge as module
-from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, LATCH_FILE, Bridge
+from mt5_bridge.app.bridge import CLOCK_MEMO, JOURNAL_FILE, Bridge
 from mt5_bridge.cli import offline
 from mt5_bridge.core.bars import Ledger
-from mt5_bridge.core.errors import BrokerError, InstanceError, JournalError, MT5AuthError, MT5ConnectionError
+from mt5_bridge.core.errors import InstanceError, JournalError, MT5AuthError, MT5ConnectionError
 from mt5_bridge.core.halt import HaltState
 from mt5_bridge.core.times import MINUTE, from_iso
+from mt5_bridge.flows.assembly import LATCH_FILE
 from mt5_bridge.flows.watch import DAY_MEMO, STOP_FILE
 from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
@@ -108,7 +108,7 @@ async def test_a_life_on_the_socket(tmp_path: Path, backend: Backend) -> None:
         await backend.send("trading_signal", signal)
         again = await backend.frame("order_result", after=1 + backend.frames.index(await backend.frame("order_result")))
         assert again["data"] == result
-        await eventually(lambda: bridge.book.positions, 5, "a read of the account after the fill")
+        await eventually(lambda: bridge.flows.book.positions, 5, "a read of the account after the fill")
         status = (await backend.command("get_status", request_id="g"))["data"]["data"]
         assert (status["status"], status["positions"], status["account"]) == ("ok", 1, "5000001")
         assert status["counters"]["signals"]["frames"] == 2
@@ -128,15 +128,15 @@ async def test_a_life_on_the_socket(tmp_path: Path, backend: Backend) -> None:
 async def test_a_life_on_the_topics(tmp_path: Path, bootstrap: str) -> None:
     topics = {f"REDPANDA_{kind}_TOPIC": f"app-{kind.lower()}-{time.time_ns()}" for kind in ("TICK", "EVENT", "SIGNAL")}
     async with running(made(tmp_path, REDPANDA_BOOTSTRAP_SERVERS=bootstrap, **topics)) as bridge:
-        assert bridge.producer is not None
-        await eventually(lambda: bridge.ticks.stats.published > 3, 15, "ticks")
+        assert bridge.broker is not None
+        await eventually(lambda: bridge.flows.ticks.stats.published > 3, 15, "ticks")
         value = {"symbol": "EURUSD", "action": "BUY", "volume": 0.01, "stop_loss": 0.5, "signal_id": "k"}
         record = json.dumps({"type": "trading_signal", "data": value}).encode()
-        await eventually(lambda: bridge.intake.login_known.is_set(), 5)
-        await bridge.producer.publish_one(topics["REDPANDA_SIGNAL_TOPIC"], b"EURUSD", record)
+        await eventually(lambda: bridge.flows.intake.login_known.is_set(), 5)
+        await bridge.broker.producer.publish_one(topics["REDPANDA_SIGNAL_TOPIC"], b"EURUSD", record)
 
         async def settled() -> bool:
-            return (await bridge.journal.seen(["k"])).get("k") is not None and bridge.desk.stats.filled == 1
+            return (await bridge.journal.seen(["k"])).get("k") is not None and bridge.flows.desk.stats.filled == 1
 
         await eventually(settled, 15, "the signal's fill")
 
@@ -163,7 +163,7 @@ async def test_bars_begin_where_an_earlier_life_stopped(tmp_path: Path, backend:
 
 async def test_runs_and_ends_without_any_broker(tmp_path: Path) -> None:
     async with running(made(tmp_path, **NO_BROKER)) as bridge:
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        await eventually(lambda: bridge.flows.book.reconciled.is_set(), 10)
         assert bridge.status()["status"] == "degraded"
         assert bridge.login() == "5000001"
 
@@ -186,28 +186,10 @@ async def test_topics_that_are_not_there_are_said(tmp_path: Path, mock_broker: M
         await eventually(lambda: detail() == "ok", 20, "an end of it")
 
 
-async def test_topics_are_left_alone_where_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bridge = made(tmp_path, REDPANDA_CREATE_TOPICS="false", **NO_BROKER)
-    await bridge._keep_topics()
-    monkeypatch.setattr(module, "_TOPIC_RETRY_S", 0.01)
-    tried: list[int] = []
-
-    async def ensure(*args: Any) -> None:
-        tried.append(1)
-        if len(tried) < 4:
-            raise BrokerError("no controller") if len(tried) < 3 else TimeoutError
-
-    monkeypatch.setattr("mt5_bridge.redpanda.topics.ensure_topics", ensure)
-    bridge = made(tmp_path, **NO_BROKER)
-    bridge.producer = cast(Any, FakeProducer())
-    await bridge._make_topics()
-    assert len(tried) == 4
-
-
 async def test_topics_that_are_gone_are_made_again(
     tmp_path: Path, mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_TOPICS_LOOKED_AT_S", 0.05)
+    monkeypatch.setattr("mt5_bridge.app.broker._TOPICS_LOOKED_AT_S", 0.05)
     made_at: list[int] = []
 
     async def ensure(*args: Any) -> None:
@@ -232,7 +214,7 @@ async def test_the_latch_file_is_believed_where_it_is_stricter_and_journalled(tm
     file.close()
     await noted(tmp_path, changes.HaltChanged(state="reducing", reason="r", by="b", at_msc=1, origin="remote"))
     async with running(standard(tmp_path, backend)) as bridge:
-        assert bridge.latch.halt.state is HaltState.HALTED
+        assert bridge.flows.latch.halt.state is HaltState.HALTED
         await backend.frame("hello")
         assert (await backend.frame("halt_changed"))["data"]["reason"] == "before the crash"
         stored = await bridge.journal.halt()
@@ -265,7 +247,7 @@ async def test_a_journal_stricter_than_the_file_holds(tmp_path: Path, backend: B
     file.close()
     await noted(tmp_path, changes.HaltChanged(state="halted", reason="r", by="b", at_msc=9, origin="remote"))
     async with running(standard(tmp_path, backend)) as bridge:
-        assert (bridge.latch.halt.state, bridge.latch.halt.reason) == (HaltState.HALTED, "r")
+        assert (bridge.flows.latch.halt.state, bridge.flows.latch.halt.reason) == (HaltState.HALTED, "r")
         answer = await eventually(lambda: backend.sockets, 5)
         assert answer
         resumed = await backend.command("resume_trading", {"reason": "x", "by": "y"}, request_id="r")
@@ -274,44 +256,44 @@ async def test_a_journal_stricter_than_the_file_holds(tmp_path: Path, backend: B
 
 async def test_the_setting_halts_at_the_start(tmp_path: Path, backend: Backend) -> None:
     async with running(standard(tmp_path, backend, EMERGENCY_STOP="true")) as bridge:
-        assert (bridge.latch.halt.state, bridge.latch.halt.by) == (HaltState.HALTED, "settings")
-        assert not bridge.emergency.unfinished, "the state only"
+        assert (bridge.flows.latch.halt.state, bridge.flows.latch.halt.by) == (HaltState.HALTED, "settings")
+        assert not bridge.flows.emergency.unfinished, "the state only"
 
 
 async def test_the_file_halts_at_the_start_before_anything_is_taken_up(tmp_path: Path, backend: Backend) -> None:
     (tmp_path / STOP_FILE).touch()
     async with running(standard(tmp_path, backend)) as bridge:
-        assert (bridge.latch.halt.state, bridge.latch.halt.by) == (HaltState.HALTED, "file")
+        assert (bridge.flows.latch.halt.state, bridge.flows.latch.halt.by) == (HaltState.HALTED, "file")
 
 
 async def test_a_break_before_the_rooms_are_open_is_the_first_thing_done(tmp_path: Path, backend: Backend) -> None:
     bridge = standard(tmp_path, backend)
     bridge.emergency_break()
     async with running(bridge):
-        assert (bridge.latch.halt.state, bridge.latch.halt.by) == (HaltState.HALTED, "console")
+        assert (bridge.flows.latch.halt.state, bridge.flows.latch.halt.by) == (HaltState.HALTED, "console")
         bridge.emergency_break()
-        assert bridge.emergency.stops == 2
+        assert bridge.flows.emergency.stops == 2
 
 
 async def test_notes_that_cannot_be_read_are_done_without(tmp_path: Path, backend: Backend) -> None:
     await noted(tmp_path, changes.Memo(name=DAY_MEMO, value=b"?"), changes.Memo(name=CLOCK_MEMO, value=b"[1]"))
     async with running(standard(tmp_path, backend)) as bridge:
-        await eventually(lambda: bridge.book.day, 10)
+        await eventually(lambda: bridge.flows.book.day, 10)
 
 
 async def test_notes_are_taken_up(tmp_path: Path, backend: Backend) -> None:
     async with running(standard(tmp_path, backend)) as bridge:
-        await eventually(lambda: bridge.book.day, 10)
-        day = bridge.book.day
+        await eventually(lambda: bridge.flows.book.day, 10)
+        day = bridge.flows.book.day
         bridge._timeline_changed(bridge.terminal.clock.timeline)
         bridge.journal._writer.healthy = True
     assert day is not None
     higher = msgspec.structs.replace(day, peak_equity=123_456.0)
     await noted(tmp_path, changes.Memo(name=DAY_MEMO, value=msgspec.json.encode(higher)))
     async with running(standard(tmp_path, backend)) as bridge:
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
-        assert bridge.book.day is not None
-        assert bridge.book.day.peak_equity == 123_456.0
+        await eventually(lambda: bridge.flows.book.reconciled.is_set(), 10)
+        assert bridge.flows.book.day is not None
+        assert bridge.flows.book.day.peak_equity == 123_456.0
 
 
 # --- how it ends
@@ -329,13 +311,13 @@ async def test_a_defect_ends_it_loudly(tmp_path: Path, backend: Backend) -> None
 
 async def test_a_flow_that_raises_ends_it_in_order(tmp_path: Path, backend: Backend) -> None:
     bridge = standard(tmp_path, backend)
-    flows = bridge._flows
+    works = bridge._works
 
     async def broken() -> None:
-        await bridge.book.reconciled.wait()
+        await bridge.flows.book.reconciled.wait()
         raise ZeroDivisionError
 
-    bridge._flows = lambda: [*flows(), ("broken", broken())]  # type: ignore[method-assign]  # a defect in a flow
+    bridge._works = lambda: [*works(), ("broken", broken())]  # type: ignore[method-assign]  # a defect in a flow
     with pytest.raises(BaseExceptionGroup) as caught:
         async with asyncio.timeout(20):
             await bridge.run()
@@ -345,7 +327,7 @@ async def test_a_flow_that_raises_ends_it_in_order(tmp_path: Path, backend: Back
 async def test_a_wrong_password_ends_it(tmp_path: Path, backend: Backend) -> None:
     account = {"MT5_LOGIN": "9", "MT5_SERVER": "Paper"}
     async with running(standard(tmp_path, backend, MT5_PASSWORD="right", **account)) as bridge:
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        await eventually(lambda: bridge.flows.book.reconciled.is_set(), 10)
     bridge = standard(tmp_path, backend, MT5_PASSWORD="wrong", **account)
     with pytest.raises(BaseExceptionGroup) as caught:
         await bridge.run()
@@ -383,17 +365,17 @@ async def test_an_account_known_late_is_locked_then(
 
 async def test_a_disk_that_hangs_does_not_keep_it(tmp_path: Path, backend: Backend) -> None:
     async with running(standard(tmp_path, backend)) as bridge:
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        await eventually(lambda: bridge.flows.book.reconciled.is_set(), 10)
 
         async def hang(*items: object) -> None:
             await asyncio.get_running_loop().create_future()
 
         bridge.journal.commit = hang  # type: ignore[method-assign]  # a disk that hangs
-        bridge.ticks._feeds.clear()
+        bridge.flows.ticks._feeds.clear()
         bridge._timeline_changed(bridge.terminal.clock.timeline)
-        for feed in bridge.ticks._feeds.values():
+        for feed in bridge.flows.ticks._feeds.values():
             feed.dirty = True
-        bridge.latch.write_down()
+        bridge.flows.latch.write_down()
 
 
 async def test_a_terminal_that_does_not_end_is_killed(
@@ -425,7 +407,7 @@ async def test_a_host_that_hangs_is_seen_off(tmp_path: Path, backend: Backend, m
 
     monkeypatch.setattr(bridge, "_end_terminal", ended)
     async with running(bridge):
-        await eventually(lambda: bridge.book.reconciled.is_set(), 10)
+        await eventually(lambda: bridge.flows.book.reconciled.is_set(), 10)
         hosts = [child for child in psutil.Process().children() if "mt5_bridge.terminal.host" in child.cmdline()]
         for host in hosts:
             host.suspend()
@@ -475,7 +457,7 @@ async def test_a_clock_that_cannot_be_saved_harms_nothing(tmp_path: Path, backen
 async def test_alarms_and_the_journals_health_are_passed_on(tmp_path: Path, backend: Backend) -> None:
     async with running(standard(tmp_path, backend)) as bridge:
         bridge._alarm("AutoTrading is off")
-        bridge._journal_health(False, "full")
-        assert not bridge.book.journal_healthy
-        bridge._journal_health(True, "")
+        bridge.flows._journal_health(False, "full")
+        assert not bridge.flows.book.journal_healthy
+        bridge.flows._journal_health(True, "")
         assert bridge._reachable() == [] or bridge._states["backend"] == "connected"

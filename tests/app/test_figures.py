@@ -61,7 +61,7 @@ async def test_of_a_life_on_the_socket(tmp_path: Path, backend: Backend) -> None
         await backend.send("trading_signal", {**signal, "signal_id": "t", "stop_loss": None})
         await backend.frame("order_result", where=lambda f: f["data"]["signal_id"] == "t", timeout=30)
         await backend.command("get_status", {}, request_id="q", timeout=30)
-        await eventually(lambda: len(bridge.book.positions) == 1, 30)
+        await eventually(lambda: len(bridge.flows.book.positions) == 1, 30)
         found = await figures(bridge)
 
         assert OF_THE_BRIDGE - found.keys() == OF_REDPANDA
@@ -91,13 +91,13 @@ async def test_without_a_backend_an_account_or_an_answer_of_the_disk(
     tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path, backend, MAX_DAILY_LOSS_PCT="off", MAX_DAILY_TRADES="off") as bridge:
-        await eventually(lambda: bridge.book.account is not None, 30)
+        await eventually(lambda: bridge.flows.book.account is not None, 30)
 
         async def fails() -> int:
             raise JournalError("the disk is gone")
 
         monkeypatch.setattr(bridge.journal, "size_bytes", fails)
-        monkeypatch.setattr(bridge.book, "account", None)
+        monkeypatch.setattr(bridge.flows.book, "account", None)
         found = await figures(bridge)
         gone = {"journal_size_bytes", "account_equity", "positions", "day_trades_limit", "day_loss_limit_ratio"}
         assert not {f"mt5_bridge_{name}" for name in gone} & found.keys()

@@ -143,16 +143,17 @@ def test_what_a_stop_does_and_the_watch_looks_for(tmp_path: Path) -> None:
         "HEARTBEAT_INTERVAL": "2",
     }
     told = settings(tmp_path, **env)
-    assert rooms.stop_options(told) == StopOptions(cancel_orders=False, close_positions=False, scope="mine")
-    watch = rooms.watch_config(told)
+    config = rooms.flow_config(told)
+    assert config.stop == StopOptions(cancel_orders=False, close_positions=False, scope="mine")
+    watch = config.watch
     assert (watch.heartbeat_s, watch.data_dir, watch.drawdown_flattens) == (2.0, tmp_path, True)
     assert (watch.backend_dead_after_s, watch.backend_dead_action) == (30.0, "halt")
-    assert rooms.stop_options(settings(tmp_path)) == StopOptions()
+    assert rooms.flow_config(settings(tmp_path)).stop == StopOptions()
 
 
 def test_where_the_day_begins(tmp_path: Path) -> None:
-    assert rooms.day_zone(settings(tmp_path)).key == "UTC"
-    assert rooms.day_zone(settings(tmp_path, TRADING_DAY_TIMEZONE="Europe/Athens")).key == "Europe/Athens"
+    assert rooms.flow_config(settings(tmp_path)).zone.key == "UTC"
+    assert rooms.flow_config(settings(tmp_path, TRADING_DAY_TIMEZONE="Europe/Athens")).zone.key == "Europe/Athens"
 
 
 @pytest.mark.parametrize(

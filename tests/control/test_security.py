@@ -19,11 +19,6 @@ from mt5_bridge.settings.tls import TlsFiles
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
 def server(authority: Authority) -> Certificate:
     return authority.issue("server", "IP:127.0.0.1")
 

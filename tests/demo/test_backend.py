@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.eventually import eventually
+from support.reference import TOKEN, running
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
@@ -18,21 +19,6 @@ from mt5_bridge.client import BridgeTopics
 from mt5_bridge.demo.backend import BackendConfig, ReferenceBackend, main, open_door, order
 from mt5_bridge.demo.broker import EmbeddedBroker
 from mt5_bridge.demo.snapshot import Snapshot
-
-TOKEN = "a-token"
-
-
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ReferenceBackend]:
-    backend = ReferenceBackend(BackendConfig(host="127.0.0.1", port=0, token=TOKEN, **options))
-    stop, listening = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(backend.run(stop, listening))
-    await listening.wait()
-    try:
-        yield backend
-    finally:
-        stop.set()
-        await task
 
 
 @asynccontextmanager

@@ -3,36 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from support.eventually import eventually
+from support.reference import TOKEN, running
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import serve
 from websockets.exceptions import InvalidStatus
 
 from mt5_bridge.demo import hub
-from mt5_bridge.demo.backend import BackendConfig, ReferenceBackend, open_door
+from mt5_bridge.demo.backend import ReferenceBackend, open_door
 
-TOKEN, VIEWER = "a-token", "a-viewer"
+VIEWER = "a-viewer"
+watched = partial(running, viewer_token=VIEWER)
 HELLO = {
     "bridge_id": "b-1", "version": "9", "account": "5", "symbols": ["X"], "capabilities": ["get_status"],
     "halt": {"state": "active"},
 }  # fmt: skip
-
-
-@asynccontextmanager
-async def running() -> AsyncIterator[ReferenceBackend]:
-    backend = ReferenceBackend(BackendConfig(host="127.0.0.1", port=0, token=TOKEN, viewer_token=VIEWER))
-    stop, listening = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(backend.run(stop, listening))
-    await listening.wait()
-    try:
-        yield backend
-    finally:
-        stop.set()
-        await task
 
 
 @asynccontextmanager
@@ -57,7 +47,7 @@ async def hear(socket: ClientConnection, type: str) -> dict[str, Any]:
 
 
 async def test_it_welcomes_and_says_who_it_is_about() -> None:
-    async with running() as backend, open_door(backend.address, TOKEN, "dashboard") as watcher:
+    async with watched() as backend, open_door(backend.address, TOKEN, "dashboard") as watcher:
         early = (await hear(watcher, "welcome"))["data"]
         assert (early["bridge_id"], early["halt"], early["subscriptions"]["channels"]) == (
             None,
@@ -79,7 +69,7 @@ async def test_it_welcomes_and_says_who_it_is_about() -> None:
 
 
 async def test_what_is_subscribed_to_comes_and_an_event_once() -> None:
-    async with running() as backend, bridge(backend) as socket:
+    async with watched() as backend, bridge(backend) as socket:
         await say(socket, "positions", [{"ticket": 1}])
         await say(socket, "tick_data", {"symbol": "X", "bid": 1.0, "ask": 2.0, "time_msc": 1})
         await eventually(lambda: backend.observed.situation(0).prices)
@@ -104,7 +94,7 @@ async def test_what_is_subscribed_to_comes_and_an_event_once() -> None:
 
 
 async def test_a_command_reaches_the_bridge_with_its_request_id() -> None:
-    async with running() as backend, open_door(backend.address, TOKEN, "dashboard") as watcher:
+    async with watched() as backend, open_door(backend.address, TOKEN, "dashboard") as watcher:
         await say(watcher, "get_status", {}, request_id="r-0")
         assert (await hear(watcher, "command_result"))["data"]["error"]["code"] == "no_bridge"
         async with bridge(backend) as socket:
@@ -124,14 +114,14 @@ async def test_a_command_reaches_the_bridge_with_its_request_id() -> None:
 
 @pytest.mark.parametrize("command", ["emergency_stop", "resume_trading", "close_position", "mt5_command"])
 async def test_a_viewer_only_reads(command: str) -> None:
-    async with running() as backend, bridge(backend), open_door(backend.address, VIEWER, "dashboard") as watcher:
+    async with watched() as backend, bridge(backend), open_door(backend.address, VIEWER, "dashboard") as watcher:
         assert (await hear(watcher, "welcome"))["data"]["scopes"] == ["read"]
         await say(watcher, command, {}, request_id="r")
         assert (await hear(watcher, "command_result"))["data"]["error"]["code"] == "forbidden"
 
 
 async def test_other_doors_stay_closed_to_a_viewer() -> None:
-    async with running() as backend:
+    async with watched() as backend:
         for door, token in (("operator", VIEWER), ("watch", VIEWER), ("bridge", VIEWER), ("dashboard", "wrong")):
             with pytest.raises(InvalidStatus, match="401"):
                 async with open_door(backend.address, token, door):

@@ -25,21 +25,6 @@ from mt5_bridge.flows.session import Credentials
 BUY = {"symbol": "EURUSD", "action": "BUY", "volume": 0.1, "stop_loss": 1.09}
 
 
-def door_of(kit: FlowKit) -> Door:
-    """A door to a kit's bridge, for who neither connects, listens nor measures."""
-    return Door(
-        kit.answers,
-        kit.emergency,
-        kit.intake,
-        kit.book,
-        kit.clock,
-        cast(Any, None),
-        status=kit.watch.health,
-        listen=cast(Any, None),
-        figures=cast(Any, None),
-    )
-
-
 class Sittings:
     """A session that counts what it is asked."""
 
@@ -63,7 +48,7 @@ class Sittings:
 @asynccontextmanager
 async def opened(folder: Path, **options: Any) -> AsyncIterator[tuple[FlowKit, Door]]:
     async with FlowKit.open(folder, **options) as kit:
-        yield kit, door_of(kit)
+        yield kit, kit.door()
 
 
 async def held(kit: FlowKit, count: int) -> None:

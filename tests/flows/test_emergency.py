@@ -16,7 +16,9 @@ from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError, MT5TimeoutE
 from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.intent import IntentState, magic_for
 from mt5_bridge.core.model import Deed, OrderRequest, OrderType, TradeResult
+from mt5_bridge.flows.assembly import LATCH_FILE
 from mt5_bridge.flows.emergency import FLATTEN_MEMO, WATCH_MEMO, StopOptions
+from mt5_bridge.flows.latch import ONLY_IN_FILE
 from mt5_bridge.flows.orders import Intent, Sent
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal.port import CallInfo, Priority, Snapshot, TerminalState
@@ -862,6 +864,69 @@ async def test_a_latch_is_never_durable_without_what_is_to_be_flattened(tmp_path
         await kit.crash()
     assert list(terminal.positions) == [ticket]
     async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert (await done(kit))["closed"] == [ticket]
+
+
+@simulated
+async def test_what_was_lifted_for_good_closes_nothing_though_the_latch_file_still_halts(tmp_path: Path) -> None:
+    """The process died between the resume in the journal and the resume in the file."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        terminal.script(*[Refused(10018)] * 60)
+        stop(kit)
+        await eventually(lambda: kit.file.read() is not None)
+        written = (tmp_path / LATCH_FILE).read_bytes()
+        await asyncio.sleep(1)
+        await kit.commands.resume("over", "person", force=True, origin=Origin.LOCAL)
+        await eventually(lambda: not kit.latch._to_file)
+        await kit.crash()
+    terminal._answers.clear()
+    (tmp_path / LATCH_FILE).write_bytes(written)
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        await asyncio.sleep(60)
+        assert kit.latch.halt.state is HaltState.HALTED
+        assert list(terminal.positions) == [ticket]
+        told = (await kit.events("halt_changed"))[-1]
+        assert (told["phase"], told["detail"]) == ("latched", ONLY_IN_FILE)
+
+
+@simulated
+async def test_a_latch_that_the_disk_took_late_is_not_durable_alone_either(tmp_path: Path) -> None:
+    """The disk was full for a moment, and the process dies when the latch has gone in at last, before all else."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        kit.journal.break_down()
+
+        async def hangs(name: str) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        terminal.step = hangs
+        stop(kit)
+        await asyncio.sleep(0.1)
+        kit.journal.mend()
+        await eventually(lambda: kit.latch.durable)
+        assert not kit.emergency.journalled
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert (await done(kit))["closed"] == [ticket]
+
+
+@simulated
+async def test_a_stop_that_no_journal_took_is_held_and_told_what_to_do(tmp_path: Path) -> None:
+    """The disk was full until the process died: the latch file knows of the halt, nobody of what was to be closed."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        terminal.script(*[Refused(10018)] * 60)
+        kit.journal.break_down()
+        stop(kit)
+        await eventually(lambda: kit.file.read() is not None)
+        await kit.crash()
+    terminal._answers.clear()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        await asyncio.sleep(5)
+        told = (await kit.events("halt_changed"))[-1]
+        assert (told["state"], told["phase"], told["detail"]) == ("halted", "latched", ONLY_IN_FILE)
+        stop(kit)
         assert (await done(kit))["closed"] == [ticket]
 
 

@@ -3,18 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.eventually import eventually
-from support.fake_terminal import Hangs
+from support.fake_terminal import Hangs, Refused
 from support.flow_kit import LOGIN, FlowKit
 from support.simulated import simulated
 
 from mt5_bridge.core.errors import JournalError, MT5AuthError, MT5ConnectionError, MT5Error, MT5InitError
 from mt5_bridge.core.halt import Origin
-from mt5_bridge.core.model import Deed, OrderRequest
+from mt5_bridge.core.model import Deed, OrderRequest, OrderType
 from mt5_bridge.flows import session as module
 from mt5_bridge.flows.answers import Refusal
 from mt5_bridge.flows.emergency import StopOptions
@@ -46,7 +47,9 @@ async def opened(
     """A kit, its session, and what goes over to another account."""
     async with FlowKit.open(folder, **options) as kit:
         switch = Switch()
-        rules = Rules(lambda: OURS, other_account=other_account, switch=switch)
+        rules = Rules(
+            lambda: OURS, other_account=other_account, last_words=kit.account.announce_the_last, switch=switch
+        )
         session = Session(
             kit.terminal, kit.journal, kit.book, kit.desk, kit.trader.lanes, kit.guard, kit.emergency, rules
         )
@@ -214,6 +217,31 @@ async def test_another_account_with_leave(tmp_path: Path) -> None:
         told = await session.connect(OTHER)
         assert (switch.to, told["begins_anew"]) == ([OTHER], True)
         assert not kit.book.reconciled.is_set()
+
+
+@simulated
+async def test_what_changed_on_an_account_is_told_before_the_bridge_goes_over(tmp_path: Path) -> None:
+    async with opened(tmp_path, other_account=True) as (kit, session, _):
+        kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, type=OrderType.BUY))
+        await session.connect(OTHER)
+        assert len(await kit.events("position_opened")) == 1
+
+
+@simulated
+async def test_a_stop_during_the_last_words_keeps_the_bridge_here(tmp_path: Path) -> None:
+    async with opened(tmp_path, other_account=True) as (kit, session, switch):
+        kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, type=OrderType.BUY))
+        await kit.book.refresh()
+        kit.terminal.script(*[Refused(10018)] * 60)
+        words = session._rules.last_words
+
+        async def slow() -> None:
+            await words()
+            kit.emergency.stop(reason="now", by="ops", origin=Origin.REMOTE, options=StopOptions())
+
+        session._rules = replace(session._rules, last_words=slow)
+        assert await code_of(session.connect(OTHER)) == "open_intents"
+        assert switch.to == []
 
 
 @simulated

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from support.fake_bridge_port import Disk, client_of, keep_for_ever
 from support.flow_kit import FlowKit
 from support.gateway import TOKEN
 
-from mt5_bridge.flows.door import Door
 from mt5_bridge.gateway.app import create_app
 from mt5_bridge.gateway.config import GatewayConfig
 
@@ -21,19 +20,8 @@ READERS = 100
 async def served(folder: Path) -> AsyncIterator[tuple[FlowKit, Any]]:
     """A kit that polls nothing by itself, and a client of the gateway on its door."""
     async with FlowKit.open(folder) as kit:
-        door = Door(
-            kit.answers,
-            kit.emergency,
-            kit.intake,
-            kit.book,
-            kit.clock,
-            cast(Any, None),
-            status=kit.watch.health,
-            listen=lambda listener: lambda: None,
-            figures=cast(Any, None),
-        )
         config = GatewayConfig(token=TOKEN, rate_limit_requests=1_000_000)
-        app = create_app(door, config, Disk(), now_ms=kit.clock.now_ms)
+        app = create_app(kit.door(), config, Disk(), now_ms=kit.clock.now_ms)
         keep_for_ever(app)
         try:
             async with client_of(app) as http:

@@ -309,6 +309,28 @@ async def test_connect_and_disconnect() -> None:
         ]
 
 
+async def test_nothing_of_the_session_before_is_read_after_it() -> None:
+    async with gateway() as client:
+        client.port.answers["get_symbols"] = lambda asked: {"data": [{"name": "EURUSD"}], "next": None}
+        for _ in range(2):
+            await client.ask("GET", "/symbols")
+        assert client.port.names().count("get_symbols") == 1
+        await client.ask("POST", "/disconnect")
+        await client.ask("GET", "/symbols")
+        assert client.port.names().count("get_symbols") == 2
+
+
+async def test_a_broadcast_is_told_once_for_its_key() -> None:
+    async with gateway() as client:
+        for _ in range(2):
+            told = await client.ask("POST", "/websocket/ws/broadcast", {"message": "hello"}, Idempotency_Key="b")
+            assert told == {"success": True, "clients": 0}
+        assert client.app.state.gateway.hub.stats.broadcasts == 1
+        other = {"message": "another"}
+        refused = await client.ask("POST", "/websocket/ws/broadcast", other, status=422, Idempotency_Key="b")
+        assert refused["code"] == "idempotency_key_reused"
+
+
 async def test_going_over_to_another_account_is_accepted_and_its_password_is_in_no_fingerprint() -> None:
     async with gateway() as client:
         client.port.session = {**client.port.session, "connected": False, "begins_anew": True}

@@ -13,11 +13,6 @@ from support.certificates import Authority
 from mt5_bridge.redpanda.certificate import valid_until
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 def test_ends_of_this_century_in_both_spellings(authority: Authority) -> None:
     gone, young = authority.issue("gone", expired=True), authority.issue("young", "IP:127.0.0.1")
     assert valid_until(gone.certificate.read_text()) == datetime(2021, 1, 1, tzinfo=UTC)

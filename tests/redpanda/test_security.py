@@ -14,21 +14,6 @@ from mt5_bridge.redpanda import RedpandaConfig
 from mt5_bridge.redpanda.security import Access, client_options
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority: Authority) -> Certificate:
-    return authority.issue("bridge")
-
-
-@pytest.fixture(scope="module")
-def locked(authority: Authority) -> Certificate:
-    return authority.issue("locked", password="key-secret")
-
-
 @pytest.fixture
 def events() -> Iterator[list[str]]:
     with logged(event) as found:

@@ -8,21 +8,6 @@ from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.settings.tls import TlsFiles, client_context
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def pair(authority: Authority) -> Certificate:
-    return authority.issue("bridge")
-
-
-@pytest.fixture(scope="module")
-def locked(authority: Authority) -> Certificate:
-    return authority.issue("locked", password="key-secret")
-
-
 def context(files: TlsFiles) -> ssl.SSLContext:
     return client_context(files, group="ITS", whose="its")
 

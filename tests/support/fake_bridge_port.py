@@ -136,6 +136,8 @@ class FakePort:
     def status(self) -> dict[str, Any]:
         return self.told
 
+    health = status
+
     async def figures(self) -> Figures:
         return self.measured
 
@@ -195,10 +197,10 @@ class FakePort:
     async def claim(self, request_id: str, fingerprint: str, *, by: str) -> Claim:
         if self.broken:
             raise JournalError("the disk is gone")
-        known = self.claims.setdefault((by, request_id), fingerprint)
-        if known != fingerprint:
-            return Claim.OTHER
-        return Claim.AGAIN if (by, request_id) in self._first else Claim.FIRST
+        if (by, request_id) not in self.claims:
+            self.claims[by, request_id] = fingerprint
+            return Claim.FIRST
+        return Claim.AGAIN if self.claims[by, request_id] == fingerprint else Claim.OTHER
 
     async def connect(
         self, login: int | None, server: str | None, password: str | None, *, by: str, request_id: str | None = None

@@ -30,42 +30,21 @@ from support.simulated import outside_work
 from mt5_bridge.app.rooms import Headers
 from mt5_bridge.core import halt as machine
 from mt5_bridge.core import wire
-from mt5_bridge.core.decision import Day, Limits
+from mt5_bridge.core.decision import Limits
 from mt5_bridge.core.errors import BrokerError, ChannelClosedError, JournalError
-from mt5_bridge.core.halt import Halt, HaltState, Origin
+from mt5_bridge.core.halt import HaltState, Origin
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.flows.account import AccountFlow
-from mt5_bridge.flows.answers import Answers
-from mt5_bridge.flows.bar_ways import SocketWay, TopicWay
-from mt5_bridge.flows.bars import BarFlow
-from mt5_bridge.flows.book import Book
+from mt5_bridge.flows.assembly import FlowConfig, Flows, Surroundings
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.commands import Commands
-from mt5_bridge.flows.control import ControlFlow
-from mt5_bridge.flows.corrections import Corrections
-from mt5_bridge.flows.deadman import DeadManReports
-from mt5_bridge.flows.emergency import Emergency, StopOptions
-from mt5_bridge.flows.exits import Exits
-from mt5_bridge.flows.fanout import Fanout
-from mt5_bridge.flows.judge import Judge
-from mt5_bridge.flows.latch import HaltLatch
-from mt5_bridge.flows.local import LocalControl
-from mt5_bridge.flows.orders import OrderDesk
-from mt5_bridge.flows.outbox import Outbox
-from mt5_bridge.flows.protect import StopGuard
-from mt5_bridge.flows.reconcile import Reconciler
-from mt5_bridge.flows.settle import Settler
-from mt5_bridge.flows.signals import Intake
-from mt5_bridge.flows.ticks import TickFlow
-from mt5_bridge.flows.trader import Trader
-from mt5_bridge.flows.trailing import Trailing
-from mt5_bridge.flows.watch import DAY_MEMO, Watch, WatchConfig
+from mt5_bridge.flows.door import Door
+from mt5_bridge.flows.emergency import StopOptions
+from mt5_bridge.flows.latch import LastHalt, last_halt
+from mt5_bridge.flows.watch import WatchConfig
 from mt5_bridge.journal.changes import Change
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.latchfile import LatchFile
 from mt5_bridge.redpanda.batch import stored
-from mt5_bridge.terminal.port import Terminal, TerminalState
 
 LOGIN = 1001
 MAGIC = 235
@@ -126,6 +105,7 @@ class FakeProducer:
         hang: while set, publishes wait for it.
         full: while set, it takes nothing without being waited for.
         connected: while False `wait_connected` waits, and publishes fail.
+        refusing: topics that it takes nothing for.
     """
 
     def __init__(self) -> None:
@@ -133,6 +113,7 @@ class FakeProducer:
         self.error: BrokerError | None = None
         self.hang: asyncio.Event | None = None
         self.full = False
+        self.refusing: tuple[str, ...] = ()
         self._up = asyncio.Event()
         self._up.set()
 
@@ -352,9 +333,51 @@ class KitSettings:
     zone: str = "UTC"
     send_timeout_s: float = 30.0
 
+    def config(self, folder: Path) -> FlowConfig:
+        """As the flows are told."""
+        watch = WatchConfig(
+            heartbeat_s=self.heartbeat_s,
+            data_dir=folder,
+            drawdown_flattens=self.drawdown_flattens,
+            backend_dead_after_s=self.backend_dead_after_s,
+            backend_dead_action=self.backend_dead_action,
+        )
+        return FlowConfig(
+            data_dir=folder,
+            watch=watch,
+            zone=ZoneInfo(self.zone),
+            magic_base=self.magic,
+            symbols=self.symbols,
+            hybrid=self.hybrid,
+            gateway=True,
+            channels=self.channels,
+            event_topic=EVENTS,
+            dlq_topic=DLQ,
+            tick_topic=TICKS,
+            bar_topic=BARS,
+            bars=self.bars,
+            tick_hz=self.tick_hz,
+            latest_only=self.latest_only,
+            backfill_ms=self.backfill_ms,
+            deviation_points=self.deviation_points,
+            simulate=self.simulate,
+            send_timeout_s=self.send_timeout_s,
+            settle_window_s=self.settle_window_s,
+            stop=self.stop,
+            stop_grace_s=self.stop_grace_s,
+            account_interval_s=self.account_interval_s,
+            hmac_keys=self.hmac_keys,
+            remote_resume=self.remote_resume,
+            permitted=self.permitted,
+        )
 
-class FlowKit:
+
+class FlowKit(Flows):
     """Every flow of a bridge, by the names they have in the bridge. Made by `FlowKit.open`."""
+
+    terminal: FakeTerminal
+    journal: KitJournal
+    producer: FakeProducer
 
     def __init__(
         self,
@@ -365,11 +388,10 @@ class FlowKit:
         channel: FakeChannel,
         limits: Limits,
         settings: KitSettings,
+        last: LastHalt,
     ) -> None:
-        self.folder, self.terminal, self.journal = folder, terminal, journal
-        self.producer, self.channel = producer, channel
+        self.folder, self.channel = folder, channel
         self.limits, self.settings = limits, settings
-        self.clock = clock_of_loop()
         self.defects: list[BaseException] = []
         self.alarms: list[str] = []
         self.login: str | None = str(LOGIN)
@@ -377,7 +399,32 @@ class FlowKit:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._offsets = count()
         self._before = asyncio.all_tasks()
-        terminal.keep_time(self.clock.now_ms)
+        clock = clock_of_loop()
+        terminal.keep_time(clock.now_ms)
+        around = Surroundings(
+            limits=lambda: self.limits,
+            login=lambda: self.login,
+            headers=Headers("bridge-1", lambda: self.login or ""),
+            channels=lambda: dict(self.states),
+            troubles=tuple,
+            status=lambda: self.watch.health(),
+            on_ready=self._on_ready,
+            on_alarm=self.alarms.append,
+            on_defect=self.defects.append,
+        )
+        super().__init__(
+            settings.config(folder),
+            around,
+            clock,
+            terminal=terminal,
+            port=terminal,
+            journal=journal,
+            last=last,
+            producer=producer,
+            backend=channel,
+        )
+        self.intake.login_known.set()
+        terminal.on_state(lambda state, detail: self.terminal_state(state))
 
     @classmethod
     @asynccontextmanager
@@ -421,9 +468,11 @@ class FlowKit:
             channel or FakeChannel(),
             msgspec.structs.replace(LIMITS, **(limits or {})),
             KitSettings(**settings),
+            await last_halt(journal),
         )
         journal.step = terminal.step = step
-        await kit._assemble()
+        await kit.restore()
+        await kit.take_up()
         try:
             if reconcile:
                 kit.run("reconcile")
@@ -435,241 +484,26 @@ class FlowKit:
             await kit.close()
         assert not kit.defects, kit.defects
 
-    async def _assemble(self) -> None:
-        settings, clock, terminal, journal = self.settings, self.clock, self.terminal, self.journal
-        port: Terminal = terminal
-        headers = Headers("bridge-1", lambda: self.login or "")
-        self.outbox = Outbox(
-            journal,
-            clock,
-            channels=settings.channels,
-            login=lambda: self.login or "",
-            headers=headers,
-            event_topic=EVENTS,
-            dlq_topic=DLQ,
-        )
-        self.file = LatchFile(self.folder / "halt.latch")
-        self.latch = HaltLatch(self.outbox, self.file, await self._latched())
-        self.book = Book(port, clock, ZoneInfo(settings.zone))
-        self.settler = Settler(port, clock, window_s=settings.settle_window_s)
-        self.desk = OrderDesk(
-            terminal,
-            journal,
-            self.outbox,
-            self.book,
-            self.latch,
-            self.settler,
-            clock,
-            magic_base=settings.magic,
-            simulate=settings.simulate,
-            on_defect=self.defects.append,
-            send_timeout_s=settings.send_timeout_s,
-        )
-        self.judge = Judge(port, self.book, self.latch, clock, lambda: self.limits)
-        self.exits = Exits(
-            self.desk,
-            self.judge,
-            self.book,
-            port,
-            journal,
-            clock,
-            magic_base=settings.magic,
-            deviation_points=settings.deviation_points,
-        )
-        self.guard = StopGuard(self.desk, self.book, port, clock, deviation_points=settings.deviation_points)
-        self.trader = Trader(
-            self.desk,
-            self.judge,
-            self.book,
-            self.settler,
-            clock,
-            self.exits,
-            self.guard,
-            deviation_points=settings.deviation_points,
-            on_defect=self.defects.append,
-        )
-        self.intake = Intake(
-            self.trader,
-            journal,
-            self.outbox,
-            clock,
-            limits=lambda: self.limits,
-            early=self.judge.early,
-            login=lambda: self.login,
-            hmac_keys=settings.hmac_keys,
-            reply=self.channel.send,
-            magic_of=self.desk.natural_magic,
-        )
-        self.intake.login_known.set()
-        await self._assemble_rest(headers)
+    @property
+    def file(self) -> LatchFile:
+        """The latch file."""
+        return self.latch._file
 
-    async def _assemble_rest(self, headers: Headers) -> None:
-        settings, clock, terminal, journal = self.settings, self.clock, self.terminal, self.journal
-        self.emergency = Emergency(
-            terminal,
-            self.desk,
-            self.book,
-            self.latch,
-            self.outbox,
-            journal,
-            clock,
-            defaults=settings.stop,
-            grace_s=settings.stop_grace_s,
-            magic_base=settings.magic,
-        )
-        self.fanout = Fanout(self.channel)
-        self.account = AccountFlow(
-            terminal,
-            self.book,
-            journal,
-            self.outbox,
-            clock,
-            control=self.fanout,
-            interval_s=settings.account_interval_s,
-        )
-        self.ticks = TickFlow(
-            terminal,
-            journal,
-            self.book,
-            clock,
-            symbols=settings.symbols,
-            hz=settings.tick_hz,
-            latest_only=settings.latest_only,
-            backfill_ms=settings.backfill_ms,
-            topic=TICKS,
-            headers=headers,
-            producer=self.producer if settings.hybrid else None,
-            stream=None if settings.hybrid else self.channel,
-            on_defect=self.defects.append,
-        )
-        self.bars = BarFlow(
-            terminal,
-            journal,
-            self.book,
-            clock,
-            symbols=lambda: self.ticks.symbols,
-            timeframes=settings.bars,
-            way=TopicWay(self.producer, BARS, headers) if settings.hybrid else SocketWay(self.channel),
-        )
-        self.reconciler = Reconciler(
-            terminal,
-            journal,
-            self.book,
-            self.desk,
-            self.settler,
-            self.trader,
-            self.exits,
-            self.guard,
-            self.intake,
-            DeadManReports(self.folder, journal, self.outbox, self.latch),
-            clock,
-            on_ready=self._on_ready,
-        )
-        self.corrections = Corrections(
-            journal, self.book, self.desk, self.trader, self.exits, self.guard, self.intake, clock
-        )
-        self.trailing = Trailing(
-            self.desk,
-            self.judge,
-            self.book,
-            self.guard,
-            terminal,
-            journal,
-            clock,
-            magic_base=settings.magic,
-        )
-        self.watch = Watch(
-            terminal,
-            journal,
-            self.book,
-            self.latch,
-            self.emergency,
-            clock,
-            WatchConfig(
-                heartbeat_s=settings.heartbeat_s,
-                data_dir=self.folder,
-                drawdown_flattens=settings.drawdown_flattens,
-                backend_dead_after_s=settings.backend_dead_after_s,
-                backend_dead_action=settings.backend_dead_action,
-            ),
-            limits=lambda: self.limits,
-            channels=lambda: dict(self.states),
-            backend_seen=lambda: self.channel.last_seen_msc,
-            tick_age_ms=lambda: self.ticks.stats.age_ms,
-            control=self.fanout,
-        )
-        self.fanout.attach(
-            ticks=self.ticks,
-            ticks_to_backend=not settings.hybrid,
-            outbox=self.outbox,
-            book=self.book,
-            clock=clock,
-            health=self.watch.health,
-        )
-        self.commands = Commands(
-            terminal,
-            self.book,
-            journal,
-            self.latch,
-            self.emergency,
-            self.desk,
-            self.intake,
-            self.ticks,
-            clock,
-            limits=lambda: self.limits,
-            status=self.watch.health,
-            remote_resume=settings.remote_resume,
-            magic_base=settings.magic,
-        )
-        self.answers = Answers(journal, self.latch, self.emergency, clock, self.commands.table())
-        self.control = ControlFlow(
+    def door(self) -> Door:
+        """The bridge as the gateway sees it, for who neither connects nor measures, and hears nothing."""
+        nobody: Any = None
+        return Door(
             self.answers,
+            self.emergency,
             self.intake,
-            clock,
-            on_defect=self.defects.append,
-            permitted=settings.permitted,
+            self.book,
+            self.clock,
+            nobody,
+            status=self.watch.health,
+            health=self.watch.health,
+            listen=lambda listener: lambda: None,
+            figures=nobody,
         )
-        self.control.attach(self.channel)
-        self.local = LocalControl(self.folder, self.latch, self.emergency, self.commands, status=self.watch.health)
-        terminal.on_state(self._terminal_state)
-        journal.on_health(lambda healthy, detail: setattr(self.book, "journal_healthy", healthy))
-        self.desk.on_alarm(self.alarms.append)
-        await self._restore()
-
-    async def _latched(self) -> Halt:
-        stored, record = await self.journal.halt(), self.file.read()
-        halt = Halt()
-        if stored is not None:
-            halt = Halt(
-                state=HaltState(stored.state),
-                reason=stored.reason,
-                by=stored.by,
-                at_msc=stored.at_msc,
-                origin=Origin(stored.origin),
-                until_day=stored.until_day,
-            )
-        if record is not None:
-            written = Halt(state=HaltState(record.state), reason=record.reason, by=record.by, at_msc=record.at_msc)
-            halt = machine.stricter(halt, written)
-        return halt
-
-    async def _restore(self) -> None:
-        day = await self.journal.memo(DAY_MEMO)
-        if day is not None:
-            self.book.restore_day(msgspec.json.decode(day, type=Day))
-        await self.account.restore()
-        await self.ticks.restore()
-        await self.watch.restore()
-        await self.answers.restore()
-        await self.emergency.take_up()
-        await self.desk.plans.restore(self.journal)
-        await self.reconciler.take_up()
-
-    def _terminal_state(self, state: TerminalState, detail: str) -> None:
-        if state is TerminalState.CONNECTED:
-            self.ticks.reconnected()
-            self.bars.reconnected()
-        self.reconciler.state_changed(state)
 
     def _on_ready(self) -> None:
         self.account.changed()
@@ -679,31 +513,9 @@ class FlowKit:
 
     def run(self, *names: str) -> None:
         """Start flows by the names they have in the bridge."""
-        flows: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "reconcile": self.reconciler.run,
-            "corrections": self.corrections.run,
-            "trailing": self.trailing.run,
-            "ticks": self.ticks.run,
-            "cursors": self.ticks.run_cursors,
-            "bars": self.bars.run,
-            "account-poll": self.account.run_polling,
-            "account-events": self.account.run_events,
-            "account": self.account.run_account,
-            "heartbeat": self.watch.run_heartbeat,
-            "stalls": self.watch.run_stalls,
-            "rules": self.watch.run_rules,
-            "day": self.watch.run_day,
-            "probe": self.watch.run_probe,
-            "housekeeping": self.watch.run_housekeeping,
-            "outbox-janitor": self.outbox.run_janitor,
-            "outbox-redpanda": lambda: self.outbox.run_redpanda(self.producer),
-            "states": lambda: self.outbox.run_latest(self.producer),
-            "outbox-websocket": lambda: self.outbox.run_websocket(self.channel),
-            "commands": self.control.run_commands,
-            "frame-signals": self.control.run_signals,
-        }
+        works = self.works()
         for name in names:
-            task = asyncio.create_task(flows[name](), name=name)
+            task = asyncio.create_task(works[name](), name=name)
             task.add_done_callback(self._flow_ended)
             self.tasks[name] = task
 
@@ -725,12 +537,8 @@ class FlowKit:
         if self.journal._closed:
             return
         self.journal.step = self.terminal.step = None
-        await self.trader.lanes.close()
-        await self.emergency.close()
-        await self.desk.close()
-        await self.bars.close()
-        await self.ticks.close()
-        await self.watch.save_day()
+        await self.end_orders()
+        await self.last_writes()
         for task in self.tasks.values():
             task.cancel()
         await self.control.close()

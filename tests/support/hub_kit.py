@@ -55,6 +55,8 @@ class HubPort(FakePort):
     def status(self) -> dict[str, Any]:
         return {"status": "ok", "account": "1001", "symbols": ["EURUSD", "GBPUSD"], "halt_detail": HALT}
 
+    health = status
+
     def latch(self, *, by: str) -> None:
         self.stopped.append(by)
 

@@ -1,6 +1,6 @@
 """One client of the hub: who it is, what it wants to hear, what waits for it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
@@ -44,6 +44,27 @@ class Peer(Protocol):
     def close(self, code: int, reason: str) -> None:
         """End the connection, a peer that reads nothing too."""
         ...
+
+
+class Share:
+    """What the bridge told, as far as subscriptions want it: made once for all clients that have the same.
+
+    Args:
+        subscriptions: theirs.
+        events: frames that must not be lost, in order.
+        latest: channel, slot and frame of what has a newest.
+    """
+
+    __slots__ = ("count", "events", "latest", "whole")
+
+    def __init__(
+        self, subscriptions: Subscriptions, events: Sequence[bytes], latest: Iterable[tuple[Channel, str, bytes]]
+    ) -> None:
+        wants = subscriptions.wants
+        self.events = events if Channel.EVENTS in subscriptions.channels else ()
+        self.latest = [each for each in latest if wants(each[0], each[1])]
+        self.count = len(self.events) + len(self.latest)
+        self.whole = b"".join((*self.events, *(frame for _, _, frame in self.latest)))
 
 
 @dataclass(slots=True)
@@ -98,19 +119,19 @@ class Client:
         else:
             self.drop(Close.TOO_SLOW, "too slow: events or answers found no room")
 
-    def give(self, events: Iterable[bytes], latest: Iterable[tuple[Channel, str, bytes]]) -> None:
+    def give(self, share: "Share") -> None:
         """What the bridge told, as far as it is wanted here."""
-        if self.dropped:
+        if self.dropped or not share.count:
             return
-        if Channel.EVENTS in self.subscriptions.channels:
-            for frame in events:
-                if not self.queue.put(frame):
-                    self.drop(Close.TOO_SLOW, "too slow: events or answers found no room")
-                    return
-        wants = self.subscriptions.wants
-        for channel, slot, frame in latest:
-            if wants(channel, slot):
-                self.queue.put_latest(channel, slot, frame)
+        if self.peer.ready and self.queue.passes(share.count, len(share.whole)):
+            self._write(share.whole)
+            return
+        for frame in share.events:
+            if not self.queue.put(frame):
+                self.drop(Close.TOO_SLOW, "too slow: events or answers found no room")
+                return
+        for channel, slot, frame in share.latest:
+            self.queue.put_latest(channel, slot, frame)
         self.flush()
 
     def flush(self) -> None:
@@ -119,10 +140,13 @@ class Client:
             batch = self.queue.take()
             if not batch:
                 return
-            mark = self.queue.to_confirm()
-            if mark is not None:
-                batch.append(frames.ping(mark.to_bytes(MARK_BYTES, "big")))
-            self.peer.write(b"".join(batch))
+            self._write(b"".join(batch))
+
+    def _write(self, batch: bytes) -> None:
+        mark = self.queue.to_confirm()
+        if mark is not None:
+            batch += frames.ping(mark.to_bytes(MARK_BYTES, "big"))
+        self.peer.write(batch)
 
     def on_pong(self, payload: bytes) -> None:
         """The peer has read what was sent before that ping."""

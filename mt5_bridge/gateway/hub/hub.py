@@ -16,14 +16,14 @@ from mt5_bridge.core.channels import Channel
 from mt5_bridge.core.times import iso
 from mt5_bridge.gateway.auth import Principal
 from mt5_bridge.gateway.hub import frames, rights
-from mt5_bridge.gateway.hub.client import Client, Close, Peer
+from mt5_bridge.gateway.hub.client import Client, Close, Peer, Share
 from mt5_bridge.gateway.hub.subscriptions import Subscriptions, ordered
 from mt5_bridge.gateway.port import BridgePort
 
 MAX_EVENTS = 10_000
 """Events that may wait to be given out: so many in one turn of the loop are more than any client could be told."""
-_PER_TURN = 32
-"""Clients served before the loop may do something else."""
+_PER_TURN = 128
+"""Clients served before the loop may do something else: about 2 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ class Hub:
                 client.queue.forget(channel, slot)
         self._listen_or_not()
         known = [(channel, slot, frame) for (channel, slot), frame in self._picture.items()]
-        client.give((), [each for each in known if not old.wants(*each[:2])])
+        client.give(Share(new, (), [each for each in known if not old.wants(*each[:2])]))
 
     def _listen_or_not(self) -> None:
         wanted = any(client.subscriptions.channels for client in self._clients.values())
@@ -232,10 +232,15 @@ class Hub:
             self.stats.events += len(events)
             self.stats.frames += len(latest)
             lost, self._overrun = self._overrun, False
+            shares: dict[Subscriptions, Share] = {}
             for number, client in enumerate(self.clients, 1):
-                if lost and Channel.EVENTS in client.subscriptions.channels:
+                wanted = client.subscriptions
+                if lost and Channel.EVENTS in wanted.channels:
                     client.drop(Close.TOO_SLOW, "more events than could be given out")
-                client.give(events, latest)
+                share = shares.get(wanted)
+                if share is None:
+                    share = shares[wanted] = Share(wanted, events, latest)
+                client.give(share)
                 if number % _PER_TURN == 0:
                     await asyncio.sleep(0)
 

@@ -41,7 +41,7 @@ Answer = dict[str, Any]
 class Noting(Protocol):
     """What this needs of the audit."""
 
-    def note(self, who: str, what: str, detail: str = "") -> None: ...
+    def note(self, who: str, what: str, detail: str = "", *, unlimited: bool = False) -> None: ...
 
 
 class Inbound:
@@ -258,7 +258,8 @@ class Inbound:
     def _note(self, client: Client, name: str, key: str | None, answer: Answer) -> None:
         outcome = answer.get("status") or ("done" if answer.get("success") else answer["error"]["code"])
         named = "" if key is None else f" request {key[:64]}"
-        self._audit.note(client.principal.subject, f"WebSocket {name}", f"{outcome}{named}")
+        unlimited = name == table.EMERGENCY_STOP
+        self._audit.note(client.principal.subject, f"WebSocket {name}", f"{outcome}{named}", unlimited=unlimited)
 
     # --- answers
 

@@ -92,6 +92,14 @@ class ClientQueue:
         for key in [key for key in self._latest if key[0] == channel and slot in (None, key[1])]:
             del self._latest[key]
 
+    def passes(self, count: int, size: int) -> bool:
+        """Count frames that need not wait here, because nothing else does and they may leave; False when they must."""
+        if self._ordered or self._latest or size > min(BATCH, self._confirmed + self._window - self.stats.sent_bytes):
+            return False
+        self.stats.sent += count
+        self.stats.sent_bytes += size
+        return True
+
     def take(self) -> list[bytes]:
         """The next frames in the order of the lanes, about `BATCH` bytes of them; none when nothing may leave."""
         batch: list[bytes] = []

@@ -3,12 +3,13 @@
 import time
 from typing import Literal
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from mt5_bridge.core.times import iso
-from mt5_bridge.gateway.state import Gateway, Here
+from mt5_bridge.gateway.reads import encode
+from mt5_bridge.gateway.routes.told import told
+from mt5_bridge.gateway.state import Here
 
 router = APIRouter(tags=["service"])
 
@@ -50,27 +51,22 @@ class Ready(BaseModel):
     timestamp: str
 
 
-@router.get("/health", summary="How the service is")
-async def health(gateway: Here) -> Health:
+@router.get("/health", summary="How the service is", response_model=Health)
+async def health(gateway: Here) -> Response:
     """Answered without a token, always with 200; tells nothing of the account but its server's name."""
-    told, snapshot = gateway.port.status(), gateway.port.snapshot()
-    account = snapshot.account or {}
-    return Health(
-        status=told["status"],
-        service=SERVICE,
-        timestamp=_now(),
-        mt5_status=Mt5Status(
-            status=str(told.get("channels", {}).get("terminal", "unknown")),
-            server=account.get("server"),
-            last_update=iso(snapshot.at_msc) if snapshot.at_msc else None,
-        ),
-    )
+    told_now, snapshot = gateway.port.health(), gateway.port.snapshot()
+    terminal = {
+        "status": told_now.get("channels", {}).get("terminal", "unknown"),
+        "server": (snapshot.account or {}).get("server"),
+        "last_update": iso(snapshot.at_msc) if snapshot.at_msc else None,
+    }
+    return told(encode({**_of_now(), "status": told_now["status"], "mt5_status": terminal}))
 
 
-@router.get("/health/live", summary="Whether the process answers")
-async def live() -> Live:
+@router.get("/health/live", summary="Whether the process answers", response_model=Live)
+async def live() -> Response:
     """Liveness: whoever gets this answer need not restart anything, whatever else is broken."""
-    return Live(timestamp=_now())
+    return told(encode({**_of_now(), "status": "alive"}))
 
 
 @router.get(
@@ -79,15 +75,16 @@ async def live() -> Live:
     responses={503: {"model": Ready, "description": "Not now."}},
     response_model=Ready,
 )
-async def ready(gateway: Here) -> JSONResponse:
+async def ready(gateway: Here) -> Response:
     """Readiness: 200 while an order could be sent, 503 while not (terminal gone, not reconciled, journal failing)."""
-    told = _readiness(gateway)
-    return JSONResponse(told.model_dump(), 200 if told.ready else 503)
+    told_now = gateway.port.health()
+    able = told_now["status"] != "not_ready"
+    answer = {"ready": able, "status": told_now["status"], "halt": told_now["halt"], "timestamp": _now()}
+    return told(encode(answer), 200 if able else 503)
 
 
-def _readiness(gateway: Gateway) -> Ready:
-    told = gateway.port.status()
-    return Ready(ready=told["status"] != "not_ready", status=told["status"], halt=str(told["halt"]), timestamp=_now())
+def _of_now() -> dict[str, str]:
+    return {"service": SERVICE, "timestamp": _now()}
 
 
 def _now() -> str:

@@ -69,7 +69,7 @@ async def disconnect(request: Request, gateway: Here, who: Admin, key: Key = Non
 
 
 def _session_told(request: Request, gateway: Here, once: Asked, answer: dict[str, Any]) -> Response:
-    gateway.reads.written()
+    gateway.reads.begun_anew()
     if not answer["success"]:
         raise once.refused(refusal(answer))
     data = answer["data"]

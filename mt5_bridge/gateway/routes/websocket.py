@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Request, Response, WebSocket
 from pydantic import BaseModel, Field
 
 from mt5_bridge.gateway.auth import Admin, Reader
+from mt5_bridge.gateway.idempotency import Key, asked
 from mt5_bridge.gateway.state import Here
 
 router = APIRouter(prefix="/websocket/ws", tags=["WebSocket"])
@@ -95,6 +96,13 @@ async def health(gateway: Here, who: Reader) -> HubHealth:
 
 
 @router.post("/broadcast", summary="Tell every client something")
-async def broadcast(gateway: Here, who: Admin, body: Broadcast) -> Told:
-    """A `broadcast` frame with the message and who sends it goes to every connected client."""
-    return Told(clients=gateway.hub.broadcast(who.subject, body.message))
+async def broadcast(
+    request: Request, response: Response, gateway: Here, who: Admin, body: Broadcast, key: Key = None
+) -> Told:
+    """A `broadcast` frame with the message and who sends it goes to every connected client.
+
+    Repeated with its key it tells nobody anything: `clients` is 0.
+    """
+    once = await asked(gateway, request, who, key, body.message)
+    once.mark(response)
+    return Told(clients=0 if once.again else gateway.hub.broadcast(who.subject, body.message))

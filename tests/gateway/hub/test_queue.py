@@ -155,6 +155,14 @@ class QueueMachine(RuleBasedStateMachine):
             self.asked = mark
             self.marks.append(mark)
 
+    @rule(count=st.integers(1, 3), size=st.integers(1, 150))
+    def passes(self, count: int, size: int) -> None:
+        """Past the lanes goes only what would have left at once, and in its turn."""
+        room = self.WINDOW - (self.sent - self.confirmed)
+        assert self.queue.passes(count, size) == (not self.ordered and not self.latest and size <= room)
+        if not self.ordered and not self.latest and size <= room:
+            self.sent += size
+
     @precondition(lambda self: self.marks)
     @rule(data=st.data())
     def confirm(self, data: st.DataObject) -> None:

@@ -39,6 +39,7 @@ class HaltJudge:
         self._throttled: dict[str, int] = {}
         self._counted_since_msc = 0
         self._state = self._written = HaltState.ACTIVE
+        self._written_msc = 0
         self._told_durable = False
         """The bridge has said of the stop that it will survive."""
         self._lifting: set[Any] = set()
@@ -50,13 +51,13 @@ class HaltJudge:
     def state(self) -> HaltState:
         """The bridge's own."""
         assert self.bridge is not None
-        return self.bridge.latch.halt.state
+        return self.bridge.flows.latch.halt.state
 
     # --- lives
 
     def life_begins(self, bridge: Bridge) -> None:
         """Its rooms are open: it must be as strict as the last one was, as far as that became durable."""
-        self.bridge, state = bridge, bridge.latch.halt.state
+        self.bridge, state = bridge, bridge.flows.latch.halt.state
         least = HaltState.HALTED if self._told_durable else self._written
         self.world.note("opened", state.value)
         if _STRICT[state] < _STRICT[least] and not self._lifting:
@@ -65,16 +66,19 @@ class HaltJudge:
         self._told_durable = self.stopped
         self._lifting.clear()
         self._count_anew()
-        bridge.latch.on_change(self._changed)
+        bridge.flows.latch.on_change(self._changed)
 
     def life_ends(self) -> None:
         """Nobody is there to be judged."""
         self.bridge = None
+        if self._written is HaltState.ACTIVE and self._written_msc > self._flatten_msc:
+            self.flatten = False  # lifted for good, though the latch file may not know it yet, and halt the next life
 
     def journal_written(self, db: sqlite3.Connection) -> None:
         """What is durable now no restart may lift."""
-        row = db.execute("SELECT state FROM halts ORDER BY id DESC LIMIT 1").fetchone()
-        self._written = HaltState.ACTIVE if row is None else HaltState(row[0])
+        row = db.execute("SELECT state, at_msc FROM halts ORDER BY id DESC LIMIT 1").fetchone()
+        state, self._written_msc = row or (HaltState.ACTIVE, 0)
+        self._written = HaltState(state)
 
     def _changed(self, halt: Halt) -> None:
         self.world.note("halt", halt.state.value, halt.by)

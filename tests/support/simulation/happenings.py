@@ -93,12 +93,12 @@ class Happenings:
         bridge = self.halts.bridge
         if bridge is None:
             return False
-        return bool(bridge.book.in_flight()) and not bridge.desk.flying and not bridge.desk.unresolved
+        return bool(bridge.flows.book.in_flight()) and not bridge.flows.desk.flying and not bridge.flows.desk.unresolved
 
     def _is_on_its_way(self) -> bool:
         """An order has gone, and nobody knows what became of it."""
         bridge = self.halts.bridge
-        return bridge is not None and bool(bridge.desk.flying or bridge.desk.unresolved)
+        return bridge is not None and bool(bridge.flows.desk.flying or bridge.flows.desk.unresolved)
 
     def _stop_when(self, is_the_moment: Callable[[], bool], stop: Callable[[], None], tries: int) -> None:
         """A stop in the worst moment; at some other one, when that does not come."""
@@ -158,7 +158,7 @@ class Happenings:
         if self.halts.bridge is None or self.halts.state is HaltState.ACTIVE:
             self._resume_at = float("inf")
             return
-        here = self.halts.bridge.latch.halt.origin is Origin.LOCAL
+        here = self.halts.bridge.flows.latch.halt.origin is Origin.LOCAL
         if self.random.random() < (0.1 if here else 0.7):
             self.traffic.resume()
             return
@@ -173,7 +173,7 @@ class Happenings:
         word = object()
         self.halts.resume_given(word)
         try:
-            await bridge.local._do_resume(asked)
+            await bridge.flows.local._do_resume(asked)
         except Refusal as refusal:
             self.world.note("refused", refusal.code)
             self.halts.resume_refused(word)

@@ -311,7 +311,7 @@ def repeated_stop_beats_no_resume() -> Places:
     """A stop said again is answered `halted`, and the resume on its way goes on."""
     real = HaltLatch.tighten
 
-    def tighten(self: HaltLatch, new: Any, *beside: changes.Change) -> Any:
-        return None if new is self.halt else real(self, new, *beside)
+    def tighten(self: HaltLatch, new: Any, beside: Any = tuple) -> Any:
+        return None if new is self.halt else real(self, new, beside)
 
     return [(HaltLatch, "tighten", tighten), (Answers, "_said_stop", property(lambda self: self._emergency.stops))]

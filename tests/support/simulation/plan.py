@@ -188,9 +188,9 @@ class Run:
 
     def _at_rest(self) -> bool:
         """Nothing is under way any more, and the terminal's ticks are read to their end."""
-        bridge = self.life.bridge
-        busy = bridge.desk._tasks or bridge.desk.unresolved or bridge.trader.lanes._lanes or bridge.emergency.unfinished
-        return not busy and bridge.book.reconciled.is_set() and self.oracle.tape.is_fresh()
+        flows = self.life.bridge.flows
+        busy = flows.desk._tasks or flows.desk.unresolved or flows.trader.lanes._lanes or flows.emergency.unfinished
+        return not busy and flows.book.reconciled.is_set() and self.oracle.tape.is_fresh()
 
 
 @contextmanager
