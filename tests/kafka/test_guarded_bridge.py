@@ -101,7 +101,7 @@ async def trade(made: World) -> str:
     data = {"signal_id": signal_id, "symbol": "AUDUSD", "action": "BUY", "volume": 0.01, "stop_loss": 0.1}
     await made.backend.send("trading_signal", data)
     result = await made.backend.frame("order_result", timeout=PATIENT_S)
-    assert result["data"]["status"] == "filled"
+    assert result["data"]["status"] == "filled", result
     return signal_id
 
 

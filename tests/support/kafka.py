@@ -23,13 +23,19 @@ import struct
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType  # what its face does not export
+from confluent_kafka.admin._acl import (  # what its face does not export
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+)
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourcePatternType as Pattern
 from confluent_kafka.admin._resource import ResourceType as Resource
@@ -271,13 +277,13 @@ class KafkaBroker:
         return self.authority.issue(name, expired=expired)
 
     def _grant(self, kind: Resource, name: str, principal: str, operations: Sequence[str]) -> None:
-        allow = AclPermissionType.ALLOW
-        rules = [
-            AclBinding(kind, name, Pattern.LITERAL, principal, "*", AclOperation[operation], allow)
-            for operation in operations
-        ]
         admin = self.admin()
-        _done(admin.create_acls(rules))
+        for operation in operations:
+            rule = (kind, name, Pattern.LITERAL, principal, "*", AclOperation[operation], AclPermissionType.ALLOW)
+            _done(admin.create_acls([AclBinding(*rule)]))
+            # Written down is not yet in force: the node's own rules follow the cluster's log.
+            asked = AclBindingFilter(*rule)
+            assert poll_until(partial(_found, admin, asked), _ADMIN_S), asked
 
     def _end(self, number: int) -> None:
         process, self._process = self._process, None
@@ -457,6 +463,11 @@ def _ends(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
 
 def _text(value: str) -> bytes:
     return struct.pack(">h", len(value)) + value.encode()
+
+
+def _found(admin: AdminClient, asked: AclBindingFilter) -> Sequence[AclBinding]:
+    found: Sequence[AclBinding] = admin.describe_acls(asked).result(_ADMIN_S)
+    return found
 
 
 def _done(futures: Mapping[Any, Any]) -> None:

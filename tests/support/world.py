@@ -165,8 +165,9 @@ async def held_ticks(world: World, symbol: str, first_msc: int) -> list[tuple[in
 async def check_ticks(world: World) -> None:
     """Every tick of the terminal since the first published one is on the topic, repetitions aside in order."""
     for symbol in SYMBOLS:
-        first = min(world.topics.ticks_of(symbol))[0]
-        held = await held_ticks(world, symbol, first)
+        first = min(world.topics.ticks_of(symbol))
+        # The bridge may have begun between two ticks of one millisecond.
+        held = [tick for tick in await held_ticks(world, symbol, first[0]) if tick >= first]
 
         def missing(symbol: str = symbol, held: list[tuple[int, int]] = held) -> list[tuple[int, int]]:
             return sorted(set(held) - set(world.topics.ticks_of(symbol)))
