@@ -226,7 +226,7 @@ class Commands:
             job = await self._intake.command(await signal(), command.request_id, name=name)
         except JournalError as error:
             raise Refusal("journal_unavailable", str(error)) from error
-        return await asyncio.shield(job.outcome)
+        return await job.outcome()
 
     async def _first_outcome(self, name: str) -> OrderResult | None:
         for _ in range(_FIRST_ANSWER_LOOKS):

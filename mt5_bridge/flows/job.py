@@ -35,7 +35,7 @@ class Job:
         free_magic: the magic of its first leg, which nobody had when it came in; 0: not known.
         follow_ups: orders the bridge added of its own accord to protect the fill; they are legs 1, 2, …
         event_id: of its final result, or of the one that corrected it last; None before.
-        outcome: the first result, interim or final.
+        first: its first result, interim or final; None before.
     """
 
     key: str
@@ -56,7 +56,25 @@ class Job:
     attempts: int = 0
     sent_msc: int | None = None
     symbol: str = ""
-    outcome: "asyncio.Future[OrderResult]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    first: OrderResult | None = None
+    _awaited: "asyncio.Future[OrderResult] | None" = field(default=None, init=False)
+    """Made by who waits: of a backlog nobody does."""
+
+    async def outcome(self) -> OrderResult:
+        """The first result, interim or final, as soon as there is one."""
+        if self.first is not None:
+            return self.first
+        if self._awaited is None:
+            self._awaited = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._awaited)
+
+    def came_to(self, result: OrderResult) -> None:
+        """It has a result; only the first one counts."""
+        if self.first is not None:
+            return
+        self.first = result
+        if self._awaited is not None:
+            self._awaited.set_result(result)
 
     def deadline_msc(self, max_age_ms: int) -> int:
         """Until when it may be sent: the smaller of `ttl_ms` and the setting after it was made."""

@@ -511,8 +511,7 @@ class OrderDesk:
             )
         batch.append(announced)
         count(self.stats, final)
-        if not job.outcome.done():
-            job.outcome.set_result(final)
+        job.came_to(final)
         log(final, job.correlation)
         await self._write(job.key, batch)
 

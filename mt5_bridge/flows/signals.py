@@ -50,6 +50,28 @@ Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
 
+class _Part:
+    """Records that share a look-up and a commit, on their way in.
+
+    Attributes:
+        before: those whose offsets come before theirs, on their way in, too.
+        tried: whether they were durable at the first try.
+        durable: set when they are.
+    """
+
+    def __init__(self, records: Sequence[Record], received: int, before: "_Part | None") -> None:
+        self.records = records
+        self.received = received
+        self.before = before
+        self.tried: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.durable = asyncio.Event()
+
+    def tried_once(self, *, well: bool) -> None:
+        """What came of a try; only the first one counts."""
+        if not self.tried.done():
+            self.tried.set_result(well)
+
+
 class Intake:
     """Sorts signals and hands them to the trader.
 
@@ -121,34 +143,58 @@ class Intake:
         await self._trader.lanes.has_room()
         if self._trader.lanes.waiting > _CROWD:
             await asyncio.sleep(_GATHER_S)
-        for some in _pieces(batch, COMMIT):
-            await self._take(some, received)
+        async with asyncio.TaskGroup() as group:
+            before: _Part | None = None
+            for some in _pieces(batch, COMMIT):
+                work = await self._sorted(some, received)
+                part = _Part(some, received, before)
+                if len(some) == len(batch):
+                    await self._take(part, work)
+                    return
+                # While the disk takes some, the next are sorted and looked up.
+                group.create_task(self._take(part, work), name="signals-enter")
+                before = part
 
-    async def _take(self, batch: Sequence[Record], received: int) -> None:
+    async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:
+        work = Sorted()
+        for number, some in enumerate(_pieces(batch, CHUNK)):
+            if number:
+                await asyncio.sleep(0)
+            for record in some:
+                self._sorter.record(record, work, received)
+        return work
+
+    async def _take(self, part: "_Part", work: Sorted) -> None:
+        batch, before = part.records, part.before
         self.stats.records += len(batch)
+        places = {(record.topic, record.partition) for record in batch}
         while True:
-            work = Sorted()
-            for number, some in enumerate(_pieces(batch, CHUNK)):
-                if number:
-                    await asyncio.sleep(0)
-                for record in some:
-                    self._sorter.record(record, work, received)
-            places = {(record.topic, record.partition) for record in batch}
             if not (work.entries or work.beside) and self._moved_lately(places):
-                return
+                if before is not None:
+                    # Told on at once: what comes behind keeps the door shut until it hears.
+                    part.tried_once(well=await asyncio.shield(before.tried))
+                    await before.durable.wait()
+                break
             work.beside += self._positions_after(batch)
             try:
-                await self._enter(work)
+                await self._enter(work, behind=None if before is None or before.durable.is_set() else before)
             except JournalError as error:
+                part.tried_once(well=False)
                 logger.bind(event="signals_not_journalled", count=len(batch)).error(
                     "ERROR {count} signals wait, the journal cannot be written: {error}", count=len(batch), error=error
                 )
                 await asyncio.sleep(_RETRY_S)
+                if before is not None:
+                    await before.durable.wait()
+                work = await self._sorted(batch, part.received)
             else:
                 for place in places:
                     self._resets.pop(place, None)
                     self._moved[place] = self._clock.monotonic()
-                return
+                break
+        part.tried_once(well=True)
+        part.durable.set()
+        part.before = None
 
     def _moved_lately(self, places: Iterable[tuple[str, int]]) -> bool:
         """Whether the offset behind records of others can wait for the next record of their partition.
@@ -220,7 +266,7 @@ class Intake:
             return _result_in(refused)
         job = work.entries[0].job
         if fresh:
-            return await asyncio.shield(job.outcome)
+            return await job.outcome()
         first = await self._first_result(job.key)
         if first is None:
             why = "the same signal is being worked on: its order_result will tell"
@@ -309,8 +355,16 @@ class Intake:
 
     # --- entering
 
-    async def _enter(self, work: Sorted, *, repeat: bool = False, wait: bool = True) -> int:
-        """Returns how many of the entries are new."""
+    async def _enter(
+        self, work: Sorted, *, repeat: bool = False, wait: bool = True, behind: "_Part | None" = None
+    ) -> int:
+        """Returns how many of the entries are new.
+
+        Args:
+            repeat: what came before is answered with its first result.
+            wait: return only when it is durable.
+            behind: nothing of it may become durable before that is.
+        """
         batch = list(work.beside)
         async with self._door:
             # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
@@ -323,6 +377,8 @@ class Intake:
             batch += await self._rows(fresh)
             if not batch:
                 return 0
+            if behind is not None and not await asyncio.shield(behind.tried):
+                raise JournalError("what came before it is not in the journal yet")
             jobs = {entry.job.key: entry.job for entry in fresh}
             admitted = asyncio.ensure_future(self._outbox.commit(*batch))
             self._entering |= dict.fromkeys(jobs, admitted)
@@ -428,7 +484,7 @@ class Intake:
                 job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
             )
             announced = self._outbox.event("order_result", denied, request_id=job.request_id)
-            job.outcome.set_result(denied)
+            job.came_to(denied)
             settled = changes.SignalSettled(
                 key=job.key,
                 status=denied.status.value,

@@ -405,8 +405,7 @@ class Trader:
             await self._desk.conclude(job, denied)
             return
         self._desk.stats.denied += 1
-        if not job.outcome.done():
-            job.outcome.set_result(denied)
+        job.came_to(denied)
 
 
 def _side(job: Job) -> Side:

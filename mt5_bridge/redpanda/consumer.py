@@ -48,6 +48,10 @@ class ConsumerStats:
     commit_failures: int = 0
 
 
+_ENOUGH = 2000
+"""Records that are handed on at once, if as many are there."""
+
+
 class _Reset(msgspec.Struct, frozen=True):
     partition: int
     offset: int
@@ -129,18 +133,29 @@ class SignalConsumer:
             self._last_words = asyncio.create_task(self._queue.put(error), name="redpanda-consumer-last-words")
 
     async def records(self) -> AsyncIterator[list[Record]]:
-        """Records in the order of each partition, some at a time, for ever. One reader only.
+        """Records in the order of each partition, all that have come at once, for ever. One reader only.
 
         A defect of the reading is raised here.
         """
         while True:
-            item = await self._queue.get()
+            item: list[Record] | _Reset | BaseException | None = await self._queue.get()
+            while isinstance(item, list):
+                # What came meanwhile, of whatever partition: whoever enters it pays for a sync once.
+                batch, item = self._with_more(item)
+                yield batch
             if isinstance(item, BaseException):
                 raise item
-            if not isinstance(item, _Reset):
-                yield item
-            elif self._on_reset is not None:
+            if item is not None and self._on_reset is not None:
                 self._on_reset(self._topic, item.partition, item.offset, item.why)
+
+    def _with_more(self, batch: list[Record]) -> "tuple[list[Record], list[Record] | _Reset | BaseException | None]":
+        """The batch with what waits behind it, until that is enough, and what came after it and is something else."""
+        while len(batch) < _ENOUGH and not self._queue.empty():
+            item = self._queue.get_nowait()
+            if not isinstance(item, list):
+                return batch, item
+            batch = batch + item
+        return batch, None
 
     def commit(self, offsets: Mapping[int, int]) -> None:
         """Notes next offsets for the group's commit, which only serves those who watch the lag. Never fails."""

@@ -33,7 +33,7 @@ def by_hand(kit: FlowKit, volume: float = 0.1, **fields: Any) -> int:
 async def person(kit: FlowKit, action: Action, **fields: Any) -> OrderResult:
     """What a person's command comes to."""
     job = await kit.intake.command(TradingSignal(symbol="EURUSD", action=action, **fields), None)
-    return await asyncio.shield(job.outcome)
+    return await job.outcome()
 
 
 def closes(kit: FlowKit) -> list[OrderRequest]:

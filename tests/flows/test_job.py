@@ -1,3 +1,4 @@
+import asyncio
 from typing import Any
 
 import pytest
@@ -61,13 +62,13 @@ async def test_a_command_has_no_signal_id() -> None:
 async def test_it_is_entered_when_its_row_is_durable() -> None:
     job = a_job()
     assert job.entered
-    job.admitted = job.outcome.get_loop().create_future()
+    job.admitted = asyncio.get_running_loop().create_future()
     assert not job.entered
     job.admitted.set_exception(JournalError("full"))
     assert not job.entered
-    job.admitted = job.outcome.get_loop().create_future()
+    job.admitted = asyncio.get_running_loop().create_future()
     job.admitted.set_result(None)
     assert job.entered
-    job.admitted = job.outcome.get_loop().create_future()
+    job.admitted = asyncio.get_running_loop().create_future()
     job.admitted.cancel()
     assert not job.entered

@@ -20,6 +20,7 @@ from mt5_bridge.core.errors import JournalError
 from mt5_bridge.core.messages import TradingSignal
 from mt5_bridge.core.model import Action
 from mt5_bridge.core.times import DAY, iso
+from mt5_bridge.flows import signals
 from mt5_bridge.flows.signals import CHUNK, PASSED_S
 
 KEY = "the shared secret"
@@ -652,6 +653,71 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         assert longest < 1.0, "the loop breathes in between"
         assert not kit.terminal.sent
         assert await kit.journal.offsets("trading_signals") == {0: 3000}
+
+
+@settings(max_examples=heavy(40))
+@given(
+    names=st.lists(st.integers(0, 20), min_size=3, max_size=24),
+    foreign=st.sets(st.integers(0, 23)),
+    size=st.integers(1, 4),
+    fails=st.sets(st.integers(0, 11), max_size=6),
+    young=st.booleans(),
+)
+def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    *,
+    names: Sequence[int],
+    foreign: set[int],
+    size: int,
+    fails: set[int],
+    young: bool,
+) -> None:
+    """Its parts are looked up while the ones before them are written, and the disk may refuse any of these."""
+
+    async def run() -> None:
+        terminal = FakeTerminal(login=1001)
+        terminal.tick("EURUSD", 1.1, 1.1001)
+        async with FlowKit.open(tmp_path_factory.mktemp("flood"), terminal=terminal) as kit:
+            await kit.intake.take([kit.record(None)])  # so that others' records need no commit for a while
+            made = kit.clock.now_ms() - (0 if young else 60_000)
+            batch = [
+                kit.record(
+                    kit.value(signal_id=f"s{name}", account=999 if place in foreign else 1001, **BUY), timestamp_ms=made
+                )
+                for place, name in enumerate(names)
+            ]
+            tries = 0
+
+            async def check(name: str) -> None:
+                nonlocal tries
+                if name.startswith("committed"):
+                    reached = (await kit.journal.offsets("trading_signals"))[0] - 1
+                    due = {f"s{n}" for place, n in enumerate(names[:reached]) if place not in foreign}
+                    assert set(await kit.journal.seen(sorted(due))) == due
+                elif name.startswith("commit ") and "OffsetMoved" in name:
+                    tries += 1
+                    if tries - 1 in fails:
+                        raise JournalError("disk full")
+
+            kit.journal.step = check
+            await kit.intake.take(batch)
+            kit.journal.step = None
+            ours = {f"s{n}" for place, n in enumerate(names) if place not in foreign}
+            assert set(await kit.journal.seen(sorted(ours))) == ours
+            leap(2 * PASSED_S)
+            await kit.intake.take([kit.record(None)])
+            assert await kit.journal.offsets("trading_signals") == {0: len(names) + 2}
+            await kit.idle()
+            assert len(await kit.results()) == len(ours)
+            order = [r.comment for r in terminal.sent]
+            assert (
+                order
+                == [f"s{n}" for n in dict.fromkeys(n for p, n in enumerate(names) if p not in foreign)][: len(order)]
+            )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signals, "COMMIT", size)
+        run_simulated(run())
 
 
 # --- whatever comes

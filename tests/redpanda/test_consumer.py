@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,34 @@ async def test_what_is_sent_is_heard_as_it_was_sent(bootstrap: str, new_topic: C
         record = listener.heard[0]
         assert record == Record(topic, 0, 0, b"key", b"one", (("signature", b"s"),), stamp)
         assert listener.consumer.state is LinkState.CONNECTED
+
+
+def _has_come(consumer: SignalConsumer, records: int) -> bool:
+    return consumer.stats.records == records
+
+
+async def test_what_came_meanwhile_is_handed_on_together(bootstrap: str, new_topic: Callable[[], str]) -> None:
+    """From whatever partition, behind the news of where reading begins: each hand-over costs a commit."""
+    resets: list[int] = []
+    consumer = SignalConsumer(
+        RedpandaConfig(bootstrap=bootstrap, request_timeout=2.0),
+        topic := new_topic(),
+        "group",
+        {},
+        MAX_AGE_MS,
+        on_reset=lambda _, partition, offset, why: resets.append(partition),
+    )
+    consumer.start()
+    try:
+        await asyncio.wait_for(consumer.ready.wait(), 5.0)
+        for number in range(4):
+            await send(bootstrap, topic, b"%d" % number, partition=number % 2)
+            await eventually(partial(_has_come, consumer, number + 1))
+        batch = await asyncio.wait_for(anext(aiter(consumer.records())), 5.0)
+        assert [(record.partition, record.value) for record in batch] == [(0, b"0"), (1, b"1"), (0, b"2"), (1, b"3")]
+        assert set(resets) >= {0, 1}
+    finally:
+        await consumer.stop(4.0)
 
 
 async def test_a_record_that_cannot_be_decoded_holds_up_nobody(

@@ -39,6 +39,7 @@ def caught(mutant: Mutant, focus: Focus, promise: str, known: int) -> bool:
         (mutants.signatures_not_looked_at, mutants.CROWD, 3, "P7"),
         (mutants.poison_thrown_away, mutants.CROWD, 0, "P7"),
         (mutants.offset_committed_early, mutants.CROWD, 0, "offsets"),
+        (mutants.parts_of_a_flood_overtake, mutants.CROWD, 10, "offsets"),
         (mutants.none_is_flat, mutants.ANYTHING, 1, "P8"),
         (mutants.a_lost_connection_changes_nothing, mutants.CROWD_BEFORE_DEAF_EARS, 5, "P8"),
         (mutants.limits_counted_after_the_send, mutants.CROWD, 0, "P9"),

@@ -103,6 +103,7 @@ class SimProducer:
         self.state = LinkState.DISCONNECTED
         self.refusing: tuple[str, ...] = ()
         self.alive = True
+        self._started = False
         self._on_state = on_state
         self._connected = asyncio.Event()
         self._lanes: dict[tuple[str, bytes | None], float] = {}
@@ -111,6 +112,7 @@ class SimProducer:
 
     def start(self) -> None:
         """Begins to connect."""
+        self._started = True
         self._become(LinkState.CONNECTING)
         self.broker.world.after(0.05, self.find)
 
@@ -125,7 +127,7 @@ class SimProducer:
 
     def find(self) -> None:
         """The broker is there."""
-        if self.alive and self.broker.up and self.state is not LinkState.CONNECTED:
+        if self._started and self.alive and self.broker.up and self.state is not LinkState.CONNECTED:
             self._connected.set()
             self._become(LinkState.CONNECTED)
 

@@ -23,7 +23,7 @@ from support.simulation.world import World
 from mt5_bridge.app import bridge as root
 from mt5_bridge.app import rooms
 from mt5_bridge.app.bridge import Bridge
-from mt5_bridge.flows import account, ticks, trailing, watch
+from mt5_bridge.flows import account, signals, ticks, trailing, watch
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.journal import journal, latchfile, schema
@@ -198,6 +198,8 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         (LocalControl, "open", _nothing),
         (LocalControl, "close", _nothing),
         (watch, "psutil", SimpleNamespace(Process=lambda: process)),
+        # Half of the worlds take a flood in by parts that are hardly one.
+        (signals, "COMMIT", world.random("parts").choice((2, signals.COMMIT))),
         (uuid, "uuid4", _Uuids(world)),
         (secrets, "token_hex", lambda size: world.random("event ids").randbytes(size).hex()),
         *_SLOWER,

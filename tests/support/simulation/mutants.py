@@ -27,7 +27,7 @@ from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.once import Answer, Once
-from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.signals import Intake, _Part
 from mt5_bridge.flows.sorting import Sorted, Sorter
 from mt5_bridge.flows.tick_feed import Feed
 from mt5_bridge.flows.ticks import TickFlow
@@ -95,7 +95,7 @@ def no_halt_check() -> Places:
 def latch_in_memory_only() -> Places:
     """A stop is not written down: a restart lifts it."""
 
-    def write_down(self: HaltLatch, *beside: changes.Change, announce: bool = True) -> Any:
+    def write_down(self: HaltLatch, *args: Any, **named: Any) -> Any:
         return asyncio.ensure_future(asyncio.sleep(0))
 
     return [(HaltLatch, "write_down", write_down)]
@@ -206,6 +206,12 @@ def offset_committed_early() -> Places:
         return await real(self, work, **named)
 
     return [(Intake, "_enter", enter)]
+
+
+def parts_of_a_flood_overtake() -> Places:
+    """Of a flood, what lies behind a part that the disk did not take is written before it."""
+    real = _Part.tried_once
+    return [(_Part, "tried_once", lambda self, *, well: real(self, well=True))]
 
 
 # --- P8
