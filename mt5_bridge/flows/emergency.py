@@ -128,14 +128,20 @@ class Emergency:
         """
         self.stops += 1
         new = machine.stop(self._latch.halt, reason=reason, by=by, at_msc=self._clock.now_ms(), origin=origin)
-        durable = self._latch.tighten(new, self._to_go_on_with)
+        durable = self._latch.tighten(new, self.to_go_on_with)
         if options is not None:
             self.flatten(options)
         return self._latch.halt, durable
 
-    def _to_go_on_with(self) -> tuple[changes.Change, ...]:
-        """In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten."""
-        return () if self._goal is None else (_to_remember(self._goal),)
+    def to_go_on_with(self) -> tuple[changes.Change, ...]:
+        """In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten, nor one of which
+        a life goes on to flatten what an earlier stop wanted."""
+        return (self._to_remember(),)
+
+    @staticmethod
+    def nothing_to_go_on_with() -> tuple[changes.Change, ...]:
+        """In one commit with a resume: no later life closes what a stop wanted that was lifted."""
+        return (changes.Memo(name=FLATTEN_MEMO, value=b""), changes.Memo(name=WATCH_MEMO, value=b""))
 
     @property
     def journalled(self) -> bool:
@@ -154,7 +160,7 @@ class Emergency:
         goal, halt = options.joined(self._goal), self._latch.halt
         if goal != self._goal:
             self._goal = goal
-            self._write(asked(halt.at_msc, halt.by, halt.reason), _to_remember(goal), self._to_watch())
+            self._write(asked(halt.at_msc, halt.by, halt.reason), self._to_remember(), self._to_watch())
         self._again.set()
         if not self.busy:
             self._task = asyncio.create_task(self._run(), name="emergency")
@@ -170,7 +176,7 @@ class Emergency:
                 task.cancel()
         self.survivors, self._goal = (), None
         self._watched.clear()
-        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""), self._to_watch())
+        self._write(*self.nothing_to_go_on_with())
 
     async def take_up(self) -> None:
         """Go on with what an earlier life did not finish, when trading is still halted: flattening, or watching.
@@ -180,6 +186,8 @@ class Emergency:
         """
         left, watched = await self._journal.memo(FLATTEN_MEMO), await recalled(self._journal, WATCH_MEMO, set[int])
         if self._latch.halt.state is not HaltState.HALTED:
+            if left or watched:
+                self._write(*self.nothing_to_go_on_with())
             return
         self._watched |= watched or set()
         if not left:
@@ -269,7 +277,7 @@ class Emergency:
             reporter.cancel()
         self.survivors, self._goal = (), None
         self._tell("done", work, [])
-        self._write(changes.Memo(name=FLATTEN_MEMO, value=b""), self._to_watch())
+        self._write(self._to_remember(), self._to_watch())
 
     async def _round(
         self, work: Flattener, options: StopOptions, only: frozenset[int] | None = None
@@ -313,6 +321,10 @@ class Emergency:
             self._watched.clear()
             self._write(self._to_watch())
         return self._again.is_set()
+
+    def _to_remember(self) -> changes.Memo:
+        """What is to be cancelled and closed, for a later life; nothing: no more."""
+        return changes.Memo(name=FLATTEN_MEMO, value=b"" if self._goal is None else msgspec.json.encode(self._goal))
 
     def _to_watch(self) -> changes.Memo:
         watched = msgspec.json.encode(sorted(self._watched)) if self._watched else b""
@@ -363,7 +375,7 @@ class Emergency:
     async def _write_all(self) -> None:
         while self._to_write:
             try:
-                await self._outbox.commit(*self._to_write[0])
+                await self._outbox.commit(*map(self._as_it_is, self._to_write[0]))
             except JournalError as error:
                 if error.retriable:
                     await asyncio.sleep(_RETRY_S)
@@ -371,7 +383,8 @@ class Emergency:
                 logger.bind(event="emergency_not_journalled").error("ERROR not journalled: {e}", e=error)
             self._to_write.popleft()
 
-
-def _to_remember(goal: StopOptions) -> changes.Memo:
-    """What must be gone on with after a crash."""
-    return changes.Memo(name=FLATTEN_MEMO, value=msgspec.json.encode(goal))
+    def _as_it_is(self, change: changes.Change) -> changes.Change:
+        """What waited for the disk must not bring back what an earlier stop wanted: the later one may be written."""
+        if not isinstance(change, changes.Memo):
+            return change
+        return {FLATTEN_MEMO: self._to_remember, WATCH_MEMO: self._to_watch}[change.name]()

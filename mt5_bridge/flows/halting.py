@@ -111,7 +111,13 @@ class Halting:
                 "resume in a moment, or with force",
             )
         try:
-            resumed = await self._latch.loosen(new, *_resume_story(new, request_id), *self._noted(accepted))
+            resumed = await self._latch.loosen(
+                new,
+                *_resume_story(new, request_id),
+                *self._noted(accepted),
+                *self._emergency.nothing_to_go_on_with(),
+                otherwise=self._emergency.to_go_on_with,
+            )
         except JournalError as error:
             raise Refusal("journal_unavailable", f"trading stays halted: {error}") from error
         if not resumed:

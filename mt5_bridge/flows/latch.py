@@ -152,8 +152,13 @@ class HaltLatch:
             await asyncio.wait(waiting, timeout=DURABLE_WITHIN_S)
         return all(task.done() and not task.cancelled() for task in waiting)
 
-    async def loosen(self, new: Halt, *beside: changes.Change) -> bool:
+    async def loosen(self, new: Halt, *beside: changes.Change, otherwise: Beside = tuple) -> bool:
         """Go back to ACTIVE: durable first, together with what tells who wanted it.
+
+        Args:
+            new: the state to go to.
+            beside: becomes durable with it.
+            otherwise: tells what becomes durable with the latch where that holds after all.
 
         Returns:
             False when a stop came while it was being written: the stop holds.
@@ -163,11 +168,11 @@ class HaltLatch:
         """
         self._loosening += 1
         try:
-            return await self._loosen(new, beside)
+            return await self._loosen(new, beside, otherwise)
         finally:
             self._loosening -= 1
 
-    async def _loosen(self, new: Halt, beside: Sequence[changes.Change]) -> bool:
+    async def _loosen(self, new: Halt, beside: Sequence[changes.Change], otherwise: Beside) -> bool:
         was = self._halt
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=_LOOSEN_WAIT_S)
@@ -181,7 +186,7 @@ class HaltLatch:
                 await self._outbox.commit(journalled(new), announced, *beside)
             except JournalError:
                 # After a failed fsync it may be there all the same at the next start: the latch is written behind it.
-                self.write_down(announce=False)
+                self.write_down(otherwise, announce=False)
                 raise
         if self._halt is not was:
             # A stop arrived while the resume was being written: the stop wins, and is written after it.

@@ -31,8 +31,7 @@ from mt5_bridge.redpanda.repeat import Repeated
 from mt5_bridge.redpanda.throttle import Throttle
 
 _LATEST, _EARLIEST = -1, -2
-_MAX_BYTES = 1 << 18
-"""Of a partition, and eight times of a topic: some thousand signals; a larger record comes alone."""
+_MAX_BYTES = 1 << 20
 _CLOSE_SECONDS = 2.0
 
 

@@ -1034,3 +1034,90 @@ async def test_a_stop_that_asks_for_more_during_the_last_read_is_served(tmp_path
         stop(kit, close_positions=False)
         told = await done(kit)
         assert (told["closed"], kit.terminal.positions) == ([ticket], {})
+
+
+@simulated
+async def test_a_crash_right_behind_a_resume_closes_nothing(tmp_path: Path) -> None:
+    """The latch file still halts; what the lifted stop wanted went with the resume's own commit."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        terminal.script(*[Refused(10018)] * 60)
+        stop(kit)
+        await asyncio.sleep(1)
+        gone = asyncio.Event()
+
+        async def dies(name: str) -> None:
+            if gone.is_set() or name.startswith("committed HaltChanged"):
+                gone.set()
+                await asyncio.Event().wait()
+
+        kit.journal.step = dies
+        resuming = asyncio.create_task(kit.commands.resume("over", "person", force=True, origin=Origin.LOCAL))
+        await gone.wait()
+        await kit.crash()
+        resuming.cancel()
+    terminal._answers.clear()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.latch.halt.state is HaltState.HALTED
+        await asyncio.sleep(60)
+        assert list(terminal.positions) == [ticket]
+
+
+@simulated
+async def test_what_was_lifted_is_not_gone_on_with_at_a_later_halt(tmp_path: Path) -> None:
+    """The disk fills right behind the resume, the process dies, and much later a rule halts, which closes nothing."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal, ticket = kit.terminal, position(kit)
+        terminal.script(*[Refused(10018)] * 60)
+        stop(kit)
+        await asyncio.sleep(1)
+
+        async def fills(name: str) -> None:
+            if name.startswith("committed HaltChanged"):
+                kit.journal.broken = "full"
+
+        kit.journal.step = fills
+        await kit.commands.resume("over", "person", force=True, origin=Origin.LOCAL)
+        await asyncio.sleep(5)
+        await kit.crash()
+    terminal._answers.clear()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.latch.halt.state is HaltState.ACTIVE
+        await asyncio.sleep(60)
+        kit.emergency.stop(reason="drawdown", by="drawdown", origin=Origin.RULE, options=None)
+        await asyncio.sleep(5)
+        assert not kit.emergency.busy
+        await kit.crash()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        await asyncio.sleep(60)
+        assert kit.latch.halt.state is HaltState.HALTED
+        assert list(terminal.positions) == [ticket]
+
+
+@simulated
+async def test_what_a_stop_wants_is_not_written_back_to_what_an_earlier_one_wanted(tmp_path: Path) -> None:
+    """Both wait for a full disk; the process dies when only the earlier one's batch has followed the latch."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal = kit.terminal
+        position(kit)
+        terminal.script(*[Refused(10018)] * 600)
+        kit.journal.break_down()
+        stop(kit, close_positions=False)
+        await asyncio.sleep(0.01)
+        stop(kit)
+        await asyncio.sleep(1)
+        gone = asyncio.Event()
+
+        async def dies(name: str) -> None:
+            if gone.is_set() or name.startswith("committed Audited"):
+                gone.set()
+                await asyncio.Event().wait()
+
+        kit.journal.step = dies
+        kit.journal.mend()
+        await gone.wait()
+        await kit.crash()
+    terminal._answers.clear()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.latch.halt.state is HaltState.HALTED
+        await eventually(lambda: not terminal.positions, 60)
