@@ -135,7 +135,7 @@ def _read(folder: Path) -> list[tuple[Path, bytes]]:
 def _journalled(report: Report, act: Act) -> tuple[changes.Change, changes.Change]:
     intent = Intent(key=report.key, leg=act.leg, request=act.request, action=EMERGENCY, volume_before=act.volume_before)
     if act.answer is not None:
-        state = state_of(retcodes.classify(act.answer), act.request) or IntentState.REJECTED
+        state = state_of(retcodes.classify(act.answer), act.request, act.answer.order) or IntentState.REJECTED
         detail = act.answer.comment or None
     else:
         state = IntentState.UNKNOWN if act.sent else IntentState.REJECTED

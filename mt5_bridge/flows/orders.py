@@ -115,12 +115,15 @@ _DONE = {
 _TRY_AGAIN = frozenset({Verdict.RETRY, Verdict.BACK_OFF})
 
 
-def state_of(verdict: Verdict, request: OrderRequest) -> IntentState | None:
-    """The state an answer brings an intent to; None: refused for certain."""
+def state_of(verdict: Verdict, request: OrderRequest, order: int) -> IntentState | None:
+    """The state an answer that names an order's ticket (0: none) brings an intent to; None: refused for certain."""
     if verdict is Verdict.UNKNOWN:
         return IntentState.UNKNOWN
     if verdict is Verdict.PLACED and request.deed is Deed.DEAL:
         # Accepted, not executed yet: only a look at the deals tells.
+        return IntentState.UNKNOWN
+    if verdict is Verdict.PLACED and request.deed is Deed.PENDING and not order:
+        # Accepted, not there yet: it may come up later than a known order would be missed (P9).
         return IntentState.UNKNOWN
     if verdict is Verdict.PARTIAL and request.deed is Deed.DEAL:
         return IntentState.PARTIAL
@@ -395,7 +398,7 @@ class OrderDesk:
     def _read(self, request: OrderRequest, answer: TradeResult, sent_msc: int) -> Sent:
         verdict = retcodes.classify(answer)
         detail = answer.comment or None
-        state = state_of(verdict, request)
+        state = state_of(verdict, request, answer.order)
         if state is not None:
             return Sent(state=state, request=request, answer=answer, detail=detail, sent_msc=sent_msc)
         if verdict is Verdict.SYMBOL_BLOCKED:

@@ -165,36 +165,42 @@ class Intake:
         return work
 
     async def _take(self, part: "_Part", work: Sorted) -> None:
-        batch, before = part.records, part.before
-        self.stats.records += len(batch)
-        places = {(record.topic, record.partition) for record in batch}
+        self.stats.records += len(part.records)
+        try:
+            await self._take_in(part, work, part.before)
+            part.tried_once(well=True)
+            part.durable.set()
+        finally:
+            part.tried_once(well=False)  # cancelled: nothing of what waits behind it is written
+            part.before = None
+
+    async def _take_in(self, part: "_Part", work: Sorted, before: "_Part | None") -> None:
+        places = {(record.topic, record.partition) for record in part.records}
         while True:
             if not (work.entries or work.beside) and self._moved_lately(places):
                 if before is not None:
-                    # Told on at once: what comes behind keeps the door shut until it hears.
+                    # Told on at once: who waits behind us may have the door that those before need for another try.
                     part.tried_once(well=await asyncio.shield(before.tried))
                     await before.durable.wait()
-                break
-            work.beside += self._positions_after(batch)
+                return
+            work.beside += self._positions_after(part.records)
             try:
                 await self._enter(work, behind=None if before is None or before.durable.is_set() else before)
             except JournalError as error:
                 part.tried_once(well=False)
-                logger.bind(event="signals_not_journalled", count=len(batch)).error(
-                    "ERROR {count} signals wait, the journal cannot be written: {error}", count=len(batch), error=error
+                count = len(part.records)
+                logger.bind(event="signals_not_journalled", count=count).error(
+                    "ERROR {count} signals wait, the journal cannot be written: {error}", count=count, error=error
                 )
                 await asyncio.sleep(_RETRY_S)
                 if before is not None:
                     await before.durable.wait()
-                work = await self._sorted(batch, part.received)
+                work = await self._sorted(part.records, part.received)
             else:
                 for place in places:
                     self._resets.pop(place, None)
                     self._moved[place] = self._clock.monotonic()
-                break
-        part.tried_once(well=True)
-        part.durable.set()
-        part.before = None
+                return
 
     def _moved_lately(self, places: Iterable[tuple[str, int]]) -> bool:
         """Whether the offset behind records of others can wait for the next record of their partition.
@@ -377,10 +383,8 @@ class Intake:
             batch += await self._rows(fresh)
             if not batch:
                 return 0
-            if behind is not None and not await asyncio.shield(behind.tried):
-                raise JournalError("what came before it is not in the journal yet")
             jobs = {entry.job.key: entry.job for entry in fresh}
-            admitted = asyncio.ensure_future(self._outbox.commit(*batch))
+            admitted = asyncio.ensure_future(self._committed(batch, behind))
             self._entering |= dict.fromkeys(jobs, admitted)
             admitted.add_done_callback(lambda done: self._entered_now(done, jobs))
         for entry in fresh:
@@ -391,6 +395,12 @@ class Intake:
         if wait:
             await asyncio.shield(admitted)
         return len(fresh)
+
+    async def _committed(self, batch: Sequence[changes.Change], behind: "_Part | None") -> None:
+        # Here, and not with the door shut: a person's command need not wait until the disk has all of a flood.
+        if behind is not None and not await asyncio.shield(behind.tried):
+            raise JournalError("what came before it is not in the journal yet")
+        await self._outbox.commit(*batch)
 
     async def _rows(self, fresh: Sequence[Entry]) -> list[changes.Change]:
         """What enters the journal with them: neighbours of a kind, which are written together."""

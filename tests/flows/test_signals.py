@@ -655,6 +655,29 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         assert await kit.journal.offsets("trading_signals") == {0: 3000}
 
 
+@simulated
+async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "COMMIT", 1)
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def slow(name: str) -> None:
+            if name.startswith("commit ") and "OffsetMoved" in name:
+                await asyncio.sleep(1.0)
+
+        kit.journal.step = slow
+        old = kit.clock.now_ms() - 60_000
+        batch = [kit.record(kit.value(signal_id=f"s{n}", **BUY), timestamp_ms=old) for n in range(4)]
+        flood = asyncio.create_task(kit.intake.take(batch))
+        await asyncio.sleep(0.5)
+        began = kit.clock.monotonic()
+        await kit.intake.command(TradingSignal(symbol="EURUSD", action=Action.CLOSE, position=1), None)
+        assert kit.clock.monotonic() - began < 0.5
+        await flood
+        assert await kit.journal.offsets("trading_signals") == {0: 4}
+
+
 @settings(max_examples=heavy(40))
 @given(
     names=st.lists(st.integers(0, 20), min_size=3, max_size=24),

@@ -209,6 +209,22 @@ async def test_two_symbols_cannot_take_the_same_room(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_a_pending_order_accepted_without_a_ticket_keeps_its_room_until_it_is_found(tmp_path: Path) -> None:
+    limits = {"max_simultaneous_trades": 1, "max_orders_per_second": None}
+    async with FlowKit.open(tmp_path, limits=limits) as kit:
+        kit.terminal.tick("EURGBP", 1.1000, 1.1001)
+        kit.terminal.script(Late(10008))
+        await kit.send("BUY_LIMIT", signal_id="p1", volume=0.1, price=1.05, stop_loss=1.04)
+        await asyncio.sleep(8)
+        await kit.book.refresh()
+        await kit.send("BUY_LIMIT", symbol="EURGBP", signal_id="p2", volume=0.1, price=1.05, stop_loss=1.04)
+        assert (await kit.result("p2"))["reason"] == "positions"
+        kit.terminal.fill_late()
+        assert (await kit.result("p1", 10.0))["status"] == "placed"
+        assert await told(kit, "p1") == ["unknown", "placed"]
+
+
+@simulated
 async def test_the_days_trades_count_in_flight_and_pending_ones_once(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"max_daily_trades": 3}) as kit:
         kit.terminal.execute(OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1))  # by hand

@@ -21,6 +21,7 @@ SAME = 9
 REGRESSIONS = {
     30: "a stop said again while its resume was on its way was answered `halted`, and trading went on",
     10443: "a close done on a full disk, forgotten by a crash and repeated, was done twice",
+    10497: "a pending order accepted without a ticket gave its room away before it came up",
     20068: "a resume that the latch file did not know of: halted again, and nobody was told that nothing is closed",
 }
 """Seeds that once broke a promise, and what they found: always run. They show it as long as the world is simulated as
