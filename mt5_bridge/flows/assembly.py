@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from mt5_bridge.core.decision import Day, Limits
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.flows.account import AccountFlow
+from mt5_bridge.flows.ahead import Ahead
 from mt5_bridge.flows.answers import Answers
 from mt5_bridge.flows.bar_ways import BarChannel, BarPublisher, BarWay, SocketWay, TopicWay
 from mt5_bridge.flows.bars import BarFlow
@@ -201,6 +202,7 @@ class Flows:
             clock,
             self.exits,
             self.guard,
+            Ahead(judge, book, latch, clock, desk.spawn),
             deviation_points=deviation,
             on_defect=around.on_defect,
         )

@@ -355,10 +355,8 @@ class Exits:
             JournalError: they are not, and this is no person's command.
         """
         try:
-            if job.admitted is not None:
-                await asyncio.shield(job.admitted)
-            # Only now: what is noted of all plans must not be older than what others have written meanwhile.
-            await self._desk.commit(*opened, *self._begun(job, first))
+            # As it is by then: what is noted of all plans must not be older than what others have written meanwhile.
+            await self._desk.begin(job, opened, lambda: self._begun(job, first))
         except JournalError as error:
             self._desk.plans.drop(opened[0].magic)
             if not job.person or not error.retriable:
@@ -372,8 +370,7 @@ class Exits:
 
     async def _adopt(self, job: Job, parts: list[Part]) -> None:
         """Legs of an earlier life enter the journal with their outcome."""
-        if job.admitted is not None:
-            await asyncio.shield(job.admitted)
+        await self._desk.admitted(job)
         opened = [self._desk.opened(part.intent, self._clock.now_ms()) for part in parts]
         await self._desk.conclude(job, self.result(job, parts), *opened, *(self._moved(part) for part in parts))
 
@@ -497,8 +494,7 @@ class Exits:
 
     async def _deny(self, job: Job, denial: Denial) -> None:
         denial = self._judge.foremost(job, denial)
-        if job.admitted is not None:
-            await asyncio.shield(job.admitted)
+        await self._desk.admitted(job)
         await self._desk.conclude(job, self._denied(job, denial))
 
     def _denied(self, job: Job, denial: Denial) -> OrderResult:

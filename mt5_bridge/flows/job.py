@@ -30,6 +30,7 @@ class Job:
         correlation: id of the HTTP request that brought it, None where none did.
         person: a command of a person, who may still close, cancel and tighten stops while halted.
         admitted: done when the inbox row is durable; None when it is already, or is written with the intent.
+        on_its_way: the journal will write that row before whatever it is asked for from now on.
         suspect: it may have been executed by a former journal: look its magic up before the first send.
         record_key: key of the record that brought it, None where there was none.
         free_magic: the magic of its first leg, which nobody had when it came in; 0: not known.
@@ -48,6 +49,7 @@ class Job:
     correlation: str | None = field(default_factory=correlation.request.get)
     person: bool = False
     admitted: "asyncio.Future[None] | None" = None
+    on_its_way: bool = False
     suspect: bool = False
     record_key: str | None = None
     free_magic: int = 0

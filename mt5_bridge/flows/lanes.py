@@ -93,6 +93,10 @@ class Lanes:
         """Whether a job is being worked on or waits."""
         return bool(self._lanes)
 
+    def at_work(self, name: str) -> bool:
+        """Whether a job of that lane is being worked on or waits."""
+        return name in self._lanes
+
     async def has_room(self) -> None:
         """Wait until intake may go on."""
         await self._room.wait()

@@ -28,7 +28,7 @@ from mt5_bridge.flows.outbox import Outbox
 from mt5_bridge.flows.plans import Plans
 from mt5_bridge.flows.results import OrderStats, count, log
 from mt5_bridge.flows.settle import Case, Earlier, Found, Picture, Settler
-from mt5_bridge.journal import changes
+from mt5_bridge.journal import NotEntered, changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.terminal import retcodes
 from mt5_bridge.terminal.port import Priority
@@ -480,6 +480,42 @@ class OrderDesk:
         if found.state is IntentState.ABANDONED:
             self.abandoned.add(case.magic)
         return found
+
+    async def admitted(self, job: Job) -> None:
+        """Return when a job's inbox row is durable.
+
+        Raises:
+            JournalError: it is not.
+        """
+        if job.admitted is not None:
+            await asyncio.shield(job.admitted)
+
+    async def begin(
+        self,
+        job: Job,
+        opened: Sequence[changes.IntentOpened],
+        beside: Callable[[], Sequence[changes.Change]],
+    ) -> None:
+        """Journal the intents of a signal, together with its inbox row where that is on its way; never without it.
+
+        Args:
+            job: the signal's.
+            opened: the intents.
+            beside: what is to be written with them, as it is by then.
+
+        Raises:
+            JournalError: nothing of it is durable.
+        """
+        intents = [msgspec.structs.replace(intent, received_msc=job.received_msc) for intent in opened]
+        if job.on_its_way and job.admitted is not None and not job.admitted.done():
+            try:
+                await self.commit(*intents, *beside())
+            except NotEntered:
+                logger.bind(event="inbox_row_late", key=job.key).debug("The inbox row of {key} is late", key=job.key)
+            else:
+                return
+        await self.admitted(job)
+        await self.commit(*intents, *beside())
 
     async def commit(self, *batch: changes.Change) -> None:
         """Journal changes of intents.

@@ -7,7 +7,7 @@ index is never poisoned: what is forged, foreign or undecodable does not enter i
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -372,6 +372,8 @@ class Intake:
             behind: nothing of it may become durable before that is.
         """
         batch = list(work.beside)
+        if work.entries:
+            self._trader.expect(work.entries[0].job)
         async with self._door:
             # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
             entering = dict(self._entering)
@@ -384,7 +386,7 @@ class Intake:
             if not batch:
                 return 0
             jobs = {entry.job.key: entry.job for entry in fresh}
-            admitted = asyncio.ensure_future(self._committed(batch, behind))
+            admitted = asyncio.ensure_future(self._committed(batch, jobs, behind))
             self._entering |= dict.fromkeys(jobs, admitted)
             admitted.add_done_callback(lambda done: self._entered_now(done, jobs))
         for entry in fresh:
@@ -396,10 +398,14 @@ class Intake:
             await asyncio.shield(admitted)
         return len(fresh)
 
-    async def _committed(self, batch: Sequence[changes.Change], behind: "_Part | None") -> None:
+    async def _committed(
+        self, batch: Sequence[changes.Change], jobs: Mapping[str, Job], behind: "_Part | None"
+    ) -> None:
         # Here, and not with the door shut: a person's command need not wait until the disk has all of a flood.
         if behind is not None and not await asyncio.shield(behind.tried):
             raise JournalError("what came before it is not in the journal yet")
+        for job in jobs.values():
+            job.on_its_way = True
         await self._outbox.commit(*batch)
 
     async def _rows(self, fresh: Sequence[Entry]) -> list[changes.Change]:

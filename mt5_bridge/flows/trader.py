@@ -13,6 +13,7 @@ from mt5_bridge.core.errors import BridgeError, JournalError, MT5Error
 from mt5_bridge.core.intent import IntentState, comment_for
 from mt5_bridge.core.messages import OrderResult, Reason, Status
 from mt5_bridge.core.model import Deed, OrderRequest, Side, SymbolInfo
+from mt5_bridge.flows.ahead import Ahead
 from mt5_bridge.flows.book import Book
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.exits import Exits, on_the_grid
@@ -39,6 +40,7 @@ class Trader:
 
     Args:
         guard: looks after the stops of fills.
+        ahead: reads for decisions to come.
         deviation_points: the deviation of orders whose signal names none.
         on_defect: told of what must never happen.
     """
@@ -52,6 +54,7 @@ class Trader:
         clock: Clock,
         exits_flow: Exits,
         guard: StopGuard,
+        ahead: Ahead,
         *,
         deviation_points: int,
         on_defect: Callable[[BaseException], None],
@@ -64,11 +67,17 @@ class Trader:
         self._clock = clock
         self._exits = exits_flow
         self._guard = guard
+        self._ahead = ahead
         self._deviation = deviation_points
 
     def submit(self, job: Job) -> None:
         """Queue a job: by symbol, a person's commands apart so that they never wait behind signals."""
-        self.lanes.submit((_PERSON_LANE if job.person else "") + job.signal.symbol.upper(), job)
+        self.lanes.submit(_lane_of(job), job)
+
+    def expect(self, job: Job) -> None:
+        """A job may be submitted in a moment: read what its decision needs, where it would be worked on at once."""
+        if not self.lanes.at_work(_lane_of(job)):
+            self._ahead.begin(job)
 
     def aside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run work beside the lanes, until it ends or the bridge does."""
@@ -77,7 +86,7 @@ class Trader:
     async def deny(self, job: Job, denial: Denial) -> None:
         """Bring a job to its end with a denial."""
         denial = self._judge.foremost(job, denial)
-        await self._admitted(job)
+        await self._desk.admitted(job)
         await self._desk.conclude(job, self._denied(job, denial))
 
     # --- the path of a job
@@ -174,7 +183,7 @@ class Trader:
         if isinstance(symbol, Denial):
             return symbol
         job.symbol = symbol.name
-        facts = await self._judge.facts(job, symbol)
+        facts = await self._ahead.facts(job) or await self._judge.facts(job, symbol)
         if isinstance(facts, Denial):
             return facts
         decision = await self._judge.opening(job, symbol, facts)
@@ -202,9 +211,8 @@ class Trader:
 
     async def _execute(self, job: Job, intent: Intent, symbol: SymbolInfo) -> None:
         try:
-            await self._admitted(job)
             opened = self._desk.opened(intent, self._clock.now_ms())
-            await self._desk.commit(opened, *self._desk.plans.begin(job, intent.magic))
+            await self._desk.begin(job, [opened], lambda: self._desk.plans.begin(job, intent.magic))
         except BridgeError as error:
             self._book.release(intent.magic)
             self._desk.plans.drop(intent.magic)
@@ -368,7 +376,7 @@ class Trader:
         return True
 
     async def _adopt(self, job: Job, intent: Intent, sent: Sent) -> None:
-        await self._admitted(job)
+        await self._desk.admitted(job)
         now = self._clock.now_ms()
         opened = (self._desk.opened(intent, now), *self._desk.plans.begin(job, intent.magic))
         if sent.state.open:
@@ -378,10 +386,6 @@ class Trader:
         moved = self._desk.moved(intent.magic, sent, now)
         await self._desk.conclude(job, self.result(job, sent, now), *opened, moved)
         self._desk.plans.unwritten()  # on a full disk that took its time, and the plans noted with it were of then
-
-    async def _admitted(self, job: Job) -> None:
-        if job.admitted is not None:
-            await asyncio.shield(job.admitted)
 
     def _unjournalled(self, job: Job, error: BridgeError) -> None:
         """Nothing was sent: without a journal there is no trade.
@@ -396,7 +400,7 @@ class Trader:
     async def _refused(self, job: Job, error: BridgeError) -> None:
         denied = self._denied(job, Denial(code=Reason.JOURNAL_UNAVAILABLE, detail=str(error)))
         try:
-            await self._admitted(job)
+            await self._desk.admitted(job)
         except JournalError:
             entered = False
         else:
@@ -406,6 +410,10 @@ class Trader:
             return
         self._desk.stats.denied += 1
         job.came_to(denied)
+
+
+def _lane_of(job: Job) -> str:
+    return (_PERSON_LANE if job.person else "") + job.signal.symbol.upper()
 
 
 def _side(job: Job) -> Side:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
+from mt5_bridge.core.errors import JournalError
 from mt5_bridge.journal import changes as c
-from mt5_bridge.journal.errors import JournalConflict, JournalRejected
+from mt5_bridge.journal.errors import JournalConflict, JournalRejected, NotEntered
 
 _VARIABLES = 900  # below every build's limit of 999 in a statement
 COMMAND_MEMORY_MS = 24 * 60 * 60 * 1000
@@ -148,21 +149,28 @@ def _intent_opened(db: sqlite3.Connection, x: c.IntentOpened) -> None:
         "SELECT ?, ?, ?, ?, ?, ?, 'sending', ?, ?, ?, ? "
         "WHERE NOT EXISTS (SELECT 1 FROM intents WHERE key = ? AND leg = ?) "
         "AND (? > 0 OR NOT EXISTS (SELECT 1 FROM signals WHERE key = ? AND status IS NOT NULL)) "
+        "AND (? IS NULL OR EXISTS (SELECT 1 FROM signals WHERE key = ? AND received_msc = ?)) "
         "ON CONFLICT (magic) DO NOTHING",
         (
             *(x.magic, x.key, x.leg, x.symbol, x.action, x.request),
             *(x.opened_msc, x.opened_msc, x.volume, x.risk),
-            *(x.key, x.leg, x.leg, x.key),
+            *(x.key, x.leg, x.leg, x.key, x.received_msc, x.key, x.received_msc),
         ),
     )
     if done.rowcount == 0:
-        raise JournalRejected(_why_not_opened(db, x))
+        raise _not_opened(db, x)
 
 
-def _why_not_opened(db: sqlite3.Connection, x: c.IntentOpened) -> str:
-    row = db.execute("SELECT status FROM signals WHERE key = ?", (x.key,)).fetchone()
-    if x.leg == 0 and row is not None and row[0] is not None:
-        return f"signal {x.key} has its result already: {row[0]}"
+def _not_opened(db: sqlite3.Connection, x: c.IntentOpened) -> JournalError:
+    row = db.execute("SELECT status, received_msc FROM signals WHERE key = ?", (x.key,)).fetchone()
+    if x.received_msc is not None and (row is None or row[1] != x.received_msc):
+        return NotEntered(f"signal {x.key} is not in the inbox as it was received")
+    return JournalRejected(_why_not_opened(db, x, None if row is None else row[0]))
+
+
+def _why_not_opened(db: sqlite3.Connection, x: c.IntentOpened, status: str | None) -> str:
+    if x.leg == 0 and status is not None:
+        return f"signal {x.key} has its result already: {status}"
     if db.execute("SELECT 1 FROM intents WHERE key = ? AND leg = ?", (x.key, x.leg)).fetchone():
         return f"leg {x.leg} of {x.key} was opened before"
     return f"magic {x.magic} is already in use"

@@ -75,7 +75,8 @@ class TopicReset(msgspec.Struct, frozen=True, kw_only=True):
 class IntentOpened(msgspec.Struct, frozen=True, kw_only=True):
     """An order is about to be sent: state `sending`. `leg` counts the orders of one signal from 0.
 
-    `risk` is what the order can lose at its stop, in account currency, None when unknown.
+    `risk` is what the order can lose at its stop, in account currency, None when unknown. With `received_msc` the inbox
+    must hold the signal as received then, if only since a call right before this one: `NotEntered` where it does not.
     """
 
     magic: int
@@ -87,6 +88,7 @@ class IntentOpened(msgspec.Struct, frozen=True, kw_only=True):
     volume: float
     risk: float | None = None
     leg: int = 0
+    received_msc: int | None = None
 
 
 class IntentMoved(msgspec.Struct, frozen=True, kw_only=True):

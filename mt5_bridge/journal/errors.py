@@ -23,6 +23,10 @@ class JournalConflict(JournalRejected):
         self.key = key
 
 
+class NotEntered(JournalError):
+    """An intent came without its signal's row, whose own call failed; nothing of the intent's call was written."""
+
+
 class JournalUnusable(JournalError):
     """The file is damaged, foreign, or of a later version. It is never changed or deleted.
 

@@ -735,6 +735,54 @@ async def test_a_signal_the_inbox_refuses_is_not_sent(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_an_intent_is_written_behind_its_signals_row_without_waiting_for_it(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        steps = list[str]()
+        answered = asyncio.Event()
+
+        async def step(name: str) -> None:
+            if "SignalReceived" in name or "IntentOpened" in name:
+                steps.append(name.split()[0])
+            if name.startswith("committed ") and "SignalReceived" in name:
+                await answered.wait()
+
+        kit.journal.step = step
+        sending = asyncio.create_task(kit.send(**BUY, signal_id="s1"))
+        await eventually(lambda: kit.terminal.sent)
+        assert steps[:2] == ["commit", "commit"]
+        answered.set()
+        await sending
+        assert (await kit.result("s1"))["status"] == "filled"
+
+
+@pytest.mark.parametrize(("asked", "status"), [(BUY, "filled"), ({"action": "CLOSE"}, "closed")])
+@simulated
+async def test_an_intent_whose_signals_row_comes_late_waits_for_it(
+    tmp_path: Path, asked: dict[str, Any], status: str
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await kit.send(**BUY, signal_id="s0")
+        await kit.result("s0")
+        tried, go_on = list[str](), asyncio.Event()
+
+        async def slow_inbox(name: str) -> None:
+            if name.startswith("commit ") and "SignalReceived" in name:
+                await go_on.wait()
+            elif name.startswith("commit IntentOpened"):
+                tried.append(name)
+
+        kit.journal.step = slow_inbox
+        sending = asyncio.create_task(kit.send(**asked, signal_id="s1"))
+        await eventually(lambda: tried)
+        await asyncio.sleep(0.2)
+        assert len(kit.terminal.sent) == 1
+        go_on.set()
+        await sending
+        assert (await kit.result("s1"))["status"] == status
+        assert len(tried) == 2
+
+
+@simulated
 async def test_a_magic_the_journal_refuses_is_not_sent(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
 

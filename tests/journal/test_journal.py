@@ -9,7 +9,7 @@ import pytest
 
 from mt5_bridge.core.errors import InstanceError, JournalError
 from mt5_bridge.core.model import Cursor
-from mt5_bridge.journal import Journal, JournalConflict, JournalRejected, prune
+from mt5_bridge.journal import Journal, JournalConflict, JournalRejected, NotEntered, prune
 from mt5_bridge.journal import journal as journal_module
 from mt5_bridge.journal.apply import COMMAND_MEMORY_MS
 from mt5_bridge.journal.changes import (
@@ -382,6 +382,27 @@ async def test_a_second_bridge_on_the_same_folder_or_account_is_refused(tmp_path
     await first.close()
     after = await Journal.open(tmp_path / "b" / "journal.db", account="1@Live", lock_folder=locks)
     await after.close()
+
+
+async def test_an_intent_goes_with_its_signals_row_or_not_at_all(journal: Journal) -> None:
+    mine = msgspec.structs.replace(intent(7, "k1"), received_msc=received("k1").received_msc)
+    with pytest.raises(NotEntered, match="k1 is not in the inbox"):
+        await journal.commit(mine)
+    entered, opened = await asyncio.gather(journal.commit(received("k1")), journal.commit(mine))
+    assert entered is opened is None
+    assert [(one.magic, one.state) for one in await journal.intents("k1")] == [(7, "sending")]
+
+
+async def test_an_intent_does_not_go_with_a_row_that_is_not_its_signals(journal: Journal) -> None:
+    await journal.commit(received("k1"))
+    other = msgspec.structs.replace(intent(7, "k1"), received_msc=received("k1").received_msc + 1)
+    entered, opened = await asyncio.gather(
+        journal.commit(received("k1")), journal.commit(other), return_exceptions=True
+    )
+    assert isinstance(entered, JournalConflict)
+    assert isinstance(opened, NotEntered)
+    assert opened.retriable
+    assert await journal.intents("k1") == []
 
 
 async def test_a_signal_with_its_result_opens_no_intent(journal: Journal) -> None:
