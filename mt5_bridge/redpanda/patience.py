@@ -2,9 +2,9 @@
 
 _IDLE_SHARE = 20
 _SHORTEST_MS = 1
-_LONGEST_MS = 100
+_LONGEST_MS = 250
 _TELLING_MS = 50
-_PATIENT_MS = 250
+_PATIENT_MS = 1000
 
 
 class Patience:
@@ -12,7 +12,7 @@ class Patience:
 
     Brokers do; librdkafka's mock cluster answers with nothing when the wait is over, and has the record for the next
     fetch. There a fetch waits a twentieth of the time since the last record: a record is late by 5 % of the silence
-    before it, and an idle bridge still asks only ten times a second. Elsewhere a long wait costs nothing, and spares
+    before it, and an idle bridge still asks only four times a second. Elsewhere a long wait costs nothing, and spares
     hundreds of empty fetches a second.
 
     Attributes:

@@ -12,18 +12,18 @@ def impatient() -> Patience:
 
 
 def test_until_a_record_has_shown_it_the_wait_is_at_least_long_enough_to_tell() -> None:
-    assert [Patience().wait_ms(idle) for idle in (0, 1500, 1e9)] == [50, 75, 100]
+    assert [Patience().wait_ms(idle) for idle in (0, 1500, 1e9)] == [50, 75, 250]
 
 
 def test_where_no_wait_ends_early_it_is_a_twentieth_of_the_silence_within_bounds() -> None:
-    assert [impatient().wait_ms(idle) for idle in (0, 15, 400, 2000, 1e9)] == [1, 1, 20, 100, 100]
+    assert [impatient().wait_ms(idle) for idle in (0, 15, 400, 2000, 1e9)] == [1, 1, 20, 100, 250]
 
 
 def test_a_broker_that_answers_a_wait_early_is_given_longer_ones() -> None:
     for patience in (Patience(), impatient()):
         patience.fetched(100, 30.0, records=True)
         assert patience.answers_early
-        assert patience.wait_ms(0) == 250
+        assert patience.wait_ms(0) == 1000
 
 
 def test_records_that_were_there_already_and_short_waits_tell_nothing() -> None:
@@ -42,6 +42,6 @@ def test_records_that_were_there_already_and_short_waits_tell_nothing() -> None:
 def test_a_broker_that_waits_to_the_end_in_vain_is_polled_again() -> None:
     patience = Patience()
     patience.fetched(100, 30.0, records=True)
-    patience.fetched(250, 250.5, records=False)
-    patience.fetched(250, 0.7, records=True)
+    patience.fetched(1000, 1000.5, records=False)
+    patience.fetched(1000, 0.7, records=True)
     assert patience.wait_ms(0) == 1
