@@ -163,12 +163,12 @@ def _fault(signal: TradingSignal) -> str | None:
 def _number_fault(signal: TradingSignal) -> str | None:
     if signal.volume is not None and not 0 < signal.volume <= _MOST:
         return f"volume must be a positive number up to {_MOST:g}, not {signal.volume}"
-    for name, value in zip(_PRICES, _prices(signal), strict=True):
+    for place, value in enumerate(_prices(signal)):
         if value is not None and not 0 <= value <= _MOST:
-            return f"{name} must be a number from 0 to {_MOST:g}, not {value}"
-    for name, value in zip(_WHOLE, _whole(signal), strict=True):
+            return f"{_PRICES[place]} must be a number from 0 to {_MOST:g}, not {value}"
+    for place, value in enumerate(_whole(signal)):
         if value is not None and not 0 <= value <= _MAX_TICKET:
-            return f"{name} must be a whole number from 0, not {value}"
+            return f"{_WHOLE[place]} must be a whole number from 0, not {value}"
     return None
 
 

@@ -24,7 +24,7 @@ from mt5_bridge.flows.outbox import REDPANDA, Outbox
 from mt5_bridge.flows.results import tally
 from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
 from mt5_bridge.flows.trader import Trader
-from mt5_bridge.journal import changes
+from mt5_bridge.journal import JournalConflict, changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredSignal
 
@@ -176,6 +176,7 @@ class Intake:
 
     async def _take_in(self, part: "_Part", work: Sorted, before: "_Part | None") -> None:
         places = {(record.topic, record.partition) for record in part.records}
+        unseen = True
         while True:
             if not (work.entries or work.beside) and self._moved_lately(places):
                 if before is not None:
@@ -185,7 +186,11 @@ class Intake:
                 return
             work.beside += self._positions_after(part.records)
             try:
-                await self._enter(work, behind=None if before is None or before.durable.is_set() else before)
+                behind = None if before is None or before.durable.is_set() else before
+                await self._enter(work, behind=behind, unseen=unseen)
+            except JournalConflict:
+                unseen = False
+                work = await self._sorted(part.records, part.received)
             except JournalError as error:
                 part.tried_once(well=False)
                 count = len(part.records)
@@ -362,7 +367,13 @@ class Intake:
     # --- entering
 
     async def _enter(
-        self, work: Sorted, *, repeat: bool = False, wait: bool = True, behind: "_Part | None" = None
+        self,
+        work: Sorted,
+        *,
+        repeat: bool = False,
+        wait: bool = True,
+        behind: "_Part | None" = None,
+        unseen: bool = False,
     ) -> int:
         """Returns how many of the entries are new.
 
@@ -370,6 +381,7 @@ class Intake:
             repeat: what came before is answered with its first result.
             wait: return only when it is durable.
             behind: nothing of it may become durable before that is.
+            unseen: the inbox need not be asked about a backlog; a `JournalConflict` tells that it should have been.
         """
         batch = list(work.beside)
         if work.entries:
@@ -377,7 +389,7 @@ class Intake:
         async with self._door:
             # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
             entering = dict(self._entering)
-            fresh = await self._fresh(work.entries, set(entering), repeat=repeat)
+            fresh = await self._fresh(work.entries, set(entering), repeat=repeat, unseen=unseen)
             # The offset behind a record must not become durable before the signal, whoever brought that first.
             for key in (entry.job.key for entry in work.entries if entry.record is not None):
                 if key in entering:
@@ -431,13 +443,16 @@ class Intake:
             for key in tuple(self._not_entered)[:-MOST_NOT_ENTERED]:
                 del self._not_entered[key]
 
-    async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool) -> list[Entry]:
+    async def _fresh(self, entries: list[Entry], taken: set[str], *, repeat: bool, unseen: bool) -> list[Entry]:
         if not entries:
             return []
         now, max_age = self._clock.now_ms(), self._limits().signal_max_age_ms
         # What is too old will need none; of a backlog that is nearly all.
         magics = [0 if now > e.job.deadline_msc(max_age) else self._magic_of(e.job.key) for e in entries]
-        seen, used = await self._journal.known([entry.job.key for entry in entries], filter(None, magics))
+        seen: dict[str, StoredSignal] = {}
+        used: set[int] = set()
+        if not unseen or any(magics) or any(entry.job.suspect for entry in entries):
+            seen, used = await self._journal.known([entry.job.key for entry in entries], filter(None, magics))
         fresh: list[Entry] = []
         for entry, magic in zip(entries, magics, strict=True):
             key = entry_key = entry.job.key
