@@ -24,7 +24,7 @@ from mt5_bridge.flows.outbox import REDPANDA, Outbox
 from mt5_bridge.flows.results import tally
 from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
 from mt5_bridge.flows.trader import Trader
-from mt5_bridge.journal import JournalConflict, changes
+from mt5_bridge.journal import JournalConflict, NotEntered, changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredSignal
 
@@ -46,6 +46,7 @@ _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
 
 T = TypeVar("T")
+_Place = tuple[str, int]
 Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
 
@@ -55,21 +56,18 @@ class _Part:
 
     Attributes:
         before: those whose offsets come before theirs, on their way in, too.
-        tried: whether they were durable at the first try.
-        durable: set when they are.
+        reached: the offsets that are durable once those are, by topic and partition.
+        durable: set when they are durable themselves.
     """
 
-    def __init__(self, records: Sequence[Record], received: int, before: "_Part | None") -> None:
+    def __init__(
+        self, records: Sequence[Record], received: int, before: "_Part | None", reached: Mapping[_Place, int]
+    ) -> None:
         self.records = records
         self.received = received
         self.before = before
-        self.tried: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.reached = reached
         self.durable = asyncio.Event()
-
-    def tried_once(self, *, well: bool) -> None:
-        """What came of a try; only the first one counts."""
-        if not self.tried.done():
-            self.tried.set_result(well)
 
 
 class Intake:
@@ -145,15 +143,18 @@ class Intake:
             await asyncio.sleep(_GATHER_S)
         async with asyncio.TaskGroup() as group:
             before: _Part | None = None
+            reached: dict[_Place, int] = {}
             for some in _pieces(batch, COMMIT):
                 work = await self._sorted(some, received)
-                part = _Part(some, received, before)
+                part = _Part(some, received, before, dict(reached))
                 if len(some) == len(batch):
                     await self._take(part, work)
                     return
                 # While the disk takes some, the next are sorted and looked up.
                 group.create_task(self._take(part, work), name="signals-enter")
                 before = part
+                if work.entries or work.beside:
+                    reached |= _offsets_behind(some)
 
     async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:
         work = Sorted()
@@ -164,42 +165,31 @@ class Intake:
                 self._sorter.record(record, work, received)
         return work
 
-    async def _take(self, part: "_Part", work: Sorted) -> None:
+    async def _take(self, part: _Part, work: Sorted) -> None:
         self.stats.records += len(part.records)
-        try:
-            await self._take_in(part, work, part.before)
-            part.tried_once(well=True)
-            part.durable.set()
-        finally:
-            part.tried_once(well=False)  # cancelled: nothing of what waits behind it is written
-            part.before = None
+        await self._write(part, work)
+        if part.before is not None:
+            await part.before.durable.wait()
+        part.durable.set()
+        part.before = None
 
-    async def _take_in(self, part: "_Part", work: Sorted, before: "_Part | None") -> None:
-        places = {(record.topic, record.partition) for record in part.records}
-        unseen = True
-        while True:
-            if not (work.entries or work.beside) and self._moved_lately(places):
-                if before is not None:
-                    # Told on at once: who waits behind us may have the door that those before need for another try.
-                    part.tried_once(well=await asyncio.shield(before.tried))
-                    await before.durable.wait()
-                return
-            work.beside += self._positions_after(part.records)
+    async def _write(self, part: _Part, work: Sorted) -> None:
+        places, unseen = set(_offsets_behind(part.records)), True
+        while not self._can_wait(work, places):
+            work.beside += [*await self._required(part), *self._positions_after(part.records)]
             try:
-                behind = None if before is None or before.durable.is_set() else before
-                await self._enter(work, behind=behind, unseen=unseen)
-            except JournalConflict:
-                unseen = False
-                work = await self._sorted(part.records, part.received)
+                await self._enter(work, unseen=unseen)
             except JournalError as error:
-                part.tried_once(well=False)
-                count = len(part.records)
-                logger.bind(event="signals_not_journalled", count=count).error(
-                    "ERROR {count} signals wait, the journal cannot be written: {error}", count=count, error=error
-                )
-                await asyncio.sleep(_RETRY_S)
-                if before is not None:
-                    await before.durable.wait()
+                if isinstance(error, JournalConflict) and unseen:
+                    unseen = False
+                elif not isinstance(error, NotEntered):
+                    count = len(part.records)
+                    logger.bind(event="signals_not_journalled", count=count).error(
+                        "ERROR {count} signals wait, the journal cannot be written: {error}", count=count, error=error
+                    )
+                    await asyncio.sleep(_RETRY_S)
+                if part.before is not None:
+                    await part.before.durable.wait()
                 work = await self._sorted(part.records, part.received)
             else:
                 for place in places:
@@ -207,7 +197,20 @@ class Intake:
                     self._moved[place] = self._clock.monotonic()
                 return
 
-    def _moved_lately(self, places: Iterable[tuple[str, int]]) -> bool:
+    async def _required(self, part: _Part) -> list[changes.Change]:
+        """What the journal must hold before it takes a part: nobody waits to hear that it does."""
+        if part.before is None or part.before.durable.is_set():
+            return []
+        if self._resets:
+            await part.before.durable.wait()  # how far a topic was read before it was made anew tells nothing
+            return []
+        return [changes.OffsetReached(*place, offset) for place, offset in part.reached.items()]
+
+    def _can_wait(self, work: Sorted, places: Iterable[_Place]) -> bool:
+        """Whether there is nothing to write but offsets, and these can wait."""
+        return not (work.entries or work.beside) and self._moved_lately(places)
+
+    def _moved_lately(self, places: Iterable[_Place]) -> bool:
         """Whether the offset behind records of others can wait for the next record of their partition.
 
         To read them again would do no harm, and on a topic of many accounts nearly all records are of this kind: each
@@ -217,7 +220,7 @@ class Intake:
         return all(place not in self._resets and self._moved.get(place, due) > due for place in places)
 
     def _positions_after(self, batch: Sequence[Record]) -> list[changes.Change]:
-        offsets = {(record.topic, record.partition): record.offset + 1 for record in batch}
+        offsets = _offsets_behind(batch)
         moves: list[changes.Change] = [
             # Offsets never move back, but for a topic made anew.
             changes.TopicReset(topic=topic, partition=partition, next_offset=self._resets[topic, partition])
@@ -372,7 +375,6 @@ class Intake:
         *,
         repeat: bool = False,
         wait: bool = True,
-        behind: "_Part | None" = None,
         unseen: bool = False,
     ) -> int:
         """Returns how many of the entries are new.
@@ -380,7 +382,6 @@ class Intake:
         Args:
             repeat: what came before is answered with its first result.
             wait: return only when it is durable.
-            behind: nothing of it may become durable before that is.
             unseen: the inbox need not be asked about a backlog; a `JournalConflict` tells that it should have been.
         """
         batch = list(work.beside)
@@ -398,7 +399,7 @@ class Intake:
             if not batch:
                 return 0
             jobs = {entry.job.key: entry.job for entry in fresh}
-            admitted = asyncio.ensure_future(self._committed(batch, jobs, behind))
+            admitted = asyncio.ensure_future(self._committed(batch, jobs))
             self._entering |= dict.fromkeys(jobs, admitted)
             admitted.add_done_callback(lambda done: self._entered_now(done, jobs))
         for entry in fresh:
@@ -410,12 +411,7 @@ class Intake:
             await asyncio.shield(admitted)
         return len(fresh)
 
-    async def _committed(
-        self, batch: Sequence[changes.Change], jobs: Mapping[str, Job], behind: "_Part | None"
-    ) -> None:
-        # Here, and not with the door shut: a person's command need not wait until the disk has all of a flood.
-        if behind is not None and not await asyncio.shield(behind.tried):
-            raise JournalError("what came before it is not in the journal yet")
+    async def _committed(self, batch: Sequence[changes.Change], jobs: Mapping[str, Job]) -> None:
         for job in jobs.values():
             job.on_its_way = True
         await self._outbox.commit(*batch)
@@ -542,6 +538,10 @@ class Intake:
             correlation=job.correlation,
         )
         return received, announced
+
+
+def _offsets_behind(batch: Iterable[Record]) -> dict[_Place, int]:
+    return {(record.topic, record.partition): record.offset + 1 for record in batch}
 
 
 def _pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -134,6 +134,14 @@ def _offset_moved(db: sqlite3.Connection, x: c.OffsetMoved) -> None:
     )
 
 
+def _offset_reached(db: sqlite3.Connection, x: c.OffsetReached) -> None:
+    row = db.execute(
+        "SELECT next_offset FROM offsets WHERE topic = ? AND partition = ?", (x.topic, x.partition)
+    ).fetchone()
+    if row is None or row[0] < x.offset:
+        raise NotEntered(f"what comes before {x.topic}/{x.partition}/{x.offset} is not in the journal")
+
+
 def _topic_reset(db: sqlite3.Connection, x: c.TopicReset) -> None:
     db.execute(
         "INSERT INTO offsets (topic, partition, next_offset) VALUES (?, ?, ?) ON CONFLICT (topic, partition) "
@@ -247,6 +255,7 @@ _APPLY: dict[type, Callable[[sqlite3.Connection, Any], None]] = {
     c.SignalSettled: _signal_settled,
     c.ResultCorrected: _result_corrected,
     c.OffsetMoved: _offset_moved,
+    c.OffsetReached: _offset_reached,
     c.TopicReset: _topic_reset,
     c.IntentOpened: _intent_opened,
     c.IntentMoved: _intent_moved,

@@ -64,6 +64,16 @@ class OffsetMoved(msgspec.Struct, frozen=True, kw_only=True):
     next_offset: int
 
 
+class OffsetReached(msgspec.Struct, frozen=True):
+    """What stands before that offset is in the journal, if only since a call right before this one: `NotEntered` where
+    it is not. Changes nothing.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class TopicReset(msgspec.Struct, frozen=True, kw_only=True):
     """The topic was made anew: the offset is set, backwards too."""
 
@@ -181,6 +191,7 @@ Change: TypeAlias = (
     | SignalSettled
     | ResultCorrected
     | OffsetMoved
+    | OffsetReached
     | TopicReset
     | IntentOpened
     | IntentMoved

@@ -24,7 +24,7 @@ class JournalConflict(JournalRejected):
 
 
 class NotEntered(JournalError):
-    """An intent came without its signal's row, whose own call failed; nothing of the intent's call was written."""
+    """What has to come before is not in the journal, its own call failed; nothing of this call was written."""
 
 
 class JournalUnusable(JournalError):

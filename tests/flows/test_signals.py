@@ -22,6 +22,7 @@ from mt5_bridge.core.model import Action
 from mt5_bridge.core.times import DAY, iso
 from mt5_bridge.flows import signals
 from mt5_bridge.flows.signals import CHUNK, PASSED_S
+from mt5_bridge.journal.changes import OffsetMoved
 
 KEY = "the shared secret"
 
@@ -653,6 +654,50 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         assert longest < 1.0, "the loop breathes in between"
         assert not kit.terminal.sent
         assert await kit.journal.offsets("trading_signals") == {0: 3000}
+
+
+@simulated
+async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far the topic of that name was read before is a larger offset, and of other records."""
+    monkeypatch.setattr(signals, "COMMIT", 1)
+    async with FlowKit.open(tmp_path) as kit:
+        await kit.journal.commit(OffsetMoved(topic="trading_signals", partition=0, next_offset=1000))
+        kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
+        reached, refused = list[int](), list[str]()
+
+        async def step(name: str) -> None:
+            if name.startswith("commit ") and "OffsetMoved" in name and not refused:
+                refused.append(name)
+                raise JournalError("disk full")
+            if name.startswith("committed "):
+                reached.append((await kit.journal.offsets("trading_signals"))[0])
+
+        kit.journal.step = step
+        await kit.intake.take([kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY)) for n in range(3)])
+        assert [at for at in dict.fromkeys(reached) if at != 1000] == [1, 2, 3]
+
+
+@simulated
+async def test_a_backlog_that_the_inbox_has_already_is_passed_over(tmp_path: Path) -> None:
+    """Of what is too old to be sent it is not asked about first: the journal tells."""
+    async with FlowKit.open(tmp_path) as kit:
+        old = kit.clock.now_ms() - 60_000
+        values = [kit.value(signal_id=f"s{n}", **BUY) for n in range(3)]
+        asked = list[str]()
+
+        async def step(name: str) -> None:
+            asked.extend([name] if name.startswith("read") and "lambda" in name else [])
+
+        kit.journal.step = step
+        await kit.intake.take([kit.record(value, timestamp_ms=old) for value in values[:2]])
+        assert not asked
+        await kit.intake.take([kit.record(value, timestamp_ms=old) for value in values])
+        assert len(asked) == 1
+        assert kit.intake.stats.duplicates == 2
+        await kit.idle()
+        assert [r["signal_id"] for r in await kit.results()] == ["s0", "s1", "s2"]
 
 
 @simulated

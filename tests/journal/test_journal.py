@@ -23,6 +23,7 @@ from mt5_bridge.journal.changes import (
     IntentOpened,
     Memo,
     OffsetMoved,
+    OffsetReached,
     OutboxDone,
     ResultCorrected,
     SignalReceived,
@@ -382,6 +383,19 @@ async def test_a_second_bridge_on_the_same_folder_or_account_is_refused(tmp_path
     await first.close()
     after = await Journal.open(tmp_path / "b" / "journal.db", account="1@Live", lock_folder=locks)
     await after.close()
+
+
+async def test_what_needs_an_offset_goes_with_it_or_not_at_all(journal: Journal) -> None:
+    first = OffsetMoved(topic="t", partition=0, next_offset=5)
+    behind = (OffsetReached("t", 0, 5), OffsetMoved(topic="t", partition=0, next_offset=9))
+    for earlier in ((), (OffsetMoved(topic="t", partition=1, next_offset=50),), (first,)):
+        if earlier:
+            await journal.commit(*earlier)
+        if earlier != (first,):
+            with pytest.raises(NotEntered, match="before t/0/5"):
+                await journal.commit(*behind)
+    await asyncio.gather(journal.commit(*behind), journal.commit(OffsetReached("t", 0, 9)))
+    assert await journal.offsets("t") == {0: 9, 1: 50}
 
 
 async def test_an_intent_goes_with_its_signals_row_or_not_at_all(journal: Journal) -> None:

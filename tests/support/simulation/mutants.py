@@ -210,8 +210,12 @@ def offset_committed_early() -> Places:
 
 def parts_of_a_flood_overtake() -> Places:
     """Of a flood, what lies behind a part that the disk did not take is written before it."""
-    real = _Part.tried_once
-    return [(_Part, "tried_once", lambda self, *, well: real(self, well=True))]
+    real = _Part.__init__
+
+    def alone(self: _Part, records: Any, received: int, before: Any, reached: Any) -> None:
+        real(self, records, received, before, {})
+
+    return [(_Part, "__init__", alone)]
 
 
 # --- P8
