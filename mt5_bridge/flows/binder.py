@@ -4,6 +4,8 @@ What no longer has a position ends, but only after several complete reads and a 
 after an outage a terminal may show none at all (P8).
 """
 
+from collections.abc import Callable
+
 from mt5_bridge.core.intent import IntentState
 from mt5_bridge.core.model import Position
 from mt5_bridge.flows.book import Book
@@ -24,13 +26,20 @@ _WAITING = frozenset({IntentState.PLACED, IntentState.ABANDONED})
 
 
 class Binder:
-    """Gives plans their positions, and ends them."""
+    """Gives plans their positions, and ends them.
 
-    def __init__(self, plans: Plans, book: Book, journal: Journal, clock: Clock) -> None:
+    Args:
+        reserved: whether a magic is that of an intent that is not durable yet.
+    """
+
+    def __init__(
+        self, plans: Plans, book: Book, journal: Journal, clock: Clock, reserved: Callable[[int], bool]
+    ) -> None:
         self._plans = plans
         self._book = book
         self._journal = journal
         self._clock = clock
+        self._reserved = reserved
         self._due = float("-inf")
         self._absent: dict[int, tuple[float, int]] = {}
         """Magic → since when, and since which complete read, nothing of it has been seen."""
@@ -81,7 +90,8 @@ class Binder:
     def _bind(self, managed: Managed, intent: StoredIntent | None) -> bool:
         """False: the journal does not know yet what becomes of it."""
         if intent is None:
-            self.not_seen(managed)
+            if not self._reserved(managed.magic):  # on a disk that hangs it may be on its way for long
+                self.not_seen(managed)
             return False
         state = IntentState(intent.state)
         standing = any(order.magic == managed.magic for order in self._book.orders.values())

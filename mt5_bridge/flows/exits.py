@@ -352,14 +352,14 @@ class Exits:
         """Whether the intents are durable. A person who closes does not wait for a disk that is full; a signal does.
 
         Raises:
-            JournalError: they are not, and this is no person's command.
+            JournalError: they are not, and this is no person's command, or one that raises risk.
         """
         try:
             # As it is by then: what is noted of all plans must not be older than what others have written meanwhile.
             await self._desk.begin(job, opened, lambda: self._begun(job, first))
         except JournalError as error:
             self._desk.plans.drop(opened[0].magic)
-            if not job.person or not error.retriable:
+            if not job.person or not error.retriable or not reduces_risk(job.signal, first.target):
                 self._desk.give_back(*(intent.magic for intent in opened))
                 raise
             logger.bind(event="exit_not_journalled", key=job.key).error(

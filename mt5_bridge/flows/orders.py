@@ -112,6 +112,7 @@ _DONE = {
 }
 
 
+_TAKEN = frozenset({Verdict.DONE, Verdict.PLACED, Verdict.PARTIAL})
 _TRY_AGAIN = frozenset({Verdict.RETRY, Verdict.BACK_OFF})
 
 
@@ -122,12 +123,12 @@ def state_of(verdict: Verdict, request: OrderRequest, order: int) -> IntentState
     if verdict is Verdict.PLACED and request.deed is Deed.DEAL:
         # Accepted, not executed yet: only a look at the deals tells.
         return IntentState.UNKNOWN
-    if verdict is Verdict.PLACED and request.deed is Deed.PENDING and not order:
+    if request.deed is Deed.PENDING and verdict in _TAKEN and not order:
         # Accepted, not there yet: it may come up later than a known order would be missed (P9).
         return IntentState.UNKNOWN
     if verdict is Verdict.PARTIAL and request.deed is Deed.DEAL:
         return IntentState.PARTIAL
-    if verdict in (Verdict.DONE, Verdict.PLACED, Verdict.PARTIAL, Verdict.NO_CHANGES):
+    if verdict in _TAKEN or verdict is Verdict.NO_CHANGES:
         return IntentState.CLOSED if request.deed is Deed.DEAL and request.position else _DONE[request.deed]
     return None
 
@@ -222,6 +223,10 @@ class OrderDesk:
                 self._reserved.add(magic)
                 return magic
             taken.add(magic)
+
+    def reserved(self, magic: int) -> bool:
+        """Whether it is an intent's that is being prepared or written."""
+        return magic in self._reserved
 
     def give_back(self, *magics: int) -> None:
         """Magics that no intent will have."""

@@ -99,7 +99,7 @@ class Trailing:
         self._watches: dict[int, _Watch] = {}
         self._rules_due: dict[str, float] = {}
         """Symbol → when its rules are to be read anew, monotonic seconds."""
-        self._binder = Binder(desk.plans, book, journal, clock)
+        self._binder = Binder(desk.plans, book, journal, clock, desk.reserved)
 
     async def run(self) -> None:
         """Look at the managed positions ten times a second; the terminal is asked only when a stop is to be moved."""

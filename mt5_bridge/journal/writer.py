@@ -163,7 +163,8 @@ class Writer:
             failure.__cause__ = error
             self.stats.failed += 1
             return [_Outcome(jobs[0].future, error=failure)]
-        self._set_health(True, "")
+        if any(outcome.error is None for outcome in outcomes):
+            self._set_health(True, "")  # what was refused has written nothing, and tells nothing of the disk
         return outcomes
 
     def _group(self, jobs: list[_Job]) -> list[_Outcome]:

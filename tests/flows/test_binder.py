@@ -8,6 +8,7 @@ from support.eventually import eventually
 from support.fake_terminal import Hangs
 from support.flow_kit import FlowKit
 from support.managed import (
+    BUY,
     TRAIL,
     change,
     kit_in,
@@ -127,3 +128,23 @@ async def test_a_position_that_is_seen_again_has_all_its_time_again(tmp_path: Pa
         kit.terminal.positions.pop(ticket)
         await asyncio.sleep(0.8 * GONE_S)
         assert len(await plans(kit)) == 1
+
+
+@simulated
+async def test_a_plan_whose_intent_waits_for_a_disk_that_hangs_is_not_given_up(tmp_path: Path) -> None:
+    async with kit_in(tmp_path, limits={"signal_max_age_ms": 300_000}) as kit:
+        go_on = asyncio.Event()
+
+        async def hang(name: str) -> None:
+            if name.startswith("commit "):
+                await go_on.wait()
+
+        kit.journal.step = hang
+        sending = asyncio.create_task(kit.send(**BUY, **TRAIL, signal_id="s1"))
+        for _ in range(int(1.5 * GONE_S)):
+            await asyncio.sleep(1)
+            await kit.book.refresh()
+        go_on.set()
+        await sending
+        assert (await kit.result("s1"))["status"] == "filled"
+        await until_bound(kit)

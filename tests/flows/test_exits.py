@@ -642,6 +642,26 @@ async def test_a_person_closes_though_the_disk_is_full(tmp_path: Path) -> None:
         assert not await kit.journal.open_intents()
 
 
+@pytest.mark.parametrize(("stop", "status"), [(1.094, "denied"), (1.097, "modified")])
+@simulated
+async def test_a_person_lowers_risk_on_a_disk_that_has_just_failed_and_does_not_raise_it(
+    tmp_path: Path, stop: float, status: str
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        (first,) = await opened(kit, "a")
+        sent = len(kit.terminal.sent)
+
+        async def fails(name: str) -> None:
+            if name.startswith("commit IntentOpened"):
+                raise JournalError("database or disk is full")  # and nobody has heard of it yet
+
+        kit.journal.step = fails
+        assert (await person(kit, Action.MODIFY, position=first.ticket, stop_loss=stop)).status == status
+        assert len(kit.terminal.sent) - sent == (status == "modified")
+        kit.journal.step = None
+        await kit.idle()
+
+
 @simulated
 async def test_what_is_unknown_is_looked_up_though_the_disk_is_full(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:

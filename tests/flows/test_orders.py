@@ -63,8 +63,9 @@ def test_what_an_answer_makes_of_an_intent(verdict: Verdict, fields: dict[str, A
     assert state_of(verdict, an_intent(**fields).request, order=7) is expected
 
 
-def test_a_pending_order_that_was_accepted_without_a_ticket_is_not_known_to_stand() -> None:
-    assert state_of(Verdict.PLACED, an_intent(deed=Deed.PENDING).request, order=0) is S.UNKNOWN
+@pytest.mark.parametrize("verdict", [Verdict.PLACED, Verdict.DONE, Verdict.PARTIAL])
+def test_a_pending_order_that_was_accepted_without_a_ticket_is_not_known_to_stand(verdict: Verdict) -> None:
+    assert state_of(verdict, an_intent(deed=Deed.PENDING).request, order=0) is S.UNKNOWN
 
 
 def test_no_answer_has_no_text() -> None:

@@ -9,8 +9,8 @@ import pytest
 from support.eventually import eventually
 
 from mt5_bridge.core.errors import JournalError
-from mt5_bridge.journal import Journal, JournalConflict
-from mt5_bridge.journal.changes import Memo, SignalReceived
+from mt5_bridge.journal import Journal, JournalConflict, NotEntered
+from mt5_bridge.journal.changes import IntentOpened, Memo, SignalReceived
 from mt5_bridge.journal.checkpoint import Checkpointer
 from mt5_bridge.journal.schema import connect, open_database
 from mt5_bridge.journal.writer import Writer
@@ -78,6 +78,28 @@ async def test_a_full_disk_fails_the_call_and_heals(journal: Journal) -> None:
     await eventually(lambda: journal.healthy and changes == [False, True])
     await journal.commit(received("k0", big))
     assert len(await journal.waiting()) == 1
+
+
+async def test_a_refused_call_does_not_tell_that_a_full_disk_is_well(journal: Journal) -> None:
+    """Of a signal's row and its intent the row finds the disk full, and the intent finds no row."""
+    changes: list[bool] = []
+    journal.on_health(lambda healthy, _: changes.append(healthy))
+    pages = int(await journal._writer.run(lambda db: db.execute("PRAGMA page_count").fetchone()[0]))
+    await journal._writer.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    entered, opened = await asyncio.gather(
+        journal.commit(received("k", b"x" * 100_000)),
+        journal.commit(
+            IntentOpened(
+                magic=7, key="k", symbol="S", action="BUY", request=b"", opened_msc=0, volume=0.1, received_msc=0
+            )
+        ),
+        return_exceptions=True,
+    )
+    assert "full" in str(entered)
+    assert isinstance(opened, NotEntered)
+    await eventually(lambda: changes)
+    await eventually(lambda: journal.stats.probes)
+    assert changes == [False]
 
 
 async def test_a_failed_disk_is_probed_until_it_works(path: Path) -> None:
