@@ -46,6 +46,24 @@ def broker() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def apache_kafka() -> Iterator[str | None]:
+    """One node of real Apache Kafka with the bridge's topics, where the tests' kit has it; gives its address or None."""
+    tests = str(ROOT / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    from kafka.kit import install
+    from support.kafka import KafkaBroker
+
+    if not install.JARS.is_dir():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mt5-bench-") as folder, KafkaBroker(Path(folder)) as node:
+        for topic in ("trading_signals", "mt5_events", "tick_data"):
+            node.create_topic(topic, partitions=4)
+        yield node.bootstrap
+
+
+@contextlib.contextmanager
 def program(
     *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, stdout: int = subprocess.PIPE
 ) -> Iterator["subprocess.Popen[str]"]:

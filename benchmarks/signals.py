@@ -22,19 +22,25 @@ latency runs from the moment the sender hands the signal to its producer (librdk
 called in the terminal host, both on this machine's clock: the sender's own way to the broker is in it, and the up to
 2 ms for which the embedded broker holds a record back from a fetch that came before it. The sustained rate is that of
 final results on `mt5_events` when signals come as fast as they are taken. Two syncs stand in every order's way (intent
-before, result after), so the same is measured on a RAM disk to tell the bridge's share from the disk's."""
+before, result after), so the same is measured on a RAM disk to tell the bridge's share from the disk's; and with one
+node of Apache Kafka, where the tests' kit has it, which hands a record on as it comes, and takes more of the cores."""
 
 
 async def run(scale: float) -> Section:
-    """Measure. `scale` 1.0 is 2,000 signals at 100/s and 5,000 at full rate, on each kind of disk."""
-    figures = await _measure(scale, None, "on this disk")
+    """Measure. `scale` 1.0 is 2,000 signals at 100/s and 5,000 at full rate, on each kind of disk and broker."""
+    with rig.broker() as b:
+        figures = await _measure(scale, b, None, "on this disk")
     if RAM_DISK.is_dir():  # noqa: ASYNC240 - nothing runs in this loop yet
-        figures += await _measure(scale, RAM_DISK, "on a RAM disk")
+        with rig.broker() as b:
+            figures += await _measure(scale, b, RAM_DISK, "on a RAM disk")
+    with rig.apache_kafka() as kafka:
+        if kafka is not None:
+            figures += await _measure(scale, kafka, None, "on this disk, Apache Kafka")
     return Section("Signal → order_send", METHOD, (Figure("fsync of this disk, p50", _fsync_ms(), "ms"), *figures))
 
 
-async def _measure(scale: float, folder: Path | None, where: str) -> list[Figure]:
-    with rig.broker() as b, rig.daemon(b, folder=folder) as daemon, rig.signal_sender(b) as sender:
+async def _measure(scale: float, b: str, folder: Path | None, where: str) -> list[Figure]:
+    with rig.daemon(b, folder=folder) as daemon, rig.signal_sender(b) as sender:
         async with rig.consumer(b, "mt5_events") as results:
             await ready(sender, results)
             sent = await _send(sender, "paced", max(100, int(2000 * scale)), RATE)

@@ -1,8 +1,8 @@
 """Takes signals in: from the topic and from frames, each once, each in order, none lost.
 
 A record is sorted (ours, foreign, undecodable, forged), looked up in the inbox, and entered there together with the
-offset behind it. Its job starts at once and waits for that entry to be durable before it sends anything. The inbox
-index is never poisoned: what is forged, foreign or undecodable does not enter it.
+offset behind it. Its job starts at once; its intent is written behind that entry, or not at all, and nothing is sent
+before. The inbox index is never poisoned: what is forged, foreign or undecodable does not enter it.
 """
 
 import asyncio
