@@ -47,7 +47,7 @@ def broker() -> Iterator[str]:
 
 @contextlib.contextmanager
 def apache_kafka() -> Iterator[str | None]:
-    """One node of real Apache Kafka with the bridge's topics, where the tests' kit has it; gives its address or None."""
+    """One node of real Apache Kafka with the bridge's topics, where the tests' kit has it: its address, or None."""
     tests = str(ROOT / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
