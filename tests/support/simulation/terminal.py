@@ -46,6 +46,8 @@ class SimModule:
 
     def __init__(self, world: World, weather: Weather, witness: Witness, *, live: bool) -> None:
         self._world, self._weather, self._witness, self._live = world, weather, witness, live
+        self._connecting = False
+        """Whether the call before was one that connects."""
         for name in api.BUILTINS:
             setattr(self, name, self._call(name))
 
@@ -69,6 +71,9 @@ class SimModule:
 
     def _strike(self, name: str) -> None:
         fault = self._weather.fault(name)
+        connecting, self._connecting = self._connecting, name in ("initialize", "login")
+        if connecting and fault == {"kind": "account_swap"}:
+            return  # the bridge gives up, since a person must look; nobody in this world does
         if fault is not None:
             self._world.note("fault", name, sorted(fault.items()))
             paper.inject(function=name, nth=1, **fault)
