@@ -135,8 +135,8 @@ class Emergency:
 
     def to_go_on_with(self) -> tuple[changes.Change, ...]:
         """In one commit with the latch: a crash must not leave a halt that nobody goes on to flatten, nor one of which
-        a life goes on to flatten what an earlier stop wanted."""
-        return (self._to_remember(),)
+        a life goes on to flatten what an earlier stop wanted, nor one without the late fills that are watched for."""
+        return (self._to_remember(), self._to_watch())
 
     @staticmethod
     def nothing_to_go_on_with() -> tuple[changes.Change, ...]:

@@ -1095,6 +1095,37 @@ async def test_what_was_lifted_is_not_gone_on_with_at_a_later_halt(tmp_path: Pat
 
 
 @simulated
+async def test_a_resume_that_a_stop_overtook_forgets_no_late_fill(tmp_path: Path) -> None:
+    """Its own commit took what was watched for out of the journal; the stop's puts it back."""
+    async with FlowKit.open(tmp_path) as kit:
+        terminal = kit.terminal
+        await lost_and_stopped(kit)
+        await asyncio.sleep(15)  # given up by now: only the watch still knows of it
+        go_on, held, written = asyncio.Event(), asyncio.Event(), list[str]()
+
+        async def slow(name: str) -> None:
+            if name.startswith("commit HaltChanged") and not held.is_set():
+                held.set()
+                await go_on.wait()
+            elif name.startswith("committed HaltChanged"):
+                written.append(name)
+
+        kit.journal.step = slow
+        resuming = asyncio.create_task(kit.commands.resume("over", "person", force=True, origin=Origin.LOCAL))
+        await held.wait()
+        stop(kit)
+        go_on.set()
+        await eventually(lambda: len(written) >= 2, 10)
+        await kit.crash()
+        resuming.cancel()
+    async with FlowKit.open(tmp_path, terminal=terminal) as kit:
+        assert kit.latch.halt.state is HaltState.HALTED
+        await asyncio.sleep(5)
+        terminal.execute(terminal.sent[0])
+        await eventually(lambda: not terminal.positions, 30)
+
+
+@simulated
 async def test_what_a_stop_wants_is_not_written_back_to_what_an_earlier_one_wanted(tmp_path: Path) -> None:
     """Both wait for a full disk; the process dies when only the earlier one's batch has followed the latch."""
     async with FlowKit.open(tmp_path) as kit:
