@@ -145,9 +145,16 @@ def price(value: float, symbol: str) -> float:
 
 
 def sending(data: Path) -> bool:
-    """Whether an order is on its way to the terminal, as the journal tells."""
-    with contextlib.closing(sqlite3.connect(f"file:{data / 'journal.db'}?mode=ro", uri=True)) as journal:
-        return bool(journal.execute("SELECT count(*) FROM intents WHERE state = 'sending'").fetchone() == (1,))
+    """Whether an order hangs in the terminal, done: under way by the journal, a position in the paper account."""
+    accounts = list(data.rglob("*@*.sqlite"))
+    under_way = _count(data / "journal.db", "SELECT count(*) FROM intents WHERE state = 'sending'")
+    return under_way == 1 and any(_count(each, "SELECT count(*) FROM positions") for each in accounts)
+
+
+def _count(file: Path, query: str) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db:
+        (count,) = db.execute(query).fetchone()
+        return int(count)
 
 
 async def held_ticks(world: World, symbol: str, first_msc: int) -> list[tuple[int, int]]:

@@ -30,7 +30,7 @@ from mt5_bridge.journal import journal, latchfile, schema
 from mt5_bridge.redpanda import consumer, patience, producer, topics
 from mt5_bridge.settings import load
 from mt5_bridge.simulator.books import secret
-from mt5_bridge.terminal import client, host_ticks
+from mt5_bridge.terminal import client, host_ops, host_ticks
 from mt5_bridge.terminal.session import MT5SessionManager
 
 STOP_WITHIN_S = 10.0
@@ -180,6 +180,7 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
     places: list[tuple[object, str, object]] = [
         (client, "HostProcess", SimpleNamespace(start=lambda *args: life().hosts.start(*args))),
         (client, "time", time),
+        (host_ops, "time", time),
         (host_ticks, "perf_counter", _stopwatch(world)),
         (consumer, "time", time),
         (consumer, "Reader", type("Reader", (SimReader,), {"broker": broker})),
