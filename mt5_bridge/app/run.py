@@ -25,7 +25,7 @@ OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 
 _BREAKS = ("SIGBREAK", "SIGQUIT")
 """Ctrl+Break on Windows; Ctrl+\\ where there is no such key."""
-_SWITCH_S = 0.001
+_SWITCH_S = 0.0001
 
 
 class Interrupts:

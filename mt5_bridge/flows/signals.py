@@ -55,18 +55,18 @@ class _Part:
     """Records that share a look-up and a commit, on their way in.
 
     Attributes:
-        before: those whose offsets come before theirs, on their way in, too.
-        reached: the offsets that are durable once those are, by topic and partition.
+        before: those that came before them, while they are on their way in, too.
+        required: the offsets that are durable once those are, by topic and partition.
+        reached: the same, and the offsets behind these.
         durable: set when they are durable themselves.
     """
 
-    def __init__(
-        self, records: Sequence[Record], received: int, before: "_Part | None", reached: Mapping[_Place, int]
-    ) -> None:
+    def __init__(self, records: Sequence[Record], received: int, before: "_Part | None", *, written: bool) -> None:
         self.records = records
         self.received = received
         self.before = before
-        self.reached = reached
+        self.required: Mapping[_Place, int] = {} if before is None else before.reached
+        self.reached: Mapping[_Place, int] = {**self.required, **(_offsets_behind(records) if written else {})}
         self.durable = asyncio.Event()
 
 
@@ -113,6 +113,7 @@ class Intake:
         """Commands of this life that the disk kept out of the inbox, and that may have been done all the same."""
         self._owed: dict[str, int] = {}
         """Key → how many times its result is still to be sent to who repeated the signal."""
+        self._last: _Part | None = None
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
@@ -123,8 +124,13 @@ class Intake:
             outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
         )
 
-    def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
-        """The consumer began at a time, not at an offset: what it brings may have been executed before."""
+    async def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
+        """The consumer began at a time, not at an offset: what it brings may have been executed before.
+
+        Returns when nothing is on its way in that it brought earlier: the same offset may mean another record now.
+        """
+        if self._last is not None:
+            await self._last.durable.wait()
         # The clock of who made a signal may be ahead of ours, as far as we accept.
         self._suspect_until[partition] = self._clock.now_ms() + self._limits().clock_skew_ms
         self._resets[topic, partition] = offset
@@ -134,27 +140,42 @@ class Intake:
             level, f"Signals of {topic}/{partition} are read from offset {offset}: {why}"
         )
 
-    async def take(self, batch: Sequence[Record]) -> None:
-        """Enter a batch of records; returns when they and the offsets behind them are durable."""
+    async def take(
+        self,
+        batch: Sequence[Record],
+        group: asyncio.TaskGroup,
+        entered: Callable[[Sequence[Record]], object] = lambda records: None,
+    ) -> None:
+        """Enter a batch of records; returns when it is time for the next.
+
+        What comes by ones is durable by then. Of a flood the last two parts may still be on their way: the next one's
+        records are sorted while the disk takes those.
+
+        Args:
+            group: where it goes on.
+            entered: called with records when they and the offsets behind them are durable.
+        """
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
         if self._trader.lanes.waiting > _CROWD:
             await asyncio.sleep(_GATHER_S)
-        async with asyncio.TaskGroup() as group:
-            before: _Part | None = None
-            reached: dict[_Place, int] = {}
-            for some in _pieces(batch, COMMIT):
-                work = await self._sorted(some, received)
-                part = _Part(some, received, before, dict(reached))
-                if len(some) == len(batch):
-                    await self._take(part, work)
-                    return
-                # While the disk takes some, the next are sorted and looked up.
-                group.create_task(self._take(part, work), name="signals-enter")
-                before = part
-                if work.entries or work.beside:
-                    reached |= _offsets_behind(some)
+        part, work = await self._part(batch[:COMMIT], received)
+        if len(batch) <= COMMIT:
+            await self._take(part, work, entered)
+            return
+        for some in _pieces(batch[COMMIT:], COMMIT):
+            group.create_task(self._take(part, work, entered), name="signals-enter")
+            part, work = await self._part(some, received)
+        group.create_task(self._take(part, work, entered), name="signals-enter")
+        if part.before is not None and part.before.before is not None:
+            await part.before.before.durable.wait()
+
+    async def _part(self, records: Sequence[Record], received: int) -> tuple[_Part, Sorted]:
+        work = await self._sorted(records, received)
+        before = None if self._last is None or self._last.durable.is_set() else self._last
+        self._last = _Part(records, received, before, written=bool(work.entries or work.beside))
+        return self._last, work
 
     async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:
         work = Sorted()
@@ -165,13 +186,14 @@ class Intake:
                 self._sorter.record(record, work, received)
         return work
 
-    async def _take(self, part: _Part, work: Sorted) -> None:
+    async def _take(self, part: _Part, work: Sorted, entered: Callable[[Sequence[Record]], object]) -> None:
         self.stats.records += len(part.records)
         await self._write(part, work)
         if part.before is not None:
             await part.before.durable.wait()
         part.durable.set()
         part.before = None
+        entered(part.records)
 
     async def _write(self, part: _Part, work: Sorted) -> None:
         places, unseen = set(_offsets_behind(part.records)), True
@@ -201,10 +223,10 @@ class Intake:
         """What the journal must hold before it takes a part: nobody waits to hear that it does."""
         if part.before is None or part.before.durable.is_set():
             return []
-        if self._resets:
+        if self._resets.keys() & part.required.keys():
             await part.before.durable.wait()  # how far a topic was read before it was made anew tells nothing
             return []
-        return [changes.OffsetReached(*place, offset) for place, offset in part.reached.items()]
+        return [changes.OffsetReached(*place, offset) for place, offset in part.required.items()]
 
     def _can_wait(self, work: Sorted, places: Iterable[_Place]) -> bool:
         """Whether there is nothing to write but offsets, and these can wait."""

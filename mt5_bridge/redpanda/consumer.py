@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -28,8 +28,8 @@ from mt5_bridge.redpanda.position import Bounds, choose
 from mt5_bridge.redpanda.reader import Fetched, Reader, Record
 from mt5_bridge.redpanda.security import Access
 
-OnReset = Callable[[str, int, int, str], None]
-"""Called with topic, partition, the offset begun at, and why: `first_time`, `expired` or `topic_made_anew`."""
+OnReset = Callable[[str, int, int, str], Awaitable[None]]
+"""Awaited with topic, partition, the offset begun at, and why: `first_time`, `expired` or `topic_made_anew`."""
 
 _REFRESH_SECONDS = 5.0
 _RETRY_SECONDS = 0.25
@@ -146,7 +146,7 @@ class SignalConsumer:
             if isinstance(item, BaseException):
                 raise item
             if item is not None and self._on_reset is not None:
-                self._on_reset(self._topic, item.partition, item.offset, item.why)
+                await self._on_reset(self._topic, item.partition, item.offset, item.why)
 
     def _with_more(self, batch: list[Record]) -> "tuple[list[Record], list[Record] | _Reset | BaseException | None]":
         """The batch with what waits behind it, until that is enough, and what came after it and is something else."""

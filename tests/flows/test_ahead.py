@@ -109,7 +109,7 @@ async def test_after_a_stop_nothing_is_read(tmp_path: Path, state: HaltState) ->
 async def test_for_what_will_not_be_sent_nothing_is_read(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.calls.clear()
-        await kit.intake.take([kit.record(kit.value(**BUY, signal_id="old"), timestamp_ms=kit.clock.now_ms() - 60_000)])
+        await kit.take([kit.record(kit.value(**BUY, signal_id="old"), timestamp_ms=kit.clock.now_ms() - 60_000)])
         await kit.result("old")
         await kit.send("CLOSE", signal_id="c1")
         await kit.result("c1")

@@ -803,8 +803,8 @@ async def test_a_suspect_close_is_looked_up_before_it_is_sent(tmp_path: Path) ->
         await kit.idle()
     terminal = kit.terminal
     async with FlowKit.open(tmp_path / "new", terminal=terminal) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
-        await kit.intake.take([record])
+        await kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
+        await kit.take([record])
         result = await kit.result("c1")
         assert (result["status"], result["volume_filled"]) == ("closed", 0.3)
         assert result["detail"] == "executed before this journal began"

@@ -31,7 +31,7 @@ async def test_a_modify_whose_inbox_row_is_slow_forgets_no_newer_plan(tmp_path: 
         await eventually(lambda: held)
         await asyncio.sleep(0.5)
         kit.terminal.tick("GBPUSD", 1.3, 1.3001)
-        await kit.send(**{**BUY, "symbol": "GBPUSD", "stop_loss": 1.2950, "signal_id": "s2"}, **TRAIL)
+        await kit.send_frame(**{**BUY, "symbol": "GBPUSD", "stop_loss": 1.2950, "signal_id": "s2"}, **TRAIL)
         await kit.result("s2")
         kit.journal.step = None
         go_on.set()
@@ -58,9 +58,9 @@ async def test_what_a_former_journal_executed_is_noted_anew_when_the_disk_was_fu
                     raise JournalError("the disk is full")
                 kit.desk.plans.open.clear()  # what is in memory by then counts, not what was tried before
 
-        kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
+        await kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
         kit.journal.step = full_once
-        await kit.intake.take([record])
+        await kit.take([record])
         await kit.result("s1")
         kit.journal.step = None
 

@@ -2,6 +2,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ BUY: dict[str, Any] = {"volume": 0.1, "stop_loss": 1.09}
 @simulated
 async def test_tombstones_and_foreign_signals_are_skipped_and_counted(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await kit.intake.take([kit.record(None), kit.record(kit.value(signal_id="f", account=999, **BUY))])
+        await kit.take([kit.record(None), kit.record(kit.value(signal_id="f", account=999, **BUY))])
         await kit.send(signal_id="mine", account="1001", **BUY)
         await kit.send(signal_id="too", account=1001, **BUY)
         await kit.send(signal_id="all", account="", **BUY)
@@ -96,7 +97,7 @@ def test_poison_goes_to_the_dlq_and_blocks_nothing(tmp_path: Path, value: bytes,
     @simulated
     async def run() -> None:
         async with FlowKit.open(tmp_path) as kit:
-            await kit.intake.take([kit.record(value), kit.record(kit.value(signal_id="good", **BUY))])
+            await kit.take([kit.record(value), kit.record(kit.value(signal_id="good", **BUY))])
             assert (await kit.result("good"))["status"] == "filled"
             assert await buried(kit) == 1
             assert kit.intake.stats.dead_letters == 1
@@ -112,7 +113,7 @@ def test_poison_goes_to_the_dlq_and_blocks_nothing(tmp_path: Path, value: bytes,
 async def test_the_dlq_gets_reason_place_and_the_original(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.run("outbox-redpanda")
-        await kit.intake.take([kit.record(b'{"type":"dance","data":{}}', key=b"K", headers=(("h", b"1"),))])
+        await kit.take([kit.record(b'{"type":"dance","data":{}}', key=b"K", headers=(("h", b"1"),))])
         await eventually(lambda: kit.producer.of(DLQ), 5)
         (letter,) = (r for r in kit.producer.records if r.topic == DLQ)
         assert (letter.key, letter.value) == (b"K", b'{"type":"dance","data":{}}')
@@ -125,7 +126,7 @@ async def test_a_number_that_is_none_is_the_reason_in_the_dlq(tmp_path: Path) ->
     async with FlowKit.open(tmp_path) as kit:
         kit.run("outbox-redpanda")
         for number in (b"NaN", b"1e400"):
-            await kit.intake.take([kit.record(broken(b'"symbol": "X", "action": "BUY", "volume": ' + number))])
+            await kit.take([kit.record(broken(b'"symbol": "X", "action": "BUY", "volume": ' + number))])
         await eventually(lambda: len(kit.producer.of(DLQ)) == 2, 5)
         letters = [record for record in kit.producer.records if record.topic == DLQ]
         assert [dict(letter.headers)["reason"] for letter in letters] == [b"invalid", b"invalid"]
@@ -134,7 +135,7 @@ async def test_a_number_that_is_none_is_the_reason_in_the_dlq(tmp_path: Path) ->
 @simulated
 async def test_an_undecodable_signal_for_another_account_is_not_ours_to_bury(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await kit.intake.take([kit.record(b'{"type": "trading_signal", "data": {"account": 999, "signal_id": "s"}}')])
+        await kit.take([kit.record(b'{"type": "trading_signal", "data": {"account": 999, "signal_id": "s"}}')])
         assert (kit.intake.stats.foreign, await buried(kit)) == (1, 0)
 
 
@@ -178,7 +179,7 @@ async def test_undecodable_records_keyed_to_another_login_are_skipped_where_acco
     tmp_path: Path,
 ) -> None:
     async with FlowKit.open(tmp_path, limits={"require_account": True}) as kit:
-        await kit.intake.take([kit.record(b"?", key=k) for k in (b"999", b"1001", b"EURUSD", None)])
+        await kit.take([kit.record(b"?", key=k) for k in (b"999", b"1001", b"EURUSD", None)])
         assert (kit.intake.stats.foreign, kit.intake.stats.dead_letters) == (1, 3)
 
 
@@ -210,7 +211,7 @@ async def test_a_signed_signal_passes_and_no_other(tmp_path: Path) -> None:
             kit.record(good, **signed(good)),
             kit.record(good + b" ", **signed(good)),
         ]
-        await kit.intake.take(records)
+        await kit.take(records)
         assert (await kit.result("s"))["status"] == "filled"
         assert kit.intake.stats.bad_signatures == 3
         assert await inbox(kit, "f", "none") == [], "what is forged does not spend an id"
@@ -225,13 +226,13 @@ async def test_while_keys_change_both_are_valid_and_who_uses_the_old_one_is_coun
         for name, key in (("with-new", new), ("with-old", KEY), ("with-other", "some-other-key")):
             value = kit.value(**hmac_fields(kit, signal_id=name))
             header = ("signature", wire.signature_of(value, key).encode())
-            await kit.intake.take([kit.record(value, headers=(header,))])
+            await kit.take([kit.record(value, headers=(header,))])
         assert [(await kit.result(name))["status"] for name in ("with-new", "with-old")] == ["filled", "filled"]
         assert [r["reason"] for r in await kit.results("with-other")] == ["bad_signature"]
         assert (kit.intake.stats.previous_key, kit.intake.stats.bad_signatures) == (1, 1)
     async with FlowKit.open(tmp_path, hmac_keys=(new,)) as kit:  # the change is over
         value = kit.value(**hmac_fields(kit, signal_id="late"))
-        await kit.intake.take([kit.record(value, **signed(value))])
+        await kit.take([kit.record(value, **signed(value))])
         assert [r["reason"] for r in await kit.results("late")] == ["bad_signature"]
 
 
@@ -239,16 +240,16 @@ async def test_while_keys_change_both_are_valid_and_who_uses_the_old_one_is_coun
 async def test_a_recorded_signal_played_again_does_nothing_within_its_time_and_is_stale_after(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         value = kit.value(**hmac_fields(kit))
-        await kit.intake.take([kit.record(value, **signed(value))])
+        await kit.take([kit.record(value, **signed(value))])
         assert (await kit.result("s"))["status"] == "filled"
         # Another place, another record time: what is signed is the value, and that names the signal and its time.
-        await kit.intake.take([kit.record(value, partition=3, timestamp_ms=kit.clock.now_ms(), **signed(value))])
+        await kit.take([kit.record(value, partition=3, timestamp_ms=kit.clock.now_ms(), **signed(value))])
         renamed = value.replace(b'"s"', b'"other"')
-        await kit.intake.take([kit.record(renamed, **signed(value))])
+        await kit.take([kit.record(renamed, **signed(value))])
         assert (kit.intake.stats.duplicates, kit.intake.stats.bad_signatures) == (1, 1)
         unused = kit.value(**hmac_fields(kit, signal_id="kept-back"))
         leap(60)
-        await kit.intake.take([kit.record(unused, timestamp_ms=kit.clock.now_ms(), **signed(unused))])
+        await kit.take([kit.record(unused, timestamp_ms=kit.clock.now_ms(), **signed(unused))])
         assert (await kit.result("kept-back"))["reason"] == "stale"
         assert len(kit.terminal.sent) == 1
 
@@ -259,7 +260,7 @@ def test_a_signed_signal_must_say_who_when_and_for_whom(tmp_path: Path, missing:
     async def run() -> None:
         async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
             value = kit.value(**{n: v for n, v in hmac_fields(kit).items() if n != missing})
-            await kit.intake.take([kit.record(value, **signed(value))])
+            await kit.take([kit.record(value, **signed(value))])
             assert not kit.terminal.sent
             assert await inbox(kit, "s") == []
             if missing != "signal_id":
@@ -277,7 +278,7 @@ async def test_what_anybody_can_write_does_not_fill_the_dlq_and_leaves_a_trace(t
     try:
         async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
             for _ in range(50):
-                await kit.intake.take([kit.record(kit.value(**hmac_fields(kit, signal_id=None)))])
+                await kit.take([kit.record(kit.value(**hmac_fields(kit, signal_id=None)))])
             assert kit.intake.stats.bad_signatures == 50
             assert (await buried(kit), await kit.results()) == (0, [])
             assert told == [1], "a flood of them is no flood of lines"
@@ -296,14 +297,14 @@ def _about_refusals(record: Any) -> bool:
 async def test_a_signed_signal_is_as_old_as_it_says_whatever_its_record_says(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
         value = kit.value(**hmac_fields(kit, created_at=kit.clock.now_ms() - 60_000))
-        await kit.intake.take([kit.record(value, **signed(value))])
+        await kit.take([kit.record(value, **signed(value))])
         assert (await kit.result("s"))["reason"] == "stale"
 
 
 @simulated
 async def test_signals_of_other_bridges_are_not_called_forged(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, hmac_keys=(KEY,)) as kit:
-        await kit.intake.take([kit.record(kit.value(**hmac_fields(kit, account=999)))])
+        await kit.take([kit.record(kit.value(**hmac_fields(kit, account=999)))])
         assert (kit.intake.stats.foreign, kit.intake.stats.bad_signatures) == (1, 0)
         assert not await kit.results()
 
@@ -330,7 +331,7 @@ async def test_a_redelivered_signal_is_silent_and_a_repeated_frame_gets_the_firs
     async with FlowKit.open(tmp_path) as kit:
         record = await kit.send(signal_id="s", **BUY)
         first = await kit.result("s")
-        await kit.intake.take([record, record])
+        await kit.take([record, record])
         await kit.send(signal_id="s", **BUY)
         assert kit.intake.stats.duplicates == 3
         assert len(await kit.results("s")) == 1
@@ -431,7 +432,7 @@ async def test_a_record_is_not_passed_over_for_a_frame_that_did_not_get_in(tmp_p
 async def test_a_signal_without_id_is_known_by_its_record(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         record = await kit.send(**BUY)
-        await kit.intake.take([record])
+        await kit.take([record])
         await kit.send(**BUY)
         await kit.idle()
         assert len(kit.terminal.sent) == 2
@@ -517,7 +518,7 @@ async def test_what_a_former_journal_may_have_executed_is_looked_up_first(tmp_pa
         terminal = kit.terminal
         await kit.crash()
     async with FlowKit.open(tmp_path / "two", terminal=terminal) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "first_time")
+        await kit.intake.position_lost("trading_signals", 0, 0, "first_time")
         await kit.send(signal_id="s", created_at=kit.clock.now_ms() + 1_500, **BUY)
         assert (await kit.result("s"))["status"] == "filled"
         assert len(terminal.sent) == 1, "though its maker's clock is ahead"
@@ -526,12 +527,12 @@ async def test_what_a_former_journal_may_have_executed_is_looked_up_first(tmp_pa
 @simulated
 async def test_a_topic_made_anew_begins_its_offsets_anew(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await kit.intake.take([kit.record(None, offset=5000), kit.record(None, offset=70, partition=1)])
+        await kit.take([kit.record(None, offset=5000), kit.record(None, offset=70, partition=1)])
         assert await kit.journal.offsets("trading_signals") == {0: 5001, 1: 71}
-        kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
-        await kit.intake.take([kit.record(None, offset=0), kit.record(None, offset=71, partition=1)])
+        await kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
+        await kit.take([kit.record(None, offset=0), kit.record(None, offset=71, partition=1)])
         assert await kit.journal.offsets("trading_signals") == {0: 1, 1: 72}
-        await kit.intake.take([kit.record(None, offset=0)])
+        await kit.take([kit.record(None, offset=0)])
         assert await kit.journal.offsets("trading_signals") == {0: 1, 1: 72}
 
 
@@ -602,7 +603,7 @@ async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset
 
         async def foreign(count: int) -> None:
             for _ in range(count):
-                await kit.intake.take([kit.record(kit.value(account=999, **BUY))])
+                await kit.take([kit.record(kit.value(account=999, **BUY))])
 
         async def offset() -> int:
             return (await kit.journal.offsets("trading_signals")).get(0, 0)
@@ -612,7 +613,7 @@ async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset
         before = kit.journal.stats.calls
         await foreign(50)
         assert kit.journal.stats.calls == before
-        await kit.intake.take([kit.record(kit.value(signal_id="ours", **BUY))])
+        await kit.take([kit.record(kit.value(signal_id="ours", **BUY))])
         assert await offset() == 52, "with one of ours, and never before it"
         await foreign(1)
         assert await offset() == 52
@@ -620,8 +621,8 @@ async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset
         await foreign(1)
         assert await offset() == 54
         # A topic made anew begins again, whatever was passed over lately.
-        kit.intake.position_lost("trading_signals", 0, 7, "topic_made_anew")
-        await kit.intake.take([kit.record(kit.value(account=999, **BUY), offset=7)])
+        await kit.intake.position_lost("trading_signals", 0, 7, "topic_made_anew")
+        await kit.take([kit.record(kit.value(account=999, **BUY), offset=7)])
         assert await offset() == 8
 
 
@@ -644,7 +645,7 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         watching = asyncio.create_task(watch())
         began = time.process_time()
         groups = kit.journal.stats.calls
-        await kit.intake.take(batch)
+        await kit.take(batch)
         took = time.process_time() - began
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -664,7 +665,7 @@ async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(
     monkeypatch.setattr(signals, "COMMIT", 1)
     async with FlowKit.open(tmp_path) as kit:
         await kit.journal.commit(OffsetMoved(topic="trading_signals", partition=0, next_offset=1000))
-        kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
+        await kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
         reached, refused = list[int](), list[str]()
 
         async def step(name: str) -> None:
@@ -675,8 +676,32 @@ async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(
                 reached.append((await kit.journal.offsets("trading_signals"))[0])
 
         kit.journal.step = step
-        await kit.intake.take([kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY)) for n in range(3)])
+        await kit.take([kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY)) for n in range(3)])
         assert [at for at in dict.fromkeys(reached) if at != 1000] == [1, 2, 3]
+
+
+@simulated
+async def test_reading_begins_elsewhere_only_behind_what_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entered behind the news, the old topic's offsets would be taken for the new one's."""
+    monkeypatch.setattr(signals, "COMMIT", 1)
+    async with FlowKit.open(tmp_path) as kit:
+
+        async def slow(name: str) -> None:
+            if name.startswith("commit ") and "OffsetMoved" in name:
+                await asyncio.sleep(1.0)
+
+        kit.journal.step = slow
+        old = [kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY), offset=1000 + n) for n in range(4)]
+        async with asyncio.TaskGroup() as group:
+            await kit.intake.take(old, group)
+            assert await kit.journal.offsets("trading_signals") == {0: 1002}, "the last two are on their way"
+            await kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
+            assert await kit.journal.offsets("trading_signals") == {0: 1004}
+            await kit.intake.take([kit.record(kit.value(signal_id="new", account=1001, **BUY), offset=0)], group)
+        assert await kit.journal.offsets("trading_signals") == {0: 1}
+        assert len([await kit.result(f"s{n}") for n in range(4)]) == 4
 
 
 @simulated
@@ -691,9 +716,9 @@ async def test_a_backlog_that_the_inbox_has_already_is_passed_over(tmp_path: Pat
             asked.extend([name] if name.startswith("read") and "lambda" in name else [])
 
         kit.journal.step = step
-        await kit.intake.take([kit.record(value, timestamp_ms=old) for value in values[:2]])
+        await kit.take([kit.record(value, timestamp_ms=old) for value in values[:2]])
         assert not asked
-        await kit.intake.take([kit.record(value, timestamp_ms=old) for value in values])
+        await kit.take([kit.record(value, timestamp_ms=old) for value in values])
         assert len(asked) == 1
         assert kit.intake.stats.duplicates == 2
         await kit.idle()
@@ -714,7 +739,7 @@ async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
         kit.journal.step = slow
         old = kit.clock.now_ms() - 60_000
         batch = [kit.record(kit.value(signal_id=f"s{n}", **BUY), timestamp_ms=old) for n in range(4)]
-        flood = asyncio.create_task(kit.intake.take(batch))
+        flood = asyncio.create_task(kit.take(batch))
         await asyncio.sleep(0.5)
         began = kit.clock.monotonic()
         await kit.intake.command(TradingSignal(symbol="EURUSD", action=Action.CLOSE, position=1), None)
@@ -729,6 +754,7 @@ async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
     foreign=st.sets(st.integers(0, 23)),
     size=st.integers(1, 4),
     fails=st.sets(st.integers(0, 11), max_size=6),
+    cuts=st.sets(st.integers(1, 23), max_size=4),
     young=st.booleans(),
 )
 def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
@@ -738,15 +764,19 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
     foreign: set[int],
     size: int,
     fails: set[int],
+    cuts: set[int],
     young: bool,
 ) -> None:
-    """Its parts are looked up while the ones before them are written, and the disk may refuse any of these."""
+    """Its parts are looked up while the ones before them are written, and the disk may refuse any of these.
+
+    The batches it comes in are taken before the last parts of those before them are written, too.
+    """
 
     async def run() -> None:
         terminal = FakeTerminal(login=1001)
         terminal.tick("EURUSD", 1.1, 1.1001)
         async with FlowKit.open(tmp_path_factory.mktemp("flood"), terminal=terminal) as kit:
-            await kit.intake.take([kit.record(None)])  # so that others' records need no commit for a while
+            await kit.take([kit.record(None)])  # so that others' records need no commit for a while
             made = kit.clock.now_ms() - (0 if young else 60_000)
             batch = [
                 kit.record(
@@ -768,12 +798,16 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
                         raise JournalError("disk full")
 
             kit.journal.step = check
-            await kit.intake.take(batch)
+            entered = list[signals.Record]()
+            async with asyncio.TaskGroup() as group:
+                for begin, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(batch)), len(batch)]):
+                    await kit.intake.take(batch[begin:end], group, entered.extend)
+            assert entered == batch
             kit.journal.step = None
             ours = {f"s{n}" for place, n in enumerate(names) if place not in foreign}
             assert set(await kit.journal.seen(sorted(ours))) == ours
             leap(2 * PASSED_S)
-            await kit.intake.take([kit.record(None)])
+            await kit.take([kit.record(None)])
             assert await kit.journal.offsets("trading_signals") == {0: len(names) + 2}
             await kit.idle()
             assert len(await kit.results()) == len(ours)
@@ -820,7 +854,7 @@ def test_whatever_comes_everything_is_accounted_for(
         async with FlowKit.open(tmp_path_factory.mktemp("any"), terminal=terminal) as kit:
             records: list[FakeRecord] = [kit.record(value) for value in values]
             for start in range(0, len(records), size):
-                await kit.intake.take(records[start : start + size])
+                await kit.take(records[start : start + size])
                 await kit.idle()
             stats = kit.intake.stats
             assert stats.records == len(values)
@@ -831,7 +865,7 @@ def test_whatever_comes_everything_is_accounted_for(
             left = len(values) - (await kit.journal.offsets("trading_signals")).get(0, 0)
             assert 0 <= left <= stats.tombstones + stats.foreign, "no more than what does no harm when it is read again"
             leap(2 * PASSED_S)
-            await kit.intake.take([kit.record(None)])
+            await kit.take([kit.record(None)])
             assert await kit.journal.offsets("trading_signals") == {0: len(values) + 1}
             assert not await kit.journal.waiting()
 

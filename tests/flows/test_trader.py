@@ -157,13 +157,13 @@ async def test_a_signal_repeated_by_every_way_is_executed_once(tmp_path: Path) -
         record = kit.record(kit.value(**BUY, signal_id="s1"))
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
-                group.create_task(kit.intake.take([record, record]))
+                group.create_task(kit.take([record, record]))
                 group.create_task(kit.send_frame(**BUY, signal_id="s1", request_id=7))
         await eventually(lambda: kit.terminal.sent)
-        await kit.intake.take([record])
+        await kit.take([record])
         go.set()
         await kit.result("s1")
-        await kit.intake.take([record])
+        await kit.take([record])
         assert len(kit.terminal.sent) == 1
         assert await told(kit, "s1") == ["filled"]
         assert not kit.channel.of("order_result")
@@ -181,7 +181,7 @@ async def test_signals_of_one_symbol_are_sent_in_order_and_symbols_side_by_side(
         kit.terminal.script(Executed(after=go))
         records = [kit.record(kit.value(**BUY, signal_id=f"s{n}")) for n in range(3)]
         records.append(kit.record(kit.value("BUY", symbol="USDJPY", volume=0.01, stop_loss=149.9, signal_id="other")))
-        await kit.intake.take(records)
+        await kit.take(records)
         assert (await kit.result("other"))["status"] == "filled"
         assert len(kit.terminal.sent) == 2
         go.set()
@@ -201,7 +201,7 @@ async def test_two_symbols_cannot_take_the_same_room(tmp_path: Path) -> None:
         for name in names:
             kit.terminal.tick(name, 1.1000, 1.1001)
         records = [kit.record(kit.value(**BUY, symbol=name, signal_id=name)) for name in names]
-        await kit.intake.take(records)
+        await kit.take(records)
         await kit.idle()
         assert len(kit.terminal.sent) == 2
         denied = [(await kit.result(name))["reason"] for name in names]
@@ -267,7 +267,7 @@ async def test_a_flood_is_sent_at_the_rate_and_the_rest_told_quickly(tmp_path: P
     async with FlowKit.open(tmp_path, limits=limits) as kit:
         began = kit.clock.now_ms()
         flood = [kit.record(kit.value("BUY", volume=0.01, stop_loss=1.09, signal_id=f"s{n}")) for n in range(100)]
-        await kit.intake.take(flood)
+        await kit.take(flood)
         await eventually(lambda: kit.desk.stats.denied >= 60)
         assert kit.clock.now_ms() - began < 1500
         await kit.idle()
@@ -286,7 +286,7 @@ async def test_the_rate_holds_across_symbols(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         for name in names:
             kit.terminal.tick(name, 1.1000, 1.1001)
-        await kit.intake.take([kit.record(kit.value(**BUY, symbol=n, signal_id=n)) for n in names])
+        await kit.take([kit.record(kit.value(**BUY, symbol=n, signal_id=n)) for n in names])
         await kit.idle()
         stamps = sorted(d.time_msc for d in kit.terminal.deals)
         assert len(stamps) == len(names)
@@ -298,7 +298,7 @@ async def test_twenty_throttled_signals_latch_reducing(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"throttle_latch": 20, "max_risk_percent": None}) as kit:
         flood = [kit.record(kit.value("BUY", volume=0.01, stop_loss=1.09, signal_id=f"s{n}")) for n in range(100)]
         flood.insert(50, kit.record(kit.value("CLOSE", signal_id="between")))
-        await kit.intake.take(flood)
+        await kit.take(flood)
         await kit.idle()
         assert (await kit.result("between"))["status"] == "closed"
         assert kit.latch.halt.state is HaltState.REDUCING
@@ -845,8 +845,8 @@ async def test_a_suspect_signal_is_looked_up_before_it_is_sent(tmp_path: Path, m
         await kit.idle()
     terminal = kit.terminal
     async with FlowKit.open(tmp_path / "new", terminal=terminal) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
-        await kit.intake.take([record])
+        await kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
+        await kit.take([record])
         result = await kit.result("s1")
         assert (result["status"], result["detail"]) == ("filled", "executed before this journal began")
         assert len(terminal.sent) == 1
@@ -858,7 +858,7 @@ async def test_a_suspect_signal_is_looked_up_before_it_is_sent(tmp_path: Path, m
 @simulated
 async def test_a_suspect_order_still_being_executed_is_waited_for(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
+        await kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
         magic = kit.desk.natural_magic("s1", 0)
         request = OrderRequest(deed=Deed.PENDING, symbol="EURUSD", volume=0.1, magic=magic)
         ticket = kit.terminal.execute(request).order
@@ -873,7 +873,7 @@ async def test_a_suspect_order_still_being_executed_is_waited_for(tmp_path: Path
 @simulated
 async def test_a_suspect_pending_is_found(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
+        await kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
         magic = kit.desk.natural_magic("s1", 0)
         kit.terminal.execute(OrderRequest(deed=Deed.PENDING, symbol="EURUSD", volume=0.1, magic=magic))
         await kit.send("BUY_LIMIT", signal_id="s1", volume=0.1, price=1.05, stop_loss=1.04)
@@ -884,7 +884,7 @@ async def test_a_suspect_pending_is_found(tmp_path: Path) -> None:
 @simulated
 async def test_a_suspect_that_cannot_be_looked_up_is_not_sent(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
+        await kit.intake.position_lost("trading_signals", 0, 0, "the topic is new")
         kit.terminal.failures["get_history_orders"] = MT5DataError("None")
         await kit.send(**BUY, signal_id="s1")
         result = await kit.result("s1")

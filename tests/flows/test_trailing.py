@@ -1016,8 +1016,8 @@ async def test_what_a_former_journal_executed_is_followed_by_this_one(tmp_path: 
         await kit.result("s1")
         await kit.idle()
     async with kit_in(tmp_path / "new", terminal=kit.terminal) as kit:
-        kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
-        await kit.intake.take([record])
+        await kit.intake.position_lost("trading_signals", 0, 0, "no stored offset")
+        await kit.take([record])
         assert (await kit.result("s1"))["detail"] == "executed before this journal began"
         rise(kit, 1.1050)
         await until_stop(kit, 1.1030)

@@ -43,8 +43,11 @@ class Listener:
             "group",
             offsets,
             MAX_AGE_MS,
-            on_reset=lambda _, partition, offset, why: self.resets.append((partition, offset, why)),
+            on_reset=self._begun_elsewhere,
         )
+
+    async def _begun_elsewhere(self, _: str, partition: int, offset: int, why: str) -> None:
+        self.resets.append((partition, offset, why))
 
     async def listen(self) -> None:
         async for records in self.consumer.records():
@@ -113,13 +116,17 @@ def _has_come(consumer: SignalConsumer, records: int) -> bool:
 async def test_what_came_meanwhile_is_handed_on_together(bootstrap: str, new_topic: Callable[[], str]) -> None:
     """From whatever partition, behind the news of where reading begins: each hand-over costs a commit."""
     resets: list[int] = []
+
+    async def begun_elsewhere(_: str, partition: int, offset: int, why: str) -> None:
+        resets.append(partition)
+
     consumer = SignalConsumer(
         RedpandaConfig(bootstrap=bootstrap, request_timeout=2.0),
         topic := new_topic(),
         "group",
         {},
         MAX_AGE_MS,
-        on_reset=lambda _, partition, offset, why: resets.append(partition),
+        on_reset=begun_elsewhere,
     )
     consumer.start()
     try:

@@ -578,10 +578,15 @@ class FlowKit(Flows):
         stamp = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
         return FakeRecord(**{"value": value, "offset": next(self._offsets), "key": key, "timestamp_ms": stamp, **more})
 
+    async def take(self, records: Sequence[FakeRecord]) -> None:
+        """Records by the topic; returns when intake has them all durable."""
+        async with asyncio.TaskGroup() as group:
+            await self.intake.take(records, group)
+
     async def send(self, action: str = "BUY", *, record: Mapping[str, Any] | None = None, **fields: Any) -> FakeRecord:
         """A signal by the topic; returns when intake has it durable."""
         made = self.record(self.value(action, **fields), **(record or {}))
-        await self.intake.take([made])
+        await self.take([made])
         return made
 
     async def send_frame(self, action: str = "BUY", *, request_id: str | int | None = None, **fields: Any) -> None:

@@ -1,7 +1,6 @@
 """One life of the bridge, whole, from its composition root, in the simulated world: ended in order or killed."""
 
 import asyncio
-import secrets
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from support.simulation.world import World
 from mt5_bridge.app import bridge as root
 from mt5_bridge.app import rooms
 from mt5_bridge.app.bridge import Bridge
-from mt5_bridge.flows import account, signals, ticks, trailing, watch
+from mt5_bridge.flows import account, outbox, signals, ticks, trailing, watch
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.journal import journal, latchfile, schema
@@ -167,9 +166,9 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
     def make_consumer(config: Any, topic: str, group: str, offsets: Any, *args: Any, **named: Any) -> Any:
         told = named.pop("on_reset")
 
-        def on_reset(topic: str, partition: int, offset: int, why: str) -> None:
+        async def on_reset(topic: str, partition: int, offset: int, why: str) -> None:
             broker.begun_anew(partition, offset, why, life().offset(partition))
-            told(topic, partition, offset, why)
+            await told(topic, partition, offset, why)
 
         random = world.random("consumer").random
         return real(
@@ -202,7 +201,7 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         # Half of the worlds take a flood in by parts that are hardly one.
         (signals, "COMMIT", world.random("parts").choice((2, signals.COMMIT))),
         (uuid, "uuid4", _Uuids(world)),
-        (secrets, "token_hex", lambda size: world.random("event ids").randbytes(size).hex()),
+        (outbox, "_ids", world.random("event ids")),
         *_SLOWER,
     ]
     with ExitStack() as stack:

@@ -7,7 +7,6 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -212,8 +211,9 @@ def parts_of_a_flood_overtake() -> Places:
     """Of a flood, what lies behind a part that the disk did not take is written before it."""
     real = _Part.__init__
 
-    def alone(self: _Part, records: Any, received: int, before: Any, reached: Any) -> None:
-        real(self, records, received, before, {})
+    def alone(self: _Part, records: Any, received: int, before: Any, *, written: bool) -> None:
+        real(self, records, received, before, written=written)
+        self.required = {}
 
     return [(_Part, "__init__", alone)]
 
@@ -311,7 +311,7 @@ def managed_stops_go_both_ways() -> Places:
 
 def ids_of_its_own() -> Places:
     """Events get ids that no seed gives again."""
-    return [(outbox, "secrets", SimpleNamespace(token_hex=secrets.token_hex))]
+    return [(outbox, "new_event_id", lambda: secrets.token_hex(16))]
 
 
 # --- found by the simulation
