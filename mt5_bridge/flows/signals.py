@@ -33,7 +33,7 @@ __all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unrea
 CHUNK = 100
 """Signals sorted or entered in one go: a few ms, so that a flood does not hold up a stop."""
 
-COMMIT = 500
+COMMIT = 250
 """Records of a flood that share a look-up and a commit."""
 PASSED_S = 1.0
 """How often the offset behind records of others becomes durable."""

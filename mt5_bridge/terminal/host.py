@@ -23,13 +23,13 @@ import msgspec
 from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.core.memory import keep_what_is_there
 from mt5_bridge.terminal.deadman import DeadMan
-from mt5_bridge.terminal.frames import BEAT, BYE, Failure, FrameReader, HostError, Request, pack, payload_of
+from mt5_bridge.terminal.frames import Failure, HostError, Request, pack
 from mt5_bridge.terminal.host_lock import HostLock
 from mt5_bridge.terminal.host_ops import Host
+from mt5_bridge.terminal.inbox import Inbox, PipeInbox
 from mt5_bridge.terminal.raw import OpenArgs
 
 BACKENDS = {"mt5": "MetaTrader5", "paper": "mt5_bridge.simulator"}
-_BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
 _FITS_A_PIPE = 4096
 """Every system's pipe takes so much, even while nobody reads."""
 _LOCK_WAIT_S = 5.0
@@ -61,16 +61,13 @@ class _Sink(Protocol):
 class Server:
     """Answers one request after the other, and acts by itself when the parent is dead and a dead-man's switch is set.
 
-    Attributes:
-        inbox: payloads of requests, and None when the parent is gone.
-        reads: how often anything came from the parent.
-        dismissed: the parent ends in order: nothing is to be done.
+    Args:
+        inbox: what the parent sends.
+        replies: where the answers go.
     """
 
-    def __init__(self, replies: _Sink) -> None:
-        self.inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self.reads = 0
-        self.dismissed = False
+    def __init__(self, inbox: Inbox, replies: _Sink) -> None:
+        self._inbox = inbox
         self._replies = replies
         self._host: Host | None = None
         self._lock: HostLock | None = None
@@ -83,14 +80,7 @@ class Server:
     def armed(self) -> bool:
         """The parent's death would be acted on: an account is there to act on."""
         logged_in = self._host is not None and self._host.whose is not None
-        return self._dead_man is not None and logged_in and not self.dismissed
-
-    def heard(self, payload: bytes) -> None:
-        """A frame from the parent, in the thread that reads them."""
-        if payload == _BYE:
-            self.dismissed = True
-        elif payload != _BEAT:
-            self.inbox.put(payload)
+        return self._dead_man is not None and logged_in and not self._inbox.dismissed
 
     def run(self) -> None:
         """Serve until the parent closes the pipe, or is silent for too long."""
@@ -106,13 +96,14 @@ class Server:
             # Before there is anything to act on, silence is nobody's concern.
             turn_s, began = self._pulse.turn_s if self.armed else None, time.monotonic()
             try:
-                return self.inbox.get(timeout=turn_s)
+                return self._inbox.get(turn_s)
             except queue.Empty:
                 if self._judge(began):
                     return None
 
     def _judge(self, began: float) -> bool:
-        self._silent = self.armed and self._pulse.turned(self.reads, time.monotonic() - began)
+        self._inbox.look()
+        self._silent = self.armed and self._pulse.turned(self._inbox.reads, time.monotonic() - began)
         return self._silent
 
     def _reply(self, frame: bytearray) -> bool:
@@ -201,17 +192,12 @@ def _stand_back() -> None:
         os.nice(5)
 
 
-def read_requests(requests: BinaryIO, server: Server, ended: "threading.Event") -> None:
-    """Thread: frames from the parent to the server. EOF means that the parent is gone."""
-    frames = FrameReader()
-    fd = requests.fileno()
-    while data := os.read(fd, 65536):
-        server.reads += 1
-        for payload in frames.feed(data):
-            server.heard(payload)
-    server.inbox.put(None)
-    # A call still running a second after the parent went would keep this process for ever. With a dead-man's switch
-    # it is waited for, since there is something to be done after it; the next bridge's host ends it when it hangs.
+def give_up(server: Server, ended: threading.Event) -> None:
+    """The parent is gone: a call still running a second later would keep this process for ever.
+
+    With a dead-man's switch it is waited for, since there is something to be done after it; the next bridge's host ends
+    it when it hangs.
+    """
     if not ended.wait(1.0) and not server.armed:
         os._exit(1)
 
@@ -260,9 +246,10 @@ def main(backends: Sequence[str] = ()) -> int:
     # Ctrl+C in a shared console is the daemon's to order: the host stops when the pipe closes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, replies = take_stdio()
-    server = Server(replies)
+    inbox = PipeInbox(requests.fileno())
+    server = Server(inbox, replies)
     ended = threading.Event()
-    threading.Thread(target=read_requests, args=(requests, server, ended), name="requests", daemon=True).start()
+    inbox.watch(lambda: give_up(server, ended))
     # Ahead of `open`, which meets the same error and tells it.
     with contextlib.suppress(Exception):
         for backend in backends:

@@ -1,5 +1,6 @@
 """The host's own main, partly in this process, partly as the real child whose parent goes away."""
 
+import contextlib
 import io
 import os
 import signal
@@ -16,8 +17,9 @@ import pytest
 from support.fresh_fake import FAKE_PATH
 
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, Reply, Request, pack, payload_of
+from mt5_bridge.terminal.frames import BYE, FrameReader, Reply, Request, pack
 from mt5_bridge.terminal.host_ops import Host
+from mt5_bridge.terminal.inbox import Inbox, PipeInbox
 from mt5_bridge.terminal.process import child_environment
 from mt5_bridge.terminal.raw import ConnectArgs, DeadManArgs, OpenArgs
 
@@ -36,16 +38,23 @@ class Sink:
         return len(data)
 
 
+@contextlib.contextmanager
+def hearing(said: bytes) -> Iterator[Inbox]:
+    """The inbox of a host whose parent said that and went."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0), os.fdopen(writing, "wb") as pipe:
+        pipe.write(said)
+        pipe.close()
+        inbox = PipeInbox(reading)
+        inbox.watch(lambda: None)
+        yield inbox
+
+
 def served(*requests: tuple[str, Any]) -> list[Reply]:
     """What a server in this process answers before its parent goes."""
     sink = Sink()
-    server = host.Server(sink)
-    frames = FrameReader()
-    for number, (op, args) in enumerate(requests):
-        for payload in frames.feed(pack(Request(number, op, args))):
-            server.inbox.put(payload)
-    server.inbox.put(None)
-    server.run()
+    with hearing(b"".join(pack(Request(number, *request)) for number, request in enumerate(requests))) as inbox:
+        host.Server(inbox, sink).run()
     return sink.replies
 
 
@@ -75,14 +84,14 @@ def test_before_a_log_in_there_is_nothing_to_act_on(tmp_path: Path) -> None:
     )
     served(("open", [opening]))
     assert not list(tmp_path.glob("deadman-*"))
-    sink = Sink()
-    server = host.Server(sink)
-    server._answer(Request(1, "open", [msgspec.to_builtins(opening)]))
-    assert not server.armed
-    server._answer(Request(2, "connect", [msgspec.to_builtins(CONNECT)]))
-    assert server.armed
-    server.heard(payload_of(BYE))
-    assert not server.armed
+    with hearing(BYE) as inbox:
+        server = host.Server(inbox, Sink())
+        server._answer(Request(1, "open", [msgspec.to_builtins(opening)]))
+        assert not server.armed
+        server._answer(Request(2, "connect", [msgspec.to_builtins(CONNECT)]))
+        assert server.armed
+        assert inbox.get(None) is None
+        assert not server.armed
 
 
 @pytest.mark.usefixtures("fake_importable")
@@ -102,20 +111,6 @@ def test_failures_are_answered_and_the_next_request_is_served() -> None:
 
 def test_a_module_without_settings_is_opened_as_it_is() -> None:
     assert isinstance(host.open_terminal(OpenArgs("types", "live", {})), Host)
-
-
-def test_requests_are_read_until_the_parent_goes() -> None:
-    reading, writing = os.pipe()
-    server = host.Server(Sink())
-    ended = threading.Event()
-    ended.set()
-    with os.fdopen(reading, "rb", buffering=0) as pipe:
-        os.write(writing, pack("one") + BEAT + pack("two"))
-        os.close(writing)
-        host.read_requests(pipe, server, ended)
-    assert [server.inbox.get() for _ in range(3)] == [b"\xa3one", b"\xa3two", None]
-    assert server.reads
-    assert not server.dismissed
 
 
 def test_whole_frames_pass_a_narrow_pipe() -> None:

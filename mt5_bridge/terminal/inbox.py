@@ -1,0 +1,133 @@
+"""What the parent sends the terminal host: requests one after the other, signs of life, the end.
+
+Where the system lets a thread wait for a pipe with a time limit, whoever serves the requests reads them himself: a
+thread in between has to be woken for each, which takes half as long as an order in the paper terminal. Windows has no
+such wait, so a thread reads there.
+"""
+
+import collections
+import os
+import queue
+import select
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, payload_of
+
+_BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
+_MOST_AT_ONCE = 65536
+
+
+class Inbox(ABC):
+    """The reading end of the parent's pipe.
+
+    Args:
+        fd: its descriptor, which stays the caller's.
+
+    Attributes:
+        reads: how often anything came from the parent.
+        dismissed: the parent ends in order: nothing is to be done.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self.reads = 0
+        self.dismissed = False
+        self._fd = fd
+        self._frames = FrameReader()
+
+    @abstractmethod
+    def get(self, timeout: float | None) -> bytes | None:
+        """The next request's payload. None: the parent is gone.
+
+        Args:
+            timeout: seconds to wait at most, where nothing comes at all; None: for ever.
+
+        Raises:
+            queue.Empty: there was none in that time.
+        """
+
+    @abstractmethod
+    def look(self) -> None:
+        """Take in what has come meanwhile, without waiting."""
+
+    @abstractmethod
+    def watch(self, gone: Callable[[], None]) -> None:
+        """Call `gone`, in a thread of its own, when the parent is gone, whatever is being served then."""
+
+    def _read(self, put: Callable[[bytes | None], object]) -> bool:
+        """Hand on what comes next. False: nothing will."""
+        data = os.read(self._fd, _MOST_AT_ONCE)
+        if not data:
+            put(None)
+            return False
+        self.reads += 1
+        for payload in self._frames.feed(data):
+            if payload == _BYE:
+                self.dismissed = True
+            elif payload != _BEAT:
+                put(payload)
+        return True
+
+
+class ThreadInbox(Inbox):
+    """Read by a thread, which runs from `watch` on."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def get(self, timeout: float | None) -> bytes | None:
+        """See `Inbox.get`."""
+        return self._waiting.get(timeout=timeout)
+
+    def look(self) -> None:
+        """Nothing to do: the thread has taken it in."""
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """See `Inbox.watch`."""
+
+        def read() -> None:
+            while self._read(self._waiting.put):
+                continue
+            gone()
+
+        threading.Thread(target=read, name="requests", daemon=True).start()
+
+
+class DirectInbox(Inbox):
+    """Read by the thread that asks for the next request."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._waiting: collections.deque[bytes | None] = collections.deque()
+        self._there = select.poll()
+        self._there.register(fd, select.POLLIN)
+
+    def get(self, timeout: float | None) -> bytes | None:
+        """See `Inbox.get`."""
+        while not self._waiting:
+            if timeout is not None and not self._there.poll(timeout * 1000):
+                raise queue.Empty
+            self._read(self._waiting.append)
+        return self._waiting.popleft()
+
+    def look(self) -> None:
+        """See `Inbox.look`."""
+        while self._there.poll(0) and self._read(self._waiting.append):
+            continue
+
+    def watch(self, gone: Callable[[], None]) -> None:
+        """See `Inbox.watch`."""
+
+        def wait() -> None:
+            hung_up = select.poll()
+            hung_up.register(self._fd, 0)  # that the other end is closed is always told
+            hung_up.poll()
+            gone()
+
+        threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+PipeInbox: type[Inbox] = ThreadInbox if sys.platform == "win32" else DirectInbox
