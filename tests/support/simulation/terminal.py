@@ -19,6 +19,7 @@ from mt5_bridge.simulator import api
 from mt5_bridge.terminal.frames import FrameReader, Request
 from mt5_bridge.terminal.host import Server
 from mt5_bridge.terminal.host_ops import Host
+from mt5_bridge.terminal.inbox import ThreadInbox
 from mt5_bridge.terminal.raw import OpenArgs
 
 _HEAD = 4
@@ -99,7 +100,7 @@ class _InProcess(Server):
     """The host's own server; its terminal is there already."""
 
     def __init__(self, make: Callable[[str], SimModule]) -> None:
-        super().__init__(_Replies())
+        super().__init__(ThreadInbox(-1), _Replies())  # no pipe: requests come by `reply`
         self._make = make
 
     def reply(self, payload: bytes) -> bytes:
