@@ -174,7 +174,8 @@ class Intake:
     async def _part(self, records: Sequence[Record], received: int) -> tuple[_Part, Sorted]:
         work = await self._sorted(records, received)
         before = None if self._last is None or self._last.durable.is_set() else self._last
-        self._last = _Part(records, received, before, written=bool(work.entries or work.beside))
+        begun = not self._resets.keys().isdisjoint(_offsets_behind(records))
+        self._last = _Part(records, received, before, written=bool(work.entries or work.beside or begun))
         return self._last, work
 
     async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:

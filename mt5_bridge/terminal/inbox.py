@@ -1,11 +1,11 @@
 """What the parent sends the terminal host: requests one after the other, signs of life, the end.
 
-Where the system lets a thread wait for a pipe with a time limit, whoever serves the requests reads them himself: a
-thread in between has to be woken for each, which takes half as long as an order in the paper terminal. Windows has no
-such wait, so a thread reads there.
+On Linux whoever serves the requests reads them himself: a thread in between has to be woken for each. Windows lets
+nobody wait for a pipe with a time limit, and macOS tells of no hang-up alone, so a thread reads there.
 """
 
 import collections
+import contextlib
 import os
 import queue
 import select
@@ -14,7 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, payload_of
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, FrameReader, payload_of
 
 _BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
 _MOST_AT_ONCE = 65536
@@ -46,11 +46,16 @@ class Inbox(ABC):
 
         Raises:
             queue.Empty: there was none in that time.
+            FrameError: what comes cannot be read.
         """
 
     @abstractmethod
     def look(self) -> None:
-        """Take in what has come meanwhile, without waiting."""
+        """Take in what has come meanwhile, without waiting.
+
+        Raises:
+            FrameError: it cannot be read.
+        """
 
     @abstractmethod
     def watch(self, gone: Callable[[], None]) -> None:
@@ -58,7 +63,10 @@ class Inbox(ABC):
 
     def _read(self, put: Callable[[bytes | None], object]) -> bool:
         """Hand on what comes next. False: nothing will."""
-        data = os.read(self._fd, _MOST_AT_ONCE)
+        try:
+            data = os.read(self._fd, _MOST_AT_ONCE)
+        except OSError:  # whoever cannot be heard any more is gone
+            data = b""
         if not data:
             put(None)
             return False
@@ -76,11 +84,14 @@ class ThreadInbox(Inbox):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._waiting: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[bytes | FrameError | None] = queue.SimpleQueue()
 
     def get(self, timeout: float | None) -> bytes | None:
         """See `Inbox.get`."""
-        return self._waiting.get(timeout=timeout)
+        heard = self._waiting.get(timeout=timeout)
+        if isinstance(heard, FrameError):
+            raise heard
+        return heard
 
     def look(self) -> None:
         """Nothing to do: the thread has taken it in."""
@@ -89,33 +100,38 @@ class ThreadInbox(Inbox):
         """See `Inbox.watch`."""
 
         def read() -> None:
-            while self._read(self._waiting.put):
-                continue
-            gone()
+            try:
+                while self._read(self._waiting.put):
+                    continue
+            except FrameError as error:
+                self._waiting.put(error)
+            else:
+                gone()
 
         threading.Thread(target=read, name="requests", daemon=True).start()
 
 
 class DirectInbox(Inbox):
-    """Read by the thread that asks for the next request."""
+    """Read by the thread that asks for the next request, and to its end by one that waits for that."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self._waiting: collections.deque[bytes | None] = collections.deque()
         self._there = select.poll()
         self._there.register(fd, select.POLLIN)
+        self._reading = threading.Lock()
 
     def get(self, timeout: float | None) -> bytes | None:
         """See `Inbox.get`."""
         while not self._waiting:
             if timeout is not None and not self._there.poll(timeout * 1000):
                 raise queue.Empty
-            self._read(self._waiting.append)
+            self._take()
         return self._waiting.popleft()
 
     def look(self) -> None:
         """See `Inbox.look`."""
-        while self._there.poll(0) and self._read(self._waiting.append):
+        while self._there.poll(0) and self._take():
             continue
 
     def watch(self, gone: Callable[[], None]) -> None:
@@ -125,9 +141,17 @@ class DirectInbox(Inbox):
             hung_up = select.poll()
             hung_up.register(self._fd, 0)  # that the other end is closed is always told
             hung_up.poll()
+            # A word of parting may lie there while a call hangs that nothing would be read behind.
+            with contextlib.suppress(FrameError):
+                while self._take():
+                    continue
             gone()
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
 
+    def _take(self) -> bool:
+        with self._reading:
+            return self._read(self._waiting.append)
 
-PipeInbox: type[Inbox] = ThreadInbox if sys.platform == "win32" else DirectInbox
+
+PipeInbox: type[Inbox] = DirectInbox if sys.platform == "linux" else ThreadInbox

@@ -755,6 +755,7 @@ async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
     size=st.integers(1, 4),
     fails=st.sets(st.integers(0, 11), max_size=6),
     cuts=st.sets(st.integers(1, 23), max_size=4),
+    partitions=st.integers(1, 3),
     young=st.booleans(),
 )
 def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
@@ -765,6 +766,7 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
     size: int,
     fails: set[int],
     cuts: set[int],
+    partitions: int,
     young: bool,
 ) -> None:
     """Its parts are looked up while the ones before them are written, and the disk may refuse any of these.
@@ -780,7 +782,9 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
             made = kit.clock.now_ms() - (0 if young else 60_000)
             batch = [
                 kit.record(
-                    kit.value(signal_id=f"s{name}", account=999 if place in foreign else 1001, **BUY), timestamp_ms=made
+                    kit.value(signal_id=f"s{name}", account=999 if place in foreign else 1001, **BUY),
+                    timestamp_ms=made,
+                    partition=place % partitions,
                 )
                 for place, name in enumerate(names)
             ]
@@ -789,8 +793,11 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
             async def check(name: str) -> None:
                 nonlocal tries
                 if name.startswith("committed"):
-                    reached = (await kit.journal.offsets("trading_signals"))[0] - 1
-                    due = {f"s{n}" for place, n in enumerate(names[:reached]) if place not in foreign}
+                    reached = await kit.journal.offsets("trading_signals")
+                    passed = [
+                        place for place, record in enumerate(batch) if record.offset < reached.get(record.partition, 0)
+                    ]
+                    due = {f"s{names[place]}" for place in passed if place not in foreign}
                     assert set(await kit.journal.seen(sorted(due))) == due
                 elif name.startswith("commit ") and "OffsetMoved" in name:
                     tries += 1
@@ -807,8 +814,9 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
             ours = {f"s{n}" for place, n in enumerate(names) if place not in foreign}
             assert set(await kit.journal.seen(sorted(ours))) == ours
             leap(2 * PASSED_S)
-            await kit.take([kit.record(None)])
-            assert await kit.journal.offsets("trading_signals") == {0: len(names) + 2}
+            await kit.take([kit.record(None, partition=partition) for partition in range(partitions)])
+            assert set(await kit.journal.offsets("trading_signals")) == set(range(partitions))
+            assert all(at > len(names) for at in (await kit.journal.offsets("trading_signals")).values())
             await kit.idle()
             assert len(await kit.results()) == len(ours)
             order = [r.comment for r in terminal.sent]

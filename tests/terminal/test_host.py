@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import psutil
 import pytest
 from support.fresh_fake import FAKE_PATH
 
+from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BYE, FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.frames import BEAT, FrameReader, Reply, Request, pack
 from mt5_bridge.terminal.host_ops import Host
-from mt5_bridge.terminal.inbox import Inbox, PipeInbox
+from mt5_bridge.terminal.inbox import Inbox, PipeInbox, ThreadInbox
 from mt5_bridge.terminal.process import child_environment
 from mt5_bridge.terminal.raw import ConnectArgs, DeadManArgs, OpenArgs
 
@@ -84,13 +86,13 @@ def test_before_a_log_in_there_is_nothing_to_act_on(tmp_path: Path) -> None:
     )
     served(("open", [opening]))
     assert not list(tmp_path.glob("deadman-*"))
-    with hearing(BYE) as inbox:
+    with hearing(b"") as inbox:
         server = host.Server(inbox, Sink())
         server._answer(Request(1, "open", [msgspec.to_builtins(opening)]))
         assert not server.armed
         server._answer(Request(2, "connect", [msgspec.to_builtins(CONNECT)]))
         assert server.armed
-        assert inbox.get(None) is None
+        inbox.dismissed = True
         assert not server.armed
 
 
@@ -111,6 +113,39 @@ def test_failures_are_answered_and_the_next_request_is_served() -> None:
 
 def test_a_module_without_settings_is_opened_as_it_is() -> None:
     assert isinstance(host.open_terminal(OpenArgs("types", "live", {})), Host)
+
+
+@pytest.mark.parametrize("kind", sorted({PipeInbox, ThreadInbox}, key=str))
+def test_who_beats_while_a_long_reply_waits_is_alive(kind: type[Inbox], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that has much to do and reads late: its account is not to be touched."""
+    monkeypatch.setattr(host.Server, "armed", True)
+    reading, writing = os.pipe()
+    read_late, replies = os.pipe()
+    reply = bytearray(1_000_000)
+    with os.fdopen(reading, "rb", buffering=0), os.fdopen(read_late, "rb") as pipe, os.fdopen(replies, "wb"):
+        inbox = kind(reading)
+        inbox.watch(lambda: None)
+        server = host.Server(inbox, host.Whole(replies))
+        server._pulse = Pulse(0.4)
+        judge, turns, over = server._judge, list[float](), threading.Event()
+
+        def counted(began: float) -> bool:
+            turns.append(began)
+            return judge(began)
+
+        def beats_and_reads() -> int:
+            while len(turns) < 20 and not over.wait(0.02):
+                os.write(writing, BEAT)
+            return len(pipe.read(len(reply)))
+
+        monkeypatch.setattr(server, "_judge", counted)
+        with ThreadPoolExecutor(1) as pool:
+            daemon = pool.submit(beats_and_reads)
+            taken = server._reply(reply)
+            over.set()
+            assert daemon.result(60) == len(reply)
+        os.close(writing)
+    assert taken
 
 
 def test_whole_frames_pass_a_narrow_pipe() -> None:
