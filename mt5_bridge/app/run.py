@@ -26,7 +26,8 @@ OK, DEFECT, CONFIGURATION, TERMINAL, INSTANCE = 0, 1, 2, 3, 4
 _BREAKS = ("SIGBREAK", "SIGQUIT")
 """Ctrl+Break on Windows; Ctrl+\\ where there is no such key."""
 _SWITCH_S = 0.001 if sys.platform == "win32" else 0.0001
-"""Windows waits for whole milliseconds, and for none of them means to ask without a pause."""
+"""How long a thread waits before it asks a busy one for the interpreter. Windows counts whole milliseconds: a shorter
+wait would be none, and whoever waits would spin."""
 
 
 class Interrupts:

@@ -59,7 +59,7 @@ class Inbox(ABC):
 
     @abstractmethod
     def watch(self, gone: Callable[[], None]) -> None:
-        """Call `gone`, in a thread of its own, when the parent is gone, whatever is being served then."""
+        """Call `gone`, in a thread of its own, when no more can be heard of the parent, whatever is being served."""
 
     def _read(self, put: Callable[[bytes | None], object]) -> bool:
         """Hand on what comes next. False: nothing will."""
@@ -105,8 +105,7 @@ class ThreadInbox(Inbox):
                     continue
             except FrameError as error:
                 self._waiting.put(error)
-            else:
-                gone()
+            gone()
 
         threading.Thread(target=read, name="requests", daemon=True).start()
 

@@ -19,7 +19,7 @@ from support.fresh_fake import FAKE_PATH
 
 from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BEAT, FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, Reply, Request, pack
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import Inbox, PipeInbox, ThreadInbox
 from mt5_bridge.terminal.process import child_environment
@@ -47,9 +47,10 @@ def hearing(said: bytes) -> Iterator[Inbox]:
     with os.fdopen(reading, "rb", buffering=0), os.fdopen(writing, "wb") as pipe:
         pipe.write(said)
         pipe.close()
-        inbox = PipeInbox(reading)
-        inbox.watch(lambda: None)
+        inbox, gone = PipeInbox(reading), threading.Event()
+        inbox.watch(gone.set)
         yield inbox
+        assert gone.wait(10), "nobody reads a descriptor that will be another's"
 
 
 def served(*requests: tuple[str, Any]) -> list[Reply]:
@@ -123,8 +124,8 @@ def test_who_beats_while_a_long_reply_waits_is_alive(kind: type[Inbox], monkeypa
     read_late, replies = os.pipe()
     reply = bytearray(1_000_000)
     with os.fdopen(reading, "rb", buffering=0), os.fdopen(read_late, "rb") as pipe, os.fdopen(replies, "wb"):
-        inbox = kind(reading)
-        inbox.watch(lambda: None)
+        inbox, gone = kind(reading), threading.Event()
+        inbox.watch(gone.set)
         server = host.Server(inbox, host.Whole(replies))
         server._pulse = Pulse(0.4)
         judge, turns, over = server._judge, list[float](), threading.Event()
@@ -145,6 +146,7 @@ def test_who_beats_while_a_long_reply_waits_is_alive(kind: type[Inbox], monkeypa
             over.set()
             assert daemon.result(60) == len(reply)
         os.close(writing)
+        assert gone.wait(10)
     assert taken
 
 
@@ -179,9 +181,20 @@ class Child:
         self.frames = FrameReader()
 
     def ask(self, number: int, op: str, *args: Any) -> None:
+        self.say(pack(Request(number, op, list(args))))
+
+    def say(self, data: bytes | bytearray) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(pack(Request(number, op, list(args))))
+        self.process.stdin.write(data)
         self.process.stdin.flush()
+
+    def arm(self, folder: Path) -> None:
+        """Log in with a dead-man's switch that would close everything."""
+        switch = DeadManArgs("flatten", 0.5, "all", 235, str(folder))
+        self.ask(1, "open", msgspec.structs.replace(OPEN, deadman=switch))
+        assert self.answer().failure is None
+        self.ask(2, "connect", CONNECT)
+        assert self.answer().failure is None
 
     def answer(self) -> Reply:
         assert self.process.stdout is not None
@@ -218,6 +231,26 @@ def test_the_host_ends_with_its_parent_even_in_a_call_that_hangs() -> None:
     child.ask(2, "positions", None, None)
     child.leave()
     assert child.code() == 1
+
+
+def test_a_goodbye_during_a_call_that_hangs_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    child = Child()
+    child.arm(tmp_path)
+    child.ask(3, "positions", None, None)
+    child.say(BYE)
+    child.leave()
+    assert child.code() == 1
+    assert not list(tmp_path.glob("deadman-*"))
+
+
+def test_who_cannot_be_understood_is_not_dead(tmp_path: Path) -> None:
+    """The daemon sees the host end and starts another; its account is not touched."""
+    child = Child()
+    child.arm(tmp_path)
+    child.say(b"\xff" * 8)
+    assert child.code() == 1
+    child.leave()
+    assert not list(tmp_path.glob("deadman-*"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+C goes to a console's group, from which the host is apart")
