@@ -1,7 +1,7 @@
 """What only hybrid mode has: the producer, the topics that it needs, and the signals that come by one of them."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from loguru import logger
@@ -9,7 +9,7 @@ from loguru import logger
 from mt5_bridge.app import rooms
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.reminder import Reminder
-from mt5_bridge.flows.signals import Intake, Record
+from mt5_bridge.flows.signals import Intake
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.redpanda import consumer, producer, topics
 from mt5_bridge.redpanda.config import LinkState, OnState
@@ -87,8 +87,8 @@ class BrokerSide:
             on_reset=intake.position_lost,
         )
 
-        def entered(records: Sequence[Record]) -> None:
-            reader.commit({record.partition: record.offset + 1 for record in records})
+        def entered(behind: Mapping[tuple[str, int], int]) -> None:
+            reader.commit({partition: offset for (_, partition), offset in behind.items()})
 
         reader.start()
         try:

@@ -55,18 +55,30 @@ class _Part:
     """Records that share a look-up and a commit, on their way in.
 
     Attributes:
+        behind: the offsets behind them, by topic and partition.
         before: those that came before them, while they are on their way in, too.
-        required: the offsets that are durable once those are, by topic and partition.
-        reached: the same, and the offsets behind these.
-        durable: set when they are durable themselves.
+        required: the offsets that are durable once those are.
+        written: whether there is anything to write now.
+        reached: the offsets that are durable once these are, if they are written.
+        durable: set when they are durable themselves, or none of ours.
     """
 
-    def __init__(self, records: Sequence[Record], received: int, before: "_Part | None", *, written: bool) -> None:
+    def __init__(
+        self,
+        records: Sequence[Record],
+        received: int,
+        behind: Mapping[_Place, int],
+        before: "_Part | None",
+        *,
+        written: bool,
+    ) -> None:
         self.records = records
         self.received = received
+        self.behind = behind
         self.before = before
+        self.written = written
         self.required: Mapping[_Place, int] = {} if before is None else before.reached
-        self.reached: Mapping[_Place, int] = {**self.required, **(_offsets_behind(records) if written else {})}
+        self.reached: Mapping[_Place, int] = {**self.required, **behind} if written else self.required
         self.durable = asyncio.Event()
 
 
@@ -144,7 +156,7 @@ class Intake:
         self,
         batch: Sequence[Record],
         group: asyncio.TaskGroup,
-        entered: Callable[[Sequence[Record]], object] = lambda records: None,
+        entered: Callable[[Mapping[_Place, int]], object],
     ) -> None:
         """Enter a batch of records; returns when it is time for the next.
 
@@ -153,7 +165,8 @@ class Intake:
 
         Args:
             group: where it goes on.
-            entered: called with records when they and the offsets behind them are durable.
+            entered: called with the offsets behind records, by topic and partition, when these are durable or for
+                others.
         """
         received = self._clock.now_ms()
         await self.login_known.wait()
@@ -174,8 +187,9 @@ class Intake:
     async def _part(self, records: Sequence[Record], received: int) -> tuple[_Part, Sorted]:
         work = await self._sorted(records, received)
         before = None if self._last is None or self._last.durable.is_set() else self._last
-        begun = not self._resets.keys().isdisjoint(_offsets_behind(records))
-        self._last = _Part(records, received, before, written=bool(work.entries or work.beside or begun))
+        behind = _offsets_behind(records)
+        written = bool(work.entries or work.beside) or not self._moved_lately(behind)
+        self._last = _Part(records, received, behind, before, written=written)
         return self._last, work
 
     async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:
@@ -187,19 +201,20 @@ class Intake:
                 self._sorter.record(record, work, received)
         return work
 
-    async def _take(self, part: _Part, work: Sorted, entered: Callable[[Sequence[Record]], object]) -> None:
+    async def _take(self, part: _Part, work: Sorted, entered: Callable[[Mapping[_Place, int]], object]) -> None:
         self.stats.records += len(part.records)
-        await self._write(part, work)
+        if part.written:
+            await self._write(part, work)
         if part.before is not None:
             await part.before.durable.wait()
         part.durable.set()
         part.before = None
-        entered(part.records)
+        entered(part.behind)
 
     async def _write(self, part: _Part, work: Sorted) -> None:
-        places, unseen = set(_offsets_behind(part.records)), True
-        while not self._can_wait(work, places):
-            work.beside += [*await self._required(part), *self._positions_after(part.records)]
+        unseen = True
+        while True:
+            work.beside += [*await self._required(part), *self._positions(part.behind)]
             try:
                 await self._enter(work, unseen=unseen)
             except JournalError as error:
@@ -215,7 +230,7 @@ class Intake:
                     await part.before.durable.wait()
                 work = await self._sorted(part.records, part.received)
             else:
-                for place in places:
+                for place in part.behind:
                     self._resets.pop(place, None)
                     self._moved[place] = self._clock.monotonic()
                 return
@@ -229,10 +244,6 @@ class Intake:
             return []
         return [changes.OffsetReached(*place, offset) for place, offset in part.required.items()]
 
-    def _can_wait(self, work: Sorted, places: Iterable[_Place]) -> bool:
-        """Whether there is nothing to write but offsets, and these can wait."""
-        return not (work.entries or work.beside) and self._moved_lately(places)
-
     def _moved_lately(self, places: Iterable[_Place]) -> bool:
         """Whether the offset behind records of others can wait for the next record of their partition.
 
@@ -242,17 +253,16 @@ class Intake:
         due = self._clock.monotonic() - PASSED_S
         return all(place not in self._resets and self._moved.get(place, due) > due for place in places)
 
-    def _positions_after(self, batch: Sequence[Record]) -> list[changes.Change]:
-        offsets = _offsets_behind(batch)
+    def _positions(self, behind: Mapping[_Place, int]) -> list[changes.Change]:
         moves: list[changes.Change] = [
             # Offsets never move back, but for a topic made anew.
             changes.TopicReset(topic=topic, partition=partition, next_offset=self._resets[topic, partition])
-            for topic, partition in offsets
+            for topic, partition in behind
             if (topic, partition) in self._resets
         ]
         moves += [
             changes.OffsetMoved(topic=topic, partition=partition, next_offset=offset)
-            for (topic, partition), offset in offsets.items()
+            for (topic, partition), offset in behind.items()
         ]
         return moves
 

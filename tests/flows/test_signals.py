@@ -1,7 +1,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -629,6 +629,12 @@ async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset
 # --- floods
 
 
+async def slow_disk(name: str) -> None:
+    """A step of the journal: each part of a flood takes a second."""
+    if name.startswith("commit ") and "OffsetMoved" in name:
+        await asyncio.sleep(1.0)
+
+
 async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         old = kit.clock.now_ms() - 60_000
@@ -687,19 +693,18 @@ async def test_reading_begins_elsewhere_only_behind_what_is_on_its_way(
     """Entered behind the news, the old topic's offsets would be taken for the new one's."""
     monkeypatch.setattr(signals, "COMMIT", 1)
     async with FlowKit.open(tmp_path) as kit:
-
-        async def slow(name: str) -> None:
-            if name.startswith("commit ") and "OffsetMoved" in name:
-                await asyncio.sleep(1.0)
-
-        kit.journal.step = slow
+        kit.journal.step = slow_disk
         old = [kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY), offset=1000 + n) for n in range(4)]
+        entered = list[Mapping[tuple[str, int], int]]()
         async with asyncio.TaskGroup() as group:
-            await kit.intake.take(old, group)
+            await kit.intake.take(old, group, entered.append)
+            assert [behind["trading_signals", 0] for behind in entered] == [1001, 1002]
             assert await kit.journal.offsets("trading_signals") == {0: 1002}, "the last two are on their way"
             await kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
             assert await kit.journal.offsets("trading_signals") == {0: 1004}
-            await kit.intake.take([kit.record(kit.value(signal_id="new", account=1001, **BUY), offset=0)], group)
+            await kit.intake.take(
+                [kit.record(kit.value(signal_id="new", account=1001, **BUY), offset=0)], group, entered.append
+            )
         assert await kit.journal.offsets("trading_signals") == {0: 1}
         assert len([await kit.result(f"s{n}") for n in range(4)]) == 4
 
@@ -731,12 +736,7 @@ async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
 ) -> None:
     monkeypatch.setattr(signals, "COMMIT", 1)
     async with FlowKit.open(tmp_path) as kit:
-
-        async def slow(name: str) -> None:
-            if name.startswith("commit ") and "OffsetMoved" in name:
-                await asyncio.sleep(1.0)
-
-        kit.journal.step = slow
+        kit.journal.step = slow_disk
         old = kit.clock.now_ms() - 60_000
         batch = [kit.record(kit.value(signal_id=f"s{n}", **BUY), timestamp_ms=old) for n in range(4)]
         flood = asyncio.create_task(kit.take(batch))
@@ -805,11 +805,18 @@ def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
                         raise JournalError("disk full")
 
             kit.journal.step = check
-            entered = list[signals.Record]()
+            entered = list[Mapping[tuple[str, int], int]]()
             async with asyncio.TaskGroup() as group:
                 for begin, end in pairwise([0, *sorted(cut for cut in cuts if cut < len(batch)), len(batch)]):
-                    await kit.intake.take(batch[begin:end], group, entered.extend)
-            assert entered == batch
+                    await kit.intake.take(batch[begin:end], group, entered.append)
+            for partition in range(partitions):
+                told = [
+                    behind["trading_signals", partition]
+                    for behind in entered
+                    if ("trading_signals", partition) in behind
+                ]
+                assert told == sorted(told)
+                assert told[-1] == max(record.offset for record in batch if record.partition == partition) + 1
             kit.journal.step = None
             ours = {f"s{n}" for place, n in enumerate(names) if place not in foreign}
             assert set(await kit.journal.seen(sorted(ours))) == ours

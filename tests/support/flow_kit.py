@@ -581,7 +581,7 @@ class FlowKit(Flows):
     async def take(self, records: Sequence[FakeRecord]) -> None:
         """Records by the topic; returns when intake has them all durable."""
         async with asyncio.TaskGroup() as group:
-            await self.intake.take(records, group)
+            await self.intake.take(records, group, lambda behind: None)
 
     async def send(self, action: str = "BUY", *, record: Mapping[str, Any] | None = None, **fields: Any) -> FakeRecord:
         """A signal by the topic; returns when intake has it durable."""
