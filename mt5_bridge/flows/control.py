@@ -13,7 +13,8 @@ from mt5_bridge.core.messages import Reason
 from mt5_bridge.core.permission import Permission
 from mt5_bridge.flows.answers import Answers, Latched, Stopped, forbidden
 from mt5_bridge.flows.clock import Clock
-from mt5_bridge.flows.signals import CHUNK, SIGNAL, Frame, Intake, Unreadable
+from mt5_bridge.flows.signals import Frame, Intake
+from mt5_bridge.flows.sorting import CHUNK, SIGNAL, Unreadable
 from mt5_bridge.flows.turns import Turn, Turns
 
 MAX_WAITING = 512

@@ -28,7 +28,8 @@ from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.session import Credentials, Session
 from mt5_bridge.flows.shapes import order_data
-from mt5_bridge.flows.signals import SIGNAL, Intake
+from mt5_bridge.flows.signals import Intake
+from mt5_bridge.flows.sorting import SIGNAL
 
 MOST_AT_ONCE = 512
 """Commands and signals being done; more are refused, but for a stop."""

@@ -7,8 +7,7 @@ before. The inbox index is never poisoned: what is forged, foreign or undecodabl
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from loguru import logger
@@ -21,65 +20,23 @@ from mt5_bridge.core.times import DAY, parse_time
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.job import COMMAND, Job, payload_of, result, signal_from
 from mt5_bridge.flows.outbox import REDPANDA, Outbox
+from mt5_bridge.flows.parts import OnEntered, Parts
 from mt5_bridge.flows.results import tally
-from mt5_bridge.flows.sorting import SIGNAL, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable
+from mt5_bridge.flows.sorting import CHUNK, Entry, IntakeStats, Record, Sorted, Sorter, Unreadable, pieces
 from mt5_bridge.flows.trader import Trader
-from mt5_bridge.journal import JournalConflict, NotEntered, changes
+from mt5_bridge.journal import changes
 from mt5_bridge.journal.journal import Journal
 from mt5_bridge.journal.rows import StoredSignal
 
-__all__ = ["CHUNK", "SIGNAL", "Frame", "Intake", "IntakeStats", "Record", "Unreadable"]
-
-CHUNK = 100
-"""Signals sorted or entered in one go: a few ms, so that a flood does not hold up a stop."""
-
-COMMIT = 250
-"""Records of a flood that share a look-up and a commit."""
-PASSED_S = 1.0
-"""How often the offset behind records of others becomes durable."""
 MOST_NOT_ENTERED = 1000
 _CROWD = 200
 _GATHER_S = 0.02
 """Pause before signals are taken in while a crowd waits to be executed: more of them share a look-up and a commit."""
-_RETRY_S = 0.5
 _REPEAT_LOOKS = 120
 _REPEAT_PAUSE_S = 0.25
 
-T = TypeVar("T")
-_Place = tuple[str, int]
 Frame = tuple[wire.Envelope | Unreadable, int]
 """A frame with a signal, and when it was received (UTC ms): its age counts from there, wherever it waits."""
-
-
-class _Part:
-    """Records that share a look-up and a commit, on their way in.
-
-    Attributes:
-        behind: the offsets behind them, by topic and partition.
-        before: those that came before them, while they are on their way in, too.
-        required: the offsets that are durable once those are.
-        written: whether there is anything to write now.
-        reached: the offsets that are durable once these are, if they are written.
-        durable: set when they are durable themselves, or none of ours.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[Record],
-        received: int,
-        behind: Mapping[_Place, int],
-        before: "_Part | None",
-        *,
-        written: bool,
-    ) -> None:
-        self.records = records
-        self.received = received
-        self.behind = behind
-        self.before = before
-        self.written = written
-        self.required: Mapping[_Place, int] = {} if before is None else before.reached
-        self.reached: Mapping[_Place, int] = {**self.required, **behind} if written else self.required
-        self.durable = asyncio.Event()
 
 
 class Intake:
@@ -125,146 +82,44 @@ class Intake:
         """Commands of this life that the disk kept out of the inbox, and that may have been done all the same."""
         self._owed: dict[str, int] = {}
         """Key → how many times its result is still to be sent to who repeated the signal."""
-        self._last: _Part | None = None
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
         self._suspect_until: dict[int, int] = {}
-        self._resets: dict[tuple[str, int], int] = {}
-        self._moved: dict[tuple[str, int], float] = {}
-        """When the offset of a partition became durable last (monotonic seconds)."""
         self._sorter = Sorter(
             outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
         )
+        self._parts = Parts(self._sorter, self._enter, clock)
 
     async def position_lost(self, topic: str, partition: int, offset: int, why: str) -> None:
         """The consumer began at a time, not at an offset: what it brings may have been executed before.
 
         Returns when nothing is on its way in that it brought earlier: the same offset may mean another record now.
         """
-        if self._last is not None:
-            await self._last.durable.wait()
+        await self._parts.begin_anew((topic, partition), offset)
         # The clock of who made a signal may be ahead of ours, as far as we accept.
         self._suspect_until[partition] = self._clock.now_ms() + self._limits().clock_skew_ms
-        self._resets[topic, partition] = offset
         # That a new bridge has no offset of a topic is no news to worry about; that it lost one is.
         level = "INFO" if why == "first_time" else "WARNING"
         logger.bind(event="signals_position_lost", topic=topic, partition=partition, offset=offset, why=why).log(
             level, f"Signals of {topic}/{partition} are read from offset {offset}: {why}"
         )
 
-    async def take(
-        self,
-        batch: Sequence[Record],
-        group: asyncio.TaskGroup,
-        entered: Callable[[Mapping[_Place, int]], object],
-    ) -> None:
+    async def take(self, batch: Sequence[Record], group: asyncio.TaskGroup, entered: OnEntered) -> None:
         """Enter a batch of records; returns when it is time for the next.
 
-        What comes by ones is durable by then. Of a flood the last two parts may still be on their way: the next one's
-        records are sorted while the disk takes those.
+        What comes by ones is durable by then. Of a flood the last two parts may still be on their way.
 
         Args:
             group: where it goes on.
-            entered: called with the offsets behind records, by topic and partition, when these are durable or for
-                others.
+            entered: told the offsets behind records that are durable or for others.
         """
         received = self._clock.now_ms()
         await self.login_known.wait()
         await self._trader.lanes.has_room()
         if self._trader.lanes.waiting > _CROWD:
             await asyncio.sleep(_GATHER_S)
-        part, work = await self._part(batch[:COMMIT], received)
-        if len(batch) <= COMMIT:
-            await self._take(part, work, entered)
-            return
-        for some in _pieces(batch[COMMIT:], COMMIT):
-            group.create_task(self._take(part, work, entered), name="signals-enter")
-            part, work = await self._part(some, received)
-        group.create_task(self._take(part, work, entered), name="signals-enter")
-        if part.before is not None and part.before.before is not None:
-            await part.before.before.durable.wait()
-
-    async def _part(self, records: Sequence[Record], received: int) -> tuple[_Part, Sorted]:
-        work = await self._sorted(records, received)
-        before = None if self._last is None or self._last.durable.is_set() else self._last
-        behind = _offsets_behind(records)
-        written = bool(work.entries or work.beside) or not self._moved_lately(behind)
-        self._last = _Part(records, received, behind, before, written=written)
-        return self._last, work
-
-    async def _sorted(self, batch: Sequence[Record], received: int) -> Sorted:
-        work = Sorted()
-        for number, some in enumerate(_pieces(batch, CHUNK)):
-            if number:
-                await asyncio.sleep(0)
-            for record in some:
-                self._sorter.record(record, work, received)
-        return work
-
-    async def _take(self, part: _Part, work: Sorted, entered: Callable[[Mapping[_Place, int]], object]) -> None:
-        self.stats.records += len(part.records)
-        if part.written:
-            await self._write(part, work)
-        if part.before is not None:
-            await part.before.durable.wait()
-        part.durable.set()
-        part.before = None
-        entered(part.behind)
-
-    async def _write(self, part: _Part, work: Sorted) -> None:
-        unseen = True
-        while True:
-            work.beside += [*await self._required(part), *self._positions(part.behind)]
-            try:
-                await self._enter(work, unseen=unseen)
-            except JournalError as error:
-                if isinstance(error, JournalConflict) and unseen:
-                    unseen = False
-                elif not isinstance(error, NotEntered):
-                    count = len(part.records)
-                    logger.bind(event="signals_not_journalled", count=count).error(
-                        "ERROR {count} signals wait, the journal cannot be written: {error}", count=count, error=error
-                    )
-                    await asyncio.sleep(_RETRY_S)
-                if part.before is not None:
-                    await part.before.durable.wait()
-                work = await self._sorted(part.records, part.received)
-            else:
-                for place in part.behind:
-                    self._resets.pop(place, None)
-                    self._moved[place] = self._clock.monotonic()
-                return
-
-    async def _required(self, part: _Part) -> list[changes.Change]:
-        """What the journal must hold before it takes a part: nobody waits to hear that it does."""
-        if part.before is None or part.before.durable.is_set():
-            return []
-        if self._resets.keys() & part.required.keys():
-            await part.before.durable.wait()  # how far a topic was read before it was made anew tells nothing
-            return []
-        return [changes.OffsetReached(*place, offset) for place, offset in part.required.items()]
-
-    def _moved_lately(self, places: Iterable[_Place]) -> bool:
-        """Whether the offset behind records of others can wait for the next record of their partition.
-
-        To read them again would do no harm, and on a topic of many accounts nearly all records are of this kind: each
-        would cost a sync.
-        """
-        due = self._clock.monotonic() - PASSED_S
-        return all(place not in self._resets and self._moved.get(place, due) > due for place in places)
-
-    def _positions(self, behind: Mapping[_Place, int]) -> list[changes.Change]:
-        moves: list[changes.Change] = [
-            # Offsets never move back, but for a topic made anew.
-            changes.TopicReset(topic=topic, partition=partition, next_offset=self._resets[topic, partition])
-            for topic, partition in behind
-            if (topic, partition) in self._resets
-        ]
-        moves += [
-            changes.OffsetMoved(topic=topic, partition=partition, next_offset=offset)
-            for (topic, partition), offset in behind.items()
-        ]
-        return moves
+        self.stats.records += len(batch)
+        await self._parts.take(batch, received, group, entered)
 
     async def take_frames(self, frames: Sequence[Frame]) -> None:
         """Enter signals that came over the WebSocket, in one commit."""
@@ -453,7 +308,7 @@ class Intake:
         """What enters the journal with them: neighbours of a kind, which are written together."""
         received: list[changes.Change] = []
         announced: list[changes.Change] = []
-        for some in _pieces(fresh, CHUNK):
+        for some in pieces(fresh, CHUNK):
             if received:
                 await asyncio.sleep(0)
             for entry in some:
@@ -571,15 +426,6 @@ class Intake:
             correlation=job.correlation,
         )
         return received, announced
-
-
-def _offsets_behind(batch: Iterable[Record]) -> dict[_Place, int]:
-    return {(record.topic, record.partition): record.offset + 1 for record in batch}
-
-
-def _pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(whole), size):
-        yield whole[start : start + size]
 
 
 def _used_anew(job: Job, first: StoredSignal) -> bool:

@@ -1,9 +1,10 @@
 """Sorts what comes in: ours, foreign, undecodable, forged. The inbox hears of what is ours only."""
 
+import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from loguru import logger
@@ -21,9 +22,12 @@ from mt5_bridge.flows.results import tally
 from mt5_bridge.journal import changes
 
 SIGNAL = "trading_signal"
+CHUNK = 100
+"""Signals sorted or entered in one go: a few ms, so that a flood does not hold up a stop."""
 SIGNATURE = "signature"
 _DETAIL_MOST = 500
 _ID_MOST = 200
+T = TypeVar("T")
 _WAYS = {WEBSOCKET: "the WebSocket"}
 
 
@@ -122,8 +126,17 @@ class Sorter:
         self._hmac_keys = hmac_keys
         self._reminder = Reminder()
 
-    def record(self, record: Record, work: Sorted, received: int) -> None:
-        """Sort a record received at a time (UTC ms) into `work`."""
+    async def records(self, records: Sequence[Record], received: int) -> Sorted:
+        """Sort records received at a time (UTC ms)."""
+        work = Sorted()
+        for number, some in enumerate(pieces(records, CHUNK)):
+            if number:
+                await asyncio.sleep(0)
+            for record in some:
+                self._record(record, work, received)
+        return work
+
+    def _record(self, record: Record, work: Sorted, received: int) -> None:
         value = record.value
         if value is None:
             self.stats.tombstones += 1
@@ -282,3 +295,9 @@ def _signal_in(value: bytes) -> TradingSignal:
     if envelope.type != SIGNAL:
         raise WireError(f"type {envelope.type[:60]!r} does not belong on this topic", reason="unknown_type")
     return wire.decode_signal(envelope.data)
+
+
+def pieces(whole: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """What is to be done bit by bit, at most so many at once."""
+    for start in range(0, len(whole), size):
+        yield whole[start : start + size]

@@ -22,7 +22,7 @@ from support.simulation.world import World
 from mt5_bridge.app import bridge as root
 from mt5_bridge.app import rooms
 from mt5_bridge.app.bridge import Bridge
-from mt5_bridge.flows import account, outbox, signals, ticks, trailing, watch
+from mt5_bridge.flows import account, outbox, parts, ticks, trailing, watch
 from mt5_bridge.flows.clock import Clock
 from mt5_bridge.flows.local import LocalControl
 from mt5_bridge.journal import journal, latchfile, schema
@@ -199,7 +199,7 @@ def in_world(world: World, broker: Broker, backend: Backend, life: Callable[[], 
         (LocalControl, "close", _nothing),
         (watch, "psutil", SimpleNamespace(Process=lambda: process)),
         # Half of the worlds take a flood in by parts that are hardly one.
-        (signals, "COMMIT", world.random("parts").choice((2, signals.COMMIT))),
+        (parts, "COMMIT", world.random("parts").choice((2, parts.COMMIT))),
         (uuid, "uuid4", _Uuids(world)),
         (outbox, "_ids", world.random("event ids")),
         *_SLOWER,

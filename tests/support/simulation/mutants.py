@@ -26,7 +26,8 @@ from mt5_bridge.flows.emergency import Emergency
 from mt5_bridge.flows.job import Job
 from mt5_bridge.flows.latch import HaltLatch
 from mt5_bridge.flows.once import Answer, Once
-from mt5_bridge.flows.signals import Intake, _Part
+from mt5_bridge.flows.parts import Part
+from mt5_bridge.flows.signals import Intake
 from mt5_bridge.flows.sorting import Sorted, Sorter
 from mt5_bridge.flows.tick_feed import Feed
 from mt5_bridge.flows.ticks import TickFlow
@@ -209,13 +210,13 @@ def offset_committed_early() -> Places:
 
 def parts_of_a_flood_overtake() -> Places:
     """Of a flood, what lies behind a part that the disk did not take is written before it."""
-    real = _Part.__init__
+    real = Part.__init__
 
-    def alone(self: _Part, *args: Any, **named: Any) -> None:
+    def alone(self: Part, *args: Any, **named: Any) -> None:
         real(self, *args, **named)
         self.required = {}
 
-    return [(_Part, "__init__", alone)]
+    return [(Part, "__init__", alone)]
 
 
 # --- P8
