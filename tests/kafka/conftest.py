@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from support.eventually import eventually
 from support.kafka import KafkaBroker
 from support.logged import logged
 from support.world import MakeWorld, World, world
@@ -32,6 +33,15 @@ async def broker(one_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
         one_broker.resume()
         for client in (None, "e2e"):
             one_broker.throttle(client=client)
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def goodbyes() -> AsyncIterator[None]:
+    """A connection with TLS is closed when both sides have said so: the loop of a test ends no sooner."""
+    yield
+    transports: Any = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+    with suppress(AssertionError):  # a broker that does not run any more says nothing
+        await eventually(lambda: all(each._sock is None for each in transports.values()))
 
 
 @pytest.fixture
