@@ -14,6 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from benchmarks import rig
 from benchmarks.figures import Figure, Section, percentile
+from benchmarks.sender import SignalSender
 from benchmarks.terminal.many_symbols import EVERY_MS, names
 from mt5_bridge.app.bridge import JOURNAL_FILE
 from mt5_bridge.core.intent import magic_for
@@ -142,7 +143,7 @@ async def _long_ago(data: Path, hours: float) -> int:
     return since
 
 
-async def _signals(watcher: Watcher, sender: rig.SignalSender, daemon: rig.Daemon) -> tuple[dict[int, float], float]:
+async def _signals(watcher: Watcher, sender: SignalSender, daemon: rig.Daemon) -> tuple[dict[int, float], float]:
     """Send signals until it has caught up and for as long again; when each left (UTC s) by its magic, and the end."""
     sent: dict[int, float] = {}
     end = float("inf")
@@ -155,8 +156,8 @@ async def _signals(watcher: Watcher, sender: rig.SignalSender, daemon: rig.Daemo
             await asyncio.sleep(max(0.0, began + len(sent) / SIGNALS_PER_S - time.perf_counter()))
             name = f"beside-{len(sent)}"
             symbol = rig.SYMBOLS[len(sent) % len(rig.SYMBOLS)]
-            sent[magic_for(MAGIC, name, 0)] = time.time()
-            sender.send(rig.signal(name, symbol, "BUY", volume=0.01, stop_loss=0.5), symbol)
+            at = sender.send(rig.signal(name, symbol, "BUY", volume=0.01, stop_loss=0.5), symbol)
+            sent[magic_for(MAGIC, name, 0)] = at / 1e9
             if watcher.caught_up is not None and watcher.first_far is not None:
                 end = watcher.caught_up + 1 + max(4.0, watcher.caught_up - watcher.first_far)
     await asyncio.sleep(1.0)

@@ -5,6 +5,7 @@ import time
 
 from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
+from benchmarks.sender import SignalSender
 from mt5_bridge.client import BridgeConnection
 
 TICKS_PER_S = 10_000
@@ -60,7 +61,7 @@ async def run(scale: float) -> Section:
     )
 
 
-async def _load(sender: rig.SignalSender) -> None:
+async def _load(sender: SignalSender) -> None:
     number, began = 0, time.perf_counter()
     while True:
         await asyncio.sleep(max(0.0, began + number / SIGNALS_PER_S - time.perf_counter()))

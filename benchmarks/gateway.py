@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from benchmarks import rig, signals
 from benchmarks.figures import Figure, Section, percentile
 from benchmarks.load import Http, Load, Measured, http
+from benchmarks.sender import SignalSender
 
 T = TypeVar("T")
 
@@ -165,7 +166,7 @@ async def _cpu(daemon: rig.Daemon, seconds: float) -> float:
 
 
 @asynccontextmanager
-async def _trading(sender: rig.SignalSender) -> AsyncIterator[None]:
+async def _trading(sender: SignalSender) -> AsyncIterator[None]:
     """Signals by the broker, BUY and CLOSE by turns, as long as the block goes on."""
 
     async def send() -> None:

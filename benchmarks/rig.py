@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaConsumer
-from confluent_kafka import Producer
 from websockets.asyncio.server import ServerConnection, serve
 
+from benchmarks.sender import SignalSender
 from mt5_bridge.client import BridgeConnection, Frame
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -255,23 +255,6 @@ async def assigned(reader: AIOKafkaConsumer) -> None:
     async with asyncio.timeout(START_S):
         while not reader.assignment():
             await asyncio.sleep(0.05)
-
-
-class SignalSender:
-    """A producer of signals; librdkafka's, which takes the least of the cores it shares with what is measured."""
-
-    def __init__(self, bootstrap: str) -> None:
-        options = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "partitioner": "murmur2_random"}
-        self._producer = Producer(options)
-
-    def send(self, value: bytes, key: str) -> None:
-        """Hand a signal over; it leaves at once."""
-        self._producer.produce("trading_signals", value, key=key.encode())
-        self._producer.poll(0)
-
-    def close(self) -> None:
-        """Wait until all have arrived."""
-        self._producer.flush(10)
 
 
 _SETTLE_S = 0.5

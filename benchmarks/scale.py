@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from benchmarks import rig
 from benchmarks.figures import Figure, Section, percentile
+from benchmarks.sender import SignalSender
 
 BRIDGES, FEW = 10, 2
 RATE = 20.0
@@ -91,7 +92,7 @@ async def run(scale: float) -> Section:
     )
 
 
-async def _ready(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsumer) -> None:
+async def _ready(fleet: Fleet, sender: SignalSender, events: AIOKafkaConsumer) -> None:
     """Until every bridge has executed a signal."""
     waiting = set(fleet.daemons)
     async with asyncio.timeout(_LIMIT_S):
@@ -110,7 +111,7 @@ async def _ready(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsume
                             waiting.discard(record.key.decode())
 
 
-def _send(sender: rig.SignalSender, login: str, name: str, symbol: str, action: str, **more: float) -> None:
+def _send(sender: SignalSender, login: str, name: str, symbol: str, action: str, **more: float) -> None:
     sender.send(rig.signal(name, symbol, action, account=login, **more), login)
 
 
@@ -166,7 +167,7 @@ class Busy:
     event_bytes: float = 0.0
 
 
-async def _trade(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsumer, seconds: float) -> Busy:
+async def _trade(fleet: Fleet, sender: SignalSender, events: AIOKafkaConsumer, seconds: float) -> Busy:
     sent: dict[str, float] = {}
     done = Busy(sent=int(RATE * seconds))
 
@@ -210,7 +211,7 @@ async def _trade(fleet: Fleet, sender: rig.SignalSender, events: AIOKafkaConsume
 
 
 async def _pass_over(
-    fleet: Fleet, sender: rig.SignalSender, count: int, idle_cores: float, rate: float | None = None
+    fleet: Fleet, sender: SignalSender, count: int, idle_cores: float, rate: float | None = None
 ) -> float:
     """CPU seconds of a daemon for a signal that is none of its business.
 
@@ -237,7 +238,7 @@ async def _pass_over(
     return max(0.0, used / len(pids) - idle_cores * took) / count
 
 
-def _foreign(sender: rig.SignalSender, number: int) -> None:
+def _foreign(sender: SignalSender, number: int) -> None:
     login = str(900 + number % _LOGINS)  # over all partitions
     _send(sender, login, f"foreign-{number}", "EURUSD", "BUY", volume=0.01, stop_loss=0.5)
 

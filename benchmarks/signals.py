@@ -13,17 +13,20 @@ from aiokafka import AIOKafkaConsumer
 
 from benchmarks import rig
 from benchmarks.figures import Figure, Section, percentile
+from benchmarks.sender import SignalSender
 
 RATE = 100
+AT_ONCE = 50
+"""Signals of the flood in one request, as a producer would batch them."""
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - a fresh folder is made in it
 METHOD = """\
 A daemon on the paper terminal and the embedded broker; BUY and CLOSE by turns on eight symbols, each executed. The
-latency runs from the moment the sender hands the signal to its producer (librdkafka's) to the moment `order_send` is
-called in the terminal host, both on this machine's clock: the sender's own way to the broker is in it, and the up to
-2 ms for which the embedded broker holds a record back from a fetch that came before it. The sustained rate is that of
-final results on `mt5_events` when signals come as fast as they are taken. Two syncs stand in every order's way (intent
-before, result after), so the same is measured on a RAM disk to tell the bridge's share from the disk's; and with one
-node of Apache Kafka, where the tests' kit has it, which hands a record on as it comes, and takes more of the cores."""
+latency runs from the moment the signal's bytes are handed to the broker's socket to the moment `order_send` is called
+in the terminal host, both on this machine's clock: the broker's own work is in it, and the up to 2 ms for which the
+embedded broker holds a record back from a fetch that came before it. The sustained rate is that of final results on
+`mt5_events` when signals come as fast as they are taken. Two syncs stand in every order's way (intent before, result
+after), so the same is measured on a RAM disk to tell the bridge's share from the disk's; and with one node of Apache
+Kafka, where the tests' kit has it, which hands a record on as it comes, and takes more of the cores."""
 
 
 async def run(scale: float) -> Section:
@@ -51,9 +54,11 @@ async def _measure(scale: float, b: str, folder: Path | None, where: str) -> lis
                 for name, result in done.items()
                 if result["status"] == "filled" and result.get("magic") in called
             ]
+            flood = [_signal("flood", number) for number in range(max(400, int(5_000 * scale)))]
             began = time.perf_counter()
-            flood = await _send(sender, "flood", max(400, int(5_000 * scale)), None)
-            answered = await _collect(results, set(flood))
+            for start in range(0, len(flood), AT_ONCE):
+                sender.send_all([(value, key) for _, value, key in flood[start : start + AT_ONCE]])
+            answered = await _collect(results, {name for name, *_ in flood})
             took = time.perf_counter() - began
     executed = sum(result["status"] in ("filled", "closed") for result in answered.values())
     return [
@@ -77,7 +82,7 @@ def _fsync_ms() -> float:
     return percentile(waits, 50)
 
 
-async def ready(sender: rig.SignalSender, results: AIOKafkaConsumer) -> None:
+async def ready(sender: SignalSender, results: AIOKafkaConsumer) -> None:
     """Until signals are executed: the daemon has started, reconciled, and every symbol has a quote."""
     async with asyncio.timeout(rig.START_S):
         for attempt in range(1000):
@@ -90,21 +95,24 @@ async def ready(sender: rig.SignalSender, results: AIOKafkaConsumer) -> None:
                 return
 
 
-async def _send(sender: rig.SignalSender, label: str, count: int, rate: int | None) -> dict[str, int]:
+async def _send(sender: SignalSender, label: str, count: int, rate: int) -> dict[str, int]:
     """Send signals at a pace; when each left, by its id."""
     left: dict[str, int] = {}
     began = time.perf_counter()
     for number in range(count):
-        if rate is not None:
-            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-        symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
-        buy = number // len(rig.SYMBOLS) % 2 == 0
-        name = f"{label}-{number}"
-        more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
-        value = rig.signal(name, symbol, "BUY" if buy else "CLOSE", **more)
-        left[name] = time.time_ns()
-        sender.send(value, symbol)
+        await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+        name, value, key = _signal(label, number)
+        left[name] = sender.send(value, key)
     return left
+
+
+def _signal(label: str, number: int) -> tuple[str, bytes, str]:
+    """Id, value and key: BUY and CLOSE by turns on every symbol."""
+    symbol = rig.SYMBOLS[number % len(rig.SYMBOLS)]
+    buy = number // len(rig.SYMBOLS) % 2 == 0
+    name = f"{label}-{number}"
+    more = {"volume": 0.01, "stop_loss": 0.5} if buy else {}
+    return name, rig.signal(name, symbol, "BUY" if buy else "CLOSE", **more), symbol
 
 
 async def _collect(results: AIOKafkaConsumer, names: set[str], seconds: float = 120.0) -> dict[str, dict[str, Any]]:
