@@ -274,6 +274,8 @@ def _sent(type: str, data: Schema | None = None) -> Schema:
         required += ["event_id"] if type in EVENTS else []
     if type in ("order_result", *GATEWAY_RESULTS) or type.endswith(("_executed", "_processed", "_response")):
         fields["request_id"] = {"type": ["string", "integer"], "description": "That of what is answered."}
+    if type == "positions":
+        fields["next"] = {"type": "string", "description": "There are more: ask `get_positions` with this as `cursor`."}
     return {"type": "object", "properties": fields, "required": required}
 
 

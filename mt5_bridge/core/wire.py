@@ -55,8 +55,9 @@ def encode(
     now_msc: int,
     request_id: RequestId = None,
     event_id: str | None = None,
+    next: str | None = None,
 ) -> bytes:
-    """A message in its envelope."""
+    """A message in its envelope; `next`: from where on to ask for what it does not hold."""
     message: dict[str, Any] = {"type": type}
     if request_id is not None:
         message["request_id"] = request_id
@@ -64,6 +65,8 @@ def encode(
         message["event_id"] = event_id
     message["timestamp"] = iso(now_msc)
     message["data"] = data
+    if next is not None:
+        message["next"] = next
     return _encode(message)
 
 

@@ -40,6 +40,8 @@ _ASKED_AT_ONCE = 4
 _READS_AWAITED = 2
 _ACCOUNT_SLOT = "account_info"
 _POSITIONS_SLOT = "positions"
+MOST_TOLD = 2000
+"""Positions in a frame nobody asked for: below a mebibyte, which libraries accept by default, whatever their names."""
 
 _REASONS = {4: "stop", 5: "target", 6: "stop_out"}
 """DEAL_REASON_SL, TP, SO. What an order of ours closed is told by its magic; anything else was done by hand."""
@@ -168,10 +170,17 @@ class AccountFlow:
             await asyncio.sleep(self._clock.until_beat(step))
 
     def tell_positions(self) -> None:
-        """Send the whole list to the backend (after hello, and on change)."""
+        """Send the list to the backend (after hello, and on change).
+
+        Of very many, as many as every WebSocket library takes in a frame, or the connection would end with it again and
+        again; from where on the backend has to ask is told.
+        """
         if self._control is not None:
-            positions = [position_message(position) for position in self._book.positions.values()]
-            frame = wire.encode("positions", positions, now_msc=self._clock.now_ms())
+            positions = sorted(self._book.positions.values(), key=lambda position: position.ticket)
+            told = positions[:MOST_TOLD]
+            following = str(told[-1].ticket) if len(told) < len(positions) else None
+            rows = [position_message(position) for position in told]
+            frame = wire.encode("positions", rows, now_msc=self._clock.now_ms(), next=following)
             self._control.send_latest(_POSITIONS_SLOT, frame)
 
     def greet(self) -> None:

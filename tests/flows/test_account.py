@@ -10,10 +10,12 @@ from support.fake_terminal import FakeTerminal, symbol_info
 from support.flow_kit import FlowKit
 from support.simulated import simulated
 
+from mt5_bridge.core import wire
 from mt5_bridge.core.errors import MT5ConnectionError
 from mt5_bridge.core.halt import Origin
-from mt5_bridge.core.messages import TradingSignal
-from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderState, OrderType
+from mt5_bridge.core.messages import TradingSignal, position_message
+from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderState, OrderType, Position, Side
+from mt5_bridge.flows import account
 from mt5_bridge.flows.account import KNOWN_MEMO
 from mt5_bridge.flows.emergency import StopOptions
 from mt5_bridge.journal import changes
@@ -174,6 +176,48 @@ async def test_changes_of_a_position_are_told_as_the_whole_list(tmp_path: Path) 
         await asyncio.sleep(2)
         assert kit.channel.of("positions")[-1]["data"][0]["stop_loss"] == 1.05
         assert len(await kit.events("position_opened")) == 1
+
+
+@simulated
+async def test_of_very_many_positions_a_frame_has_as_many_as_libraries_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "MOST_TOLD", 2)
+    async with FlowKit.open(tmp_path) as kit:
+        kit.run(*FLOWS)
+        tickets = sorted(held(kit.terminal) for _ in range(3))
+        await one(kit, "position_opened", 3)
+        frame = kit.channel.of("positions")[-1]
+        assert [position["ticket"] for position in frame["data"]] == tickets[:2]
+        assert frame["next"] == str(tickets[1])
+        close(kit.terminal, tickets[0])
+        await one(kit, "position_closed")
+        frame = kit.channel.of("positions")[-1]
+        assert [position["ticket"] for position in frame["data"]] == tickets[1:]
+        assert "next" not in frame
+
+
+def test_even_the_longest_positions_make_a_frame_below_a_mebibyte() -> None:
+    longest = position_message(
+        Position(
+            ticket=2**63,
+            symbol="S" * 31,
+            side=Side.SELL,
+            volume=123456.78,
+            price_open=123456.12345,
+            price_current=123456.12345,
+            stop_loss=123456.12345,
+            take_profit=123456.12345,
+            swap=-123456789.12,
+            profit=-123456789.12,
+            time_msc=1_700_000_000_000,
+            magic=2**53,
+            comment="c" * 31,
+            identifier=2**63,
+        )
+    )
+    frame = wire.encode("positions", [longest] * account.MOST_TOLD, now_msc=0, next="9" * 20)
+    assert len(frame) < 1 << 20
 
 
 @simulated
