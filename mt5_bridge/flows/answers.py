@@ -69,12 +69,14 @@ class Stopped:
         if self.known is not None:
             return self.known
         halt = self._halt
+        if durable is None:
+            durable = self._answers.latch.durable and (self._durable is None or self._durable.done())
         data: dict[str, Any] = {
             "state": halt.state.value,
             "reason": halt.reason,
             "by": halt.by,
             "at": iso(halt.at_msc),
-            "durable": self._answers.latch.durable if durable is None else durable,
+            "durable": durable,
         }
         if self._frame.faults:
             data["faults"] = list(self._frame.faults)

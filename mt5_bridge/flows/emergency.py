@@ -124,13 +124,16 @@ class Emergency:
             options: what to do beyond latching; None latches only.
 
         Returns:
-            The state now latched, and the task that ends when it is durable (None: it was latched before).
+            The state now latched, and the task that ends when it is durable (None: it was latched before, and nothing
+            more is wanted).
         """
         self.stops += 1
         new = machine.stop(self._latch.halt, reason=reason, by=by, at_msc=self._clock.now_ms(), origin=origin)
         durable = self._latch.tighten(new, self.to_go_on_with)
         if options is not None:
             self.flatten(options)
+        if durable is None and self._to_write:
+            durable = self._writer  # what this one wants beyond the one before is written by itself
         return self._latch.halt, durable
 
     def to_go_on_with(self) -> tuple[changes.Change, ...]:

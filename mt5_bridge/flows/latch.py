@@ -146,8 +146,12 @@ class HaltLatch:
         return not self._tasks
 
     async def durable_within(self, task: asyncio.Task[None] | None) -> bool:
-        """Whether the latch is in the journal by the time an answer must be out; the write goes on either way."""
-        waiting = set(self._tasks) if task is None else {task}
+        """Whether the latch is in the journal by the time an answer must be out; the write goes on either way.
+
+        Args:
+            task: ends when what belongs to it is durable, too; None: nothing does.
+        """
+        waiting = {*self._tasks, *(() if task is None else (task,))}
         if waiting:
             await asyncio.wait(waiting, timeout=DURABLE_WITHIN_S)
         return all(task.done() and not task.cancelled() for task in waiting)

@@ -774,6 +774,27 @@ async def test_a_rules_stop_only_latches(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_a_stop_that_wants_more_than_the_one_before_is_durable_when_that_is(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        position(kit)
+        kit.terminal.script(*[Refused(10018)] * 60)
+
+        def again(*, close: bool) -> "asyncio.Task[None] | None":
+            options = StopOptions(cancel_orders=True, close_positions=close)
+            return kit.emergency.stop(reason="r", by="ops", origin=Origin.REMOTE, options=options)[1]
+
+        assert await kit.latch.durable_within(again(close=False))
+        await eventually(lambda: kit.emergency.journalled and not kit.emergency.unfinished)
+        kit.journal.break_down()
+        durable = again(close=True)
+        assert not await kit.latch.durable_within(durable)
+        kit.journal.mend()
+        assert durable is not None
+        await durable
+        assert b'"close_positions":true' in (await kit.journal.memo(FLATTEN_MEMO) or b"")
+
+
+@simulated
 async def test_a_resume_ends_it_and_nothing_is_closed_any_more(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         ticket = position(kit)
