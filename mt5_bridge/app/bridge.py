@@ -233,8 +233,10 @@ class Bridge:
     async def _restore(self) -> None:
         self.account_note = AccountNote(self.journal)
         known = await self.account_note.restore(rooms.login_of(self.settings), self.settings.mt5_server)
-        if known.same_server and (timeline := await recalled(self.journal, CLOCK_MEMO, list[Segment])) is not None:
-            self.terminal.clock.restore(timeline)
+        if known.same_server and (timeline := await recalled(self.journal, CLOCK_MEMO, list[Segment])):
+            read = (await self.journal.cursors()).values()
+            heard = max((cursor.time_msc for cursor in read if cursor.epoch == timeline[-1].epoch), default=None)
+            self.terminal.clock.restore(timeline, heard)
         self.terminal.clock.on_change(self._timeline_changed)
         await self.flows.restore(same_account=known.same_account, same_server=known.same_server)
         self._halt_at_start()

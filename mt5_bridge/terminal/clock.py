@@ -2,8 +2,12 @@
 
 The offset is inferred from *advancing* ticks (a tick that came between two looks happened between them; weekend
 leftovers advance nothing), rounded to 15 minutes, or taken from a time zone. Changes are kept as a timeline in raw
-broker time, so that a tick is converted with the offset valid at it. A step back of broker time makes raw times
-ambiguous: it begins a new epoch.
+broker time, so that a tick is converted with the offset valid at it. A step back of broker time over ticks makes raw
+times ambiguous: it begins a new epoch.
+
+Clocks change while markets are closed. The first tick of a symbol after a silence proves nothing, since it may be a
+leftover; but one that is an hour off raises a doubt, and nothing is converted until others have settled it. A step that
+came in a silence over a weekend is taken to have come on its Sunday.
 
 A time zone that advancing ticks contradict is wrong, and given up: with it, ticks would leave an hour in the future. An
 earlier run's offset that differs from the zone's stands until ticks have decided between them.
@@ -11,6 +15,7 @@ earlier run's offset that differs from the zone's stands until ticks have decide
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import Enum
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -24,8 +29,13 @@ MAX_GAP_MS = 60_000
 """A symbol not looked at for longer says nothing about when its tick came."""
 MIN_OFFSET_MS = -12 * 3_600_000
 MAX_OFFSET_MS = 14 * 3_600_000
+DOUBTED_MS = 60 * 60_000
+"""What clocks are changed by."""
+OVERLAP_MS = 10 * 60_000
+"""Ticks may come in disorder by so much: nearer to the last one than that, a step back may have gone over it."""
 FIRST_AGREEING = 2
 CHANGE_AGREEING = 3
+DAY_MS = 86_400_000
 ZONE_WRONG_MS = 2_000
 """How long ticks must contradict a time zone: right at its step, many symbols' last ticks are from before it."""
 
@@ -48,6 +58,12 @@ class _Candidate(msgspec.Struct, gc=False):
     first_raw: int
     first_now: int
     count: int = 0
+
+
+class _News(Enum):
+    NONE = "the tick that was seen before"
+    UNSURE = "another tick, nobody knows of when"
+    ADVANCED = "another tick, of just now"
 
 
 class BrokerClock:
@@ -80,6 +96,10 @@ class BrokerClock:
         self._looks: dict[str, _Look] = {}
         self._candidate: _Candidate | None = None
         self._confirmed_now: int | None = None
+        self._heard_raw: int | None = None
+        """The newest tick that the offset was right for; None: not known."""
+        self._unseen = False
+        """No tick has been looked at since an earlier run's timeline was taken up."""
         self._zone_cell = -1
         self._undecided = 0
         """How many ticks may still decide between the zone and what an earlier run knew."""
@@ -88,7 +108,7 @@ class BrokerClock:
     @property
     def settled(self) -> bool:
         """The offset is known, and ticks do not contradict it just now: what it converts may leave."""
-        return bool(self._timeline) and self._candidate is None and not self._undecided
+        return bool(self._timeline) and self._candidate is None and not self._undecided and not self._unseen
 
     @property
     def timeline(self) -> tuple[Segment, ...]:
@@ -121,11 +141,18 @@ class BrokerClock:
                 return raw_msc < first.from_raw_msc + before.offset_ms - first.offset_ms + MAX_GAP_MS
         return False
 
-    def restore(self, timeline: Sequence[Segment]) -> None:
-        """Begin with what an earlier run knew; what ticks have shown meanwhile is kept."""
+    def restore(self, timeline: Sequence[Segment], heard_raw: int | None = None) -> None:
+        """Begin with what an earlier run knew; what ticks have shown meanwhile is kept.
+
+        Args:
+            timeline: the other run's.
+            heard_raw: the raw time of the last tick that it converted, in the last epoch; None: not known.
+        """
         if timeline and self._confirmed_now is None:
             self._timeline = tuple(timeline)
             self._zone_cell = -1
+            self._heard_raw = heard_raw
+            self._unseen = self._zone is None
             self._undecided = CHANGE_AGREEING if self._zone is not None else 0
 
     def on_change(self, callback: Callable[[tuple[Segment, ...]], None]) -> None:
@@ -144,10 +171,16 @@ class BrokerClock:
             Whether the offset changed or became known.
         """
         changed = self._follow_zone(now_msc)
-        if not self._advanced(symbol, raw_msc, now_msc):
+        if raw_msc <= 0:
             return changed
+        self._unseen = False
         offset = round((raw_msc - now_msc) / GRAIN_MS) * GRAIN_MS
         residual = raw_msc - now_msc - offset
+        news = self._look(symbol, raw_msc, now_msc)
+        if news is not _News.ADVANCED:
+            if news is _News.UNSURE and abs(residual) <= MAX_RESIDUAL_MS:
+                return self._doubted(offset, raw_msc, now_msc) or changed
+            return changed
         self.skew_ms = residual if self._zone is None else raw_msc - now_msc - (self.offset_ms or 0)
         if abs(residual) > MAX_RESIDUAL_MS or not MIN_OFFSET_MS <= offset <= MAX_OFFSET_MS:
             self._candidate = None
@@ -157,19 +190,40 @@ class BrokerClock:
         if offset == self.offset_ms:
             self._candidate = None
             self._confirmed_now = now_msc
+            self._heard_raw = raw_msc
             return changed
         return self._contradicted(offset, raw_msc, now_msc) or changed
 
-    def _advanced(self, symbol: str, raw: int, now: int) -> bool:
-        if raw <= 0:
-            return False
+    def _look(self, symbol: str, raw: int, now: int) -> "_News":
         look = self._looks.get(symbol)
         if look is None:
             self._looks[symbol] = _Look(raw, now)
-            return False
+            return _News.UNSURE
         moved, gap = raw != look.raw, now - look.now
         look.raw, look.now = raw, now
-        return moved and 0 <= gap <= MAX_GAP_MS
+        if not moved:
+            return _News.NONE
+        return _News.ADVANCED if 0 <= gap <= MAX_GAP_MS else _News.UNSURE
+
+    def _doubted(self, offset: int, raw: int, now: int) -> bool:
+        """Take note of a tick that may be a leftover, or tell of a step.
+
+        Leftovers come all at once, and two of them may say opposite things: what clears a doubt up is an advancing
+        tick, or one that comes later.
+        """
+        known, candidate = self.offset_ms, self._candidate
+        if known is None or self._zone is not None or self._undecided:
+            return False
+        if candidate is not None and now - candidate.first_now <= MAX_GAP_MS:
+            return False
+        if candidate is not None and candidate.offset == offset:
+            return self._contradicted(offset, raw, now)
+        if candidate is None or not candidate.count:
+            if abs(offset - known) == DOUBTED_MS:
+                self._candidate = _Candidate(offset, raw, now)
+            elif offset == known:
+                self._candidate = None
+        return False
 
     def _contradicted(self, offset: int, raw: int, now: int) -> bool:
         candidate = self._candidate
@@ -192,13 +246,23 @@ class BrokerClock:
         else:
             # The step came between the last tick that fitted and the first that did not.
             slack = MAX_GAP_MS if self._confirmed_now is None else candidate.first_now - self._confirmed_now
-            self._append_step(offset, candidate.first_raw - min(max(slack, 0), MAX_GAP_MS))
+            begin = candidate.first_raw - min(max(slack, 0), MAX_GAP_MS)
+            self._append_step(offset, self._over_the_weekend(candidate.first_raw) or begin, candidate.first_raw)
         self._confirmed_now = now
+        self._heard_raw = raw
         return True
 
-    def _append_step(self, offset: int, from_raw: int) -> None:
+    def _over_the_weekend(self, raw: int) -> int | None:
+        """The begin of the Sunday (raw) in the silence before a tick; None where there was none."""
+        day = raw // DAY_MS
+        sunday = (day - (day + 4) % 7) * DAY_MS  # the first of January 1970 was a Thursday
+        return sunday if self._heard_raw is not None and self._heard_raw < sunday else None
+
+    def _append_step(self, offset: int, from_raw: int, first_raw: int) -> None:
+        """A step, seen by a tick first: one back makes no time ambiguous where no tick was later than that one."""
         last = self._timeline[-1]
-        epoch = last.epoch + 1 if offset < last.offset_ms else last.epoch
+        over = self._heard_raw is None or first_raw <= self._heard_raw + OVERLAP_MS
+        epoch = last.epoch + 1 if offset < last.offset_ms and over else last.epoch
         if epoch == last.epoch:
             from_raw = max(from_raw, last.from_raw_msc)
         self._append(Segment(epoch, from_raw, offset))
@@ -248,7 +312,7 @@ class BrokerClock:
         if not self._timeline:
             self._append(Segment(0, 0, offset))
         else:
-            self._append_step(offset, cell * GRAIN_MS + offset)
+            self._append_step(offset, cell * GRAIN_MS + offset, cell * GRAIN_MS + offset)
         return True
 
     def offset_at(self, raw_msc: int, epoch: int | None = None) -> int:

@@ -479,6 +479,7 @@ async def test_a_page_read_while_the_offset_changed_is_read_again(
         go(kit)
         await eventually(lambda: "get_rates" in kit.terminal.calls)
         kit.terminal.clock.restore([Segment(0, 0, OFFSET_MS + HOUR)])
+        kit.terminal.clock.observe("EURUSD", NOW + OFFSET_MS + HOUR, NOW)
         kit.terminal.holds.clear()
         hold.set()
         await asyncio.sleep(10)

@@ -94,6 +94,97 @@ def test_a_step_back_begins_an_epoch() -> None:
     assert clock.to_utc(raw, epoch=0) == now - HOUR
 
 
+FRIDAY, SUNDAY, MONDAY = (1_700_000_000_000 // 86_400_000 * 86_400_000 + day * 86_400_000 for day in (3, 5, 6))
+"""The 17th of November 2023 and the days after it, midnight UTC."""
+
+
+@pytest.mark.parametrize("to", [1, 3])
+def test_a_clock_that_changed_over_the_weekend_is_doubted_at_the_first_tick(to: int) -> None:
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    evening = live(clock, 2 * HOUR, FRIDAY + 21 * HOUR)
+    opening = SUNDAY + 22 * HOUR
+    clock.observe("EURUSD", opening + to * HOUR, opening + 20)
+    assert not clock.settled, "that tick must not leave with Friday's offset"
+    live(clock, to * HOUR, opening + 100)
+    assert clock.settled
+    assert clock.to_utc(opening + to * HOUR) == opening
+    assert clock.to_utc(evening + 2 * HOUR) == evening
+    assert clock.epoch == 0, "no time was shown twice"
+
+
+def test_a_leftover_of_an_hour_ago_is_doubted_until_a_tick_comes() -> None:
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    now = live(clock, 2 * HOUR, NOW)
+    clock.observe("GBPUSD", now + HOUR, now)
+    assert not clock.settled
+    live(clock, 2 * HOUR, now, count=1)
+    assert (clock.settled, clock.offset_ms) == (True, 2 * HOUR)
+
+
+def test_among_the_first_looks_a_leftover_settles_nothing() -> None:
+    clock = BrokerClock()
+    clock.restore([Segment(0, 0, 2 * HOUR)])
+    clock.observe("EURUSD", MONDAY + 3 * HOUR, MONDAY)
+    clock.observe("GBPUSD", MONDAY - HOUR + 3 * HOUR, MONDAY)
+    clock.observe("USDJPY", MONDAY - HOUR // 2 + 3 * HOUR, MONDAY)
+    assert not clock.settled
+
+
+def test_a_tick_looked_at_again_raises_no_doubt() -> None:
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    evening = live(clock, 2 * HOUR, FRIDAY + 21 * HOUR) - 100
+    clock.observe("EURUSD", evening + 2 * HOUR, evening + HOUR)
+    assert clock.settled, "the market is closed, and somebody asked for a price"
+
+
+@pytest.mark.parametrize("to", [2, 3])
+def test_of_a_symbol_that_ticks_every_few_minutes_several_must_agree(to: int) -> None:
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    at = FRIDAY + 21 * HOUR
+    clock.observe("EURUSD", at + HOUR, at)
+    assert not clock.settled
+    for number in range(1, 4):
+        now = MONDAY + number * 150_000
+        assert clock.offset_ms == 2 * HOUR
+        clock.observe("EURUSD", now + to * HOUR, now)
+        assert clock.settled is (to == 2)
+        if to == 3 and number == 3:
+            break
+    now += 150_000
+    clock.observe("EURUSD", now + to * HOUR, now)
+    assert (clock.settled, clock.offset_ms) == (True, to * HOUR)
+
+
+def test_with_a_time_zone_there_is_nothing_to_doubt() -> None:
+    clock = BrokerClock(timezone="Europe/Athens")
+    live(clock, 2 * HOUR, NOW)
+    clock.observe("GBPUSD", NOW + HOUR, NOW)
+    assert clock.settled
+
+
+@pytest.mark.parametrize("to", [1, 2, 3])
+def test_what_came_while_no_bridge_ran_is_converted_when_a_look_has_told_how(to: int) -> None:
+    clock = BrokerClock()
+    heard = FRIDAY + 12 * HOUR
+    clock.restore([Segment(0, 0, 2 * HOUR)], heard + 2 * HOUR)
+    assert clock.offset_ms == 2 * HOUR
+    assert not clock.settled, "nothing has been looked at yet"
+    clock.observe("EURUSD", MONDAY + to * HOUR - 50, MONDAY)
+    assert clock.settled is (to == 2)
+    live(clock, to * HOUR, MONDAY + 100)
+    assert clock.settled
+    for at in (FRIDAY + 20 * HOUR, SUNDAY + 22 * HOUR, MONDAY):
+        assert clock.to_utc(at + (to if at > SUNDAY else 2) * HOUR) == at
+    assert clock.epoch == 0
+
+
+def test_a_step_back_over_what_an_earlier_run_had_read_begins_an_epoch() -> None:
+    clock = BrokerClock()
+    clock.restore([Segment(0, 0, 3 * HOUR)], NOW + 3 * HOUR)
+    live(clock, 2 * HOUR, NOW + HOUR // 2)
+    assert (clock.offset_ms, clock.epoch) == (2 * HOUR, 1)
+
+
 def test_times_that_a_step_back_shows_again() -> None:
     back = 1_700_000_000_000
     clock = BrokerClock(timeline=[Segment(0, 0, HOUR), Segment(1, back, 0), Segment(1, back + 9 * HOUR, HOUR)])
