@@ -13,7 +13,7 @@ class Patience:
     Brokers do; librdkafka's mock cluster answers with nothing when the wait is over, and has the record for the next
     fetch. There a fetch waits a twentieth of the time since the last record: a record is late by 5 % of the silence
     before it, and an idle bridge still asks only four times a second. Elsewhere a long wait costs nothing, and spares
-    hundreds of empty fetches a second.
+    hundreds of empty fetches a second; so while no record has shown which it is, the waits may become as long.
 
     Attributes:
         answers_early: whether the broker does; None until a record has shown it.
@@ -27,8 +27,8 @@ class Patience:
         """How long the next fetch may wait, given the time since the last record."""
         if self.answers_early:
             return _PATIENT_MS
-        shortest = _TELLING_MS if self.answers_early is None else _SHORTEST_MS
-        return int(min(max(idle_ms / _IDLE_SHARE, shortest), _LONGEST_MS))
+        shortest, longest = (_TELLING_MS, _PATIENT_MS) if self.answers_early is None else (_SHORTEST_MS, _LONGEST_MS)
+        return int(min(max(idle_ms / _IDLE_SHARE, shortest), longest))
 
     def fetched(self, wait_ms: int, took_ms: float, *, records: bool) -> None:
         """Learn from a fetch: what it might have waited, what it took, and whether it brought any records."""

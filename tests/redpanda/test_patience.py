@@ -12,7 +12,7 @@ def impatient() -> Patience:
 
 
 def test_until_a_record_has_shown_it_the_wait_is_at_least_long_enough_to_tell() -> None:
-    assert [Patience().wait_ms(idle) for idle in (0, 1500, 1e9)] == [50, 75, 250]
+    assert [Patience().wait_ms(idle) for idle in (0, 1500, 6000, 1e9)] == [50, 75, 300, 1000]
 
 
 def test_where_no_wait_ends_early_it_is_a_twentieth_of_the_silence_within_bounds() -> None:
