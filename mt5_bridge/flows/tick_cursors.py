@@ -45,24 +45,28 @@ class Cursors:
         Raises:
             JournalError: they are not durable; they will be written next time.
         """
-        moved = [(symbol, feed) for symbol, feed in self._feeds.items() if feed.dirty and feed.acked is not None]
+        moved = [(symbol, feed, feed.acked) for symbol, feed in self._feeds.items() if feed.dirty and feed.acked]
         if not moved:
             return
-        for _, feed in moved:
+        for _, feed, _ in moved:
             feed.dirty = False
         try:
-            await self._journal.commit(*(_moved(symbol, feed.acked) for symbol, feed in moved if feed.acked))
+            await self._journal.commit(*(_moved(symbol, cursor) for symbol, _, cursor in moved))
         except JournalError:
-            for _, feed in moved:
+            for _, feed, _ in moved:
                 feed.dirty = True
             raise
+        for _, feed, cursor in moved:
+            feed.starting = feed.starting and feed.acked is not cursor
 
-    async def keep(self, symbol: str, cursor: Cursor) -> None:
-        """Write one cursor now, whatever else moved; a journal that fails is told and done without."""
+    async def keep(self, symbol: str, cursor: Cursor) -> bool:
+        """Write one cursor now, whatever else moved; whether it is durable. A journal that fails is told."""
         try:
             await self._journal.commit(_moved(symbol, cursor))
         except JournalError as error:
             _tell(error)
+            return False
+        return True
 
 
 def _moved(symbol: str, cursor: Cursor) -> changes.CursorMoved:

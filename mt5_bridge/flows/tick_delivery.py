@@ -92,10 +92,15 @@ class Delivery:
         feed.dirty = feed.starting = self.producer is not None
 
     async def keep_start(self, feed: Feed) -> None:
-        """Durable before the first tick leaves: a life killed right after would leave a gap to the next one's "now"."""
-        if feed.starting and feed.acked is not None:
-            feed.starting = False
-            await self._cursors.keep(feed.info.name, feed.acked)
+        """Durable before the first tick leaves: a life killed right after would leave a gap to the next one's "now".
+
+        A disk that takes nothing holds up the symbols that begin then, and no others.
+        """
+        while feed.starting and feed.acked is not None:
+            if await self._cursors.keep(feed.info.name, feed.acked):
+                feed.starting = False
+            else:
+                await asyncio.sleep(_REFUSED_S)
 
     def slice_came(self) -> None:
         """What follows was seen by one poll: it bears one time, and is few enough to be encoded at once or is not."""

@@ -461,6 +461,26 @@ async def test_where_a_symbol_began_survives_a_crash_before_its_first_tick(tmp_p
 
 
 @simulated
+async def test_no_tick_leaves_before_the_disk_knows_where_its_symbol_began(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.journal.break_down()
+        await started(kit)
+        before = len(held(kit.terminal))
+        tick(kit)
+        await asyncio.sleep(12)
+        assert published(kit.producer) == []
+        kit.journal.mend()
+        tick(kit)
+        await asyncio.sleep(6)
+        assert published(kit.producer) == held(kit.terminal)[before:]
+        kit.journal.break_down()
+        tick(kit)
+        await asyncio.sleep(1)
+        assert published(kit.producer) == held(kit.terminal)[before:], "where it began is known by now"
+        kit.journal.mend()
+
+
+@simulated
 async def test_a_defect_in_delivery_is_told(tmp_path: Path) -> None:
     class Broken(FakeProducer):
         async def publish(self, *args: Any, **more: Any) -> None:
