@@ -40,8 +40,8 @@ _ASKED_AT_ONCE = 4
 _READS_AWAITED = 2
 _ACCOUNT_SLOT = "account_info"
 _POSITIONS_SLOT = "positions"
-MOST_TOLD = 2000
-"""Positions in a frame nobody asked for: below a mebibyte, which libraries accept by default, whatever their names."""
+MOST_TOLD = 1800
+"""Positions in a frame nobody asked for: below a mebibyte, whatever their comments; more some libraries do not take."""
 
 _REASONS = {4: "stop", 5: "target", 6: "stop_out"}
 """DEAL_REASON_SL, TP, SO. What an order of ours closed is told by its magic; anything else was done by hand."""
@@ -51,9 +51,9 @@ _ENDS = {OrderState.CANCELED: "cancelled", OrderState.EXPIRED: "expired", OrderS
 
 
 class Telling(Protocol):
-    """What this flow needs of the WebSocket client."""
+    """What this flow needs of who tells the newest state of something."""
 
-    def send_latest(self, slot: str, frame: bytes) -> None: ...
+    def send_latest(self, slot: str, frame: bytes, *, whole: bytes | None = None) -> None: ...
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -172,16 +172,19 @@ class AccountFlow:
     def tell_positions(self) -> None:
         """Send the list to the backend (after hello, and on change).
 
-        Of very many, as many as every WebSocket library takes in a frame, or the connection would end with it again and
-        again; from where on the backend has to ask is told.
+        Of very many it gets as many as every WebSocket library takes in a frame, or the connection would end with it
+        again and again; from where on it has to ask is told.
         """
-        if self._control is not None:
-            positions = sorted(self._book.positions.values(), key=lambda position: position.ticket)
-            told = positions[:MOST_TOLD]
-            following = str(told[-1].ticket) if len(told) < len(positions) else None
-            rows = [position_message(position) for position in told]
-            frame = wire.encode("positions", rows, now_msc=self._clock.now_ms(), next=following)
-            self._control.send_latest(_POSITIONS_SLOT, frame)
+        if self._control is None:
+            return
+        now = self._clock.now_ms()
+        held = sorted(self._book.positions.values(), key=lambda position: position.ticket)
+        rows = [position_message(position) for position in held]
+        frame = whole = wire.encode("positions", rows, now_msc=now)
+        if len(rows) > MOST_TOLD:
+            following = str(rows[MOST_TOLD - 1].ticket)
+            frame = wire.encode("positions", rows[:MOST_TOLD], now_msc=now, next=following)
+        self._control.send_latest(_POSITIONS_SLOT, frame, whole=whole)
 
     def greet(self) -> None:
         """A backend has connected: it gets the picture at once."""

@@ -70,7 +70,8 @@ class Stopped:
             return self.known
         halt = self._halt
         if durable is None:
-            durable = self._answers.latch.durable and (self._durable is None or self._durable.done())
+            written = self._durable is None or (self._durable.done() and not self._durable.cancelled())
+            durable = self._answers.latch.durable and written
         data: dict[str, Any] = {
             "state": halt.state.value,
             "reason": halt.reason,

@@ -249,7 +249,7 @@ class Flows:
 
     def _assemble_reports(self) -> None:
         config, around, clock = self.config, self._around, self.clock
-        telling = self.fanout if config.gateway else self.backend
+        telling = self.fanout if config.gateway or self.backend is not None else None
         self.account = AccountFlow(
             self.terminal,
             self.book,

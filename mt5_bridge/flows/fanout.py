@@ -99,11 +99,17 @@ class Fanout:
 
         return end
 
-    def send_latest(self, slot: str, frame: bytes) -> None:
-        """Tell the newest state of something, to the backend too."""
+    def send_latest(self, slot: str, frame: bytes, *, whole: bytes | None = None) -> None:
+        """Tell the newest state of something, to the backend too.
+
+        Args:
+            slot: of what.
+            frame: as the backend gets it.
+            whole: as the others get it, where the backend gets a part.
+        """
         if self._backend is not None:
             self._backend.send_latest(slot, frame)
-        self._tell(slot, frame)
+        self._tell(slot, whole or frame)
 
     def channel(self, name: str, message: Any) -> None:
         """The state of a channel has changed: the backend reads it in the heartbeat."""

@@ -5,9 +5,9 @@ leftovers advance nothing), rounded to 15 minutes, or taken from a time zone. Ch
 broker time, so that a tick is converted with the offset valid at it. A step back of broker time over ticks makes raw
 times ambiguous: it begins a new epoch.
 
-Clocks change while markets are closed. The first tick of a symbol after a silence proves nothing, since it may be a
-leftover; but one that is an hour off raises a doubt, and nothing is converted until others have settled it. A step that
-came in a silence over a weekend is taken to have come on its Sunday.
+Clocks change over weekends, while most markets are closed. The first tick of a symbol after a silence proves nothing,
+since it may be a leftover; but one from behind a weekend that is an hour off, or from the future, raises a doubt, and
+nothing is converted until others have settled it.
 
 A time zone that advancing ticks contradict is wrong, and given up: with it, ticks would leave an hour in the future. An
 earlier run's offset that differs from the zone's stands until ticks have decided between them.
@@ -61,8 +61,9 @@ class _Candidate(msgspec.Struct, gc=False):
 
 
 class _News(Enum):
+    FIRST = "a tick of nobody knows when"
     NONE = "the tick that was seen before"
-    UNSURE = "another tick, nobody knows of when"
+    LATE = "another tick, after a silence"
     ADVANCED = "another tick, of just now"
 
 
@@ -178,12 +179,11 @@ class BrokerClock:
         residual = raw_msc - now_msc - offset
         news = self._look(symbol, raw_msc, now_msc)
         if news is not _News.ADVANCED:
-            if news is _News.UNSURE and abs(residual) <= MAX_RESIDUAL_MS:
-                return self._doubted(offset, raw_msc, now_msc) or changed
-            return changed
+            return self._heard(news, offset, raw_msc, now_msc) or changed
         self.skew_ms = residual if self._zone is None else raw_msc - now_msc - (self.offset_ms or 0)
         if abs(residual) > MAX_RESIDUAL_MS or not MIN_OFFSET_MS <= offset <= MAX_OFFSET_MS:
-            self._candidate = None
+            if self._candidate is not None and self._candidate.count:
+                self._candidate = None
             return self._decide(None, now_msc) if self._undecided else changed
         if self._undecided:
             return self._decide(offset, now_msc)
@@ -198,31 +198,35 @@ class BrokerClock:
         look = self._looks.get(symbol)
         if look is None:
             self._looks[symbol] = _Look(raw, now)
-            return _News.UNSURE
+            return _News.FIRST
         moved, gap = raw != look.raw, now - look.now
         look.raw, look.now = raw, now
         if not moved:
             return _News.NONE
-        return _News.ADVANCED if 0 <= gap <= MAX_GAP_MS else _News.UNSURE
+        return _News.ADVANCED if 0 <= gap <= MAX_GAP_MS else _News.LATE
 
-    def _doubted(self, offset: int, raw: int, now: int) -> bool:
+    def _heard(self, news: _News, offset: int, raw: int, now: int) -> bool:
         """Take note of a tick that may be a leftover, or tell of a step.
 
-        Leftovers come all at once, and two of them may say opposite things: what clears a doubt up is an advancing
-        tick, or one that comes later.
+        What clears a doubt up is an advancing tick, or where there are none, those that come one by one: leftovers come
+        all at once, when a symbol is looked at first or a terminal has its connection again.
         """
         known, candidate = self.offset_ms, self._candidate
-        if known is None or self._zone is not None or self._undecided:
+        if known is None or self._zone is not None or self._undecided or news is _News.NONE:
             return False
-        if candidate is not None and now - candidate.first_now <= MAX_GAP_MS:
-            return False
-        if candidate is not None and candidate.offset == offset:
-            return self._contradicted(offset, raw, now)
-        if candidate is None or not candidate.count:
-            if abs(offset - known) == DOUBTED_MS:
-                self._candidate = _Candidate(offset, raw, now)
-            elif offset == known:
+        ahead = raw - now - known
+        fits = abs(ahead) <= MAX_RESIDUAL_MS
+        if candidate is None:
+            an_hour_off = abs(abs(ahead) - DOUBTED_MS) <= MAX_RESIDUAL_MS
+            if (an_hour_off or ahead > MAX_RESIDUAL_MS) and self._over_the_weekend(raw) is not None:
+                self._candidate = _Candidate(offset if an_hour_off else known + DOUBTED_MS, raw, now)
+        elif news is _News.LATE and now - candidate.first_now > MAX_GAP_MS:
+            if fits:
                 self._candidate = None
+            elif abs(raw - now - candidate.offset) <= MAX_RESIDUAL_MS:
+                return self._contradicted(candidate.offset, raw, now)
+        if fits and news is _News.LATE:
+            self._heard_raw = raw
         return False
 
     def _contradicted(self, offset: int, raw: int, now: int) -> bool:
@@ -259,7 +263,11 @@ class BrokerClock:
         return sunday if self._heard_raw is not None and self._heard_raw < sunday else None
 
     def _append_step(self, offset: int, from_raw: int, first_raw: int) -> None:
-        """A step, seen by a tick first: one back makes no time ambiguous where no tick was later than that one."""
+        """A step, seen by a tick first: one back makes no time ambiguous where no tick was later than that one.
+
+        What a market that never closes showed while no bridge ran nobody knows: of the hour that it showed twice then,
+        only once is read.
+        """
         last = self._timeline[-1]
         over = self._heard_raw is None or first_raw <= self._heard_raw + OVERLAP_MS
         epoch = last.epoch + 1 if offset < last.offset_ms and over else last.epoch

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -184,12 +185,15 @@ async def test_of_very_many_positions_a_frame_has_as_many_as_libraries_take(
 ) -> None:
     monkeypatch.setattr(account, "MOST_TOLD", 2)
     async with FlowKit.open(tmp_path) as kit:
+        whole = list[dict[str, Any]]()
+        kit.fanout.listen(lambda channel, slot, frame: whole.extend([json.loads(frame)] * (slot == "positions")))
         kit.run(*FLOWS)
         tickets = sorted(held(kit.terminal) for _ in range(3))
         await one(kit, "position_opened", 3)
         frame = kit.channel.of("positions")[-1]
         assert [position["ticket"] for position in frame["data"]] == tickets[:2]
         assert frame["next"] == str(tickets[1])
+        assert [position["ticket"] for position in whole[-1]["data"]] == tickets, "others are told them all"
         close(kit.terminal, tickets[0])
         await one(kit, "position_closed")
         frame = kit.channel.of("positions")[-1]
@@ -212,7 +216,7 @@ def test_even_the_longest_positions_make_a_frame_below_a_mebibyte() -> None:
             profit=-123456789.12,
             time_msc=1_700_000_000_000,
             magic=2**53,
-            comment="c" * 31,
+            comment="\x01" * 31,
             identifier=2**63,
         )
     )

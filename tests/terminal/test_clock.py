@@ -112,18 +112,47 @@ def test_a_clock_that_changed_over_the_weekend_is_doubted_at_the_first_tick(to: 
     assert clock.epoch == 0, "no time was shown twice"
 
 
-def test_a_leftover_of_an_hour_ago_is_doubted_until_a_tick_comes() -> None:
+def friday() -> BrokerClock:
+    """Two hours ahead of UTC, and heard last on a Friday evening."""
     clock = BrokerClock(offset_ms=2 * HOUR)
-    now = live(clock, 2 * HOUR, NOW)
-    clock.observe("GBPUSD", now + HOUR, now)
+    live(clock, 2 * HOUR, FRIDAY + 21 * HOUR)
+    return clock
+
+
+def test_behind_a_weekend_a_leftover_of_an_hour_ago_is_doubted_until_a_tick_comes() -> None:
+    clock = friday()
+    clock.observe("GBPUSD", MONDAY + HOUR, MONDAY)
     assert not clock.settled
-    live(clock, 2 * HOUR, now, count=1)
+    live(clock, 2 * HOUR, MONDAY, count=2)
     assert (clock.settled, clock.offset_ms) == (True, 2 * HOUR)
+    clock.observe("USDJPY", MONDAY + 3 * HOUR, MONDAY + 2 * HOUR)
+    assert clock.settled, "what has been heard since proves the offset right"
+
+
+def test_on_the_evening_of_a_day_an_hour_old_means_an_hour_old() -> None:
+    """Else all that is left to publish would wait for the market to open."""
+    clock = friday()
+    for number, symbol in enumerate(("GBPUSD", "USDJPY", "AUDUSD", "USDCAD", "GBPUSD")):
+        now = FRIDAY + 22 * HOUR + number * 100_000
+        clock.observe(symbol, FRIDAY + 23 * HOUR + number * 1000, now)
+        assert (clock.settled, clock.offset_ms) == (True, 2 * HOUR)
+    again = BrokerClock()
+    again.restore([Segment(0, 0, 2 * HOUR)], FRIDAY + 20 * HOUR)
+    again.observe("EURUSD", FRIDAY + 23 * HOUR, FRIDAY + 22 * HOUR)
+    assert again.settled
+
+
+def test_a_tick_from_the_future_is_doubted_however_old_it_may_be() -> None:
+    clock = friday()
+    clock.observe("GBPUSD", MONDAY - HOUR // 2 + 3 * HOUR, MONDAY)
+    assert not clock.settled
+    live(clock, 3 * HOUR, MONDAY + 1000)
+    assert (clock.settled, clock.offset_ms) == (True, 3 * HOUR)
 
 
 def test_among_the_first_looks_a_leftover_settles_nothing() -> None:
     clock = BrokerClock()
-    clock.restore([Segment(0, 0, 2 * HOUR)])
+    clock.restore([Segment(0, 0, 2 * HOUR)], FRIDAY)
     clock.observe("EURUSD", MONDAY + 3 * HOUR, MONDAY)
     clock.observe("GBPUSD", MONDAY - HOUR + 3 * HOUR, MONDAY)
     clock.observe("USDJPY", MONDAY - HOUR // 2 + 3 * HOUR, MONDAY)
@@ -131,27 +160,20 @@ def test_among_the_first_looks_a_leftover_settles_nothing() -> None:
 
 
 def test_a_tick_looked_at_again_raises_no_doubt() -> None:
-    clock = BrokerClock(offset_ms=2 * HOUR)
-    evening = live(clock, 2 * HOUR, FRIDAY + 21 * HOUR) - 100
-    clock.observe("EURUSD", evening + 2 * HOUR, evening + HOUR)
-    assert clock.settled, "the market is closed, and somebody asked for a price"
+    clock = friday()
+    clock.observe("EURUSD", MONDAY + 2 * HOUR, MONDAY)
+    clock.observe("EURUSD", MONDAY + 2 * HOUR, MONDAY + HOUR)
+    assert clock.settled, "somebody asked for a price"
 
 
 @pytest.mark.parametrize("to", [2, 3])
 def test_of_a_symbol_that_ticks_every_few_minutes_several_must_agree(to: int) -> None:
-    clock = BrokerClock(offset_ms=2 * HOUR)
-    at = FRIDAY + 21 * HOUR
-    clock.observe("EURUSD", at + HOUR, at)
-    assert not clock.settled
+    clock = friday()
+    clock.observe("GBPUSD", MONDAY + HOUR if to == 2 else MONDAY + 3 * HOUR, MONDAY)
     for number in range(1, 4):
+        assert (clock.settled, clock.offset_ms) == (to == 2 and number > 1, 2 * HOUR)
         now = MONDAY + number * 150_000
-        assert clock.offset_ms == 2 * HOUR
-        clock.observe("EURUSD", now + to * HOUR, now)
-        assert clock.settled is (to == 2)
-        if to == 3 and number == 3:
-            break
-    now += 150_000
-    clock.observe("EURUSD", now + to * HOUR, now)
+        clock.observe("GBPUSD", now + to * HOUR, now)
     assert (clock.settled, clock.offset_ms) == (True, to * HOUR)
 
 
