@@ -43,9 +43,9 @@ class LatchFile:
                 os.lseek(self._fd, 0, os.SEEK_END)
                 os.write(self._fd, bytes(missing))
                 os.fsync(self._fd)
+            last = self.read()
         except OSError as error:
             raise JournalError(f"latch file {path}: cannot be allocated: {error}") from error
-        last = self.read()
         self._turn = last.turn if last is not None else 0
 
     def write(self, state: str, reason: str, by: str, at_msc: int) -> None:
@@ -73,9 +73,8 @@ class LatchFile:
         A file in which nothing can be read although something was written counts as halted: a latch that may have been
         set is set.
         """
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        content = os.read(self._fd, 2 * _SLOT)
-        slots = [content[:_SLOT], content[_SLOT:]]
+        content = self.path.read_bytes()  # opened anew: who writes in a thread has moved to its slot
+        slots = [content[:_SLOT], content[_SLOT : 2 * _SLOT]]
         found = [record for record in map(_decode, slots) if record is not None]
         if found:
             return max(found, key=lambda record: record.turn)

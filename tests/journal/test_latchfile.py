@@ -25,6 +25,21 @@ def test_the_last_state_is_read_back(tmp_path: Path) -> None:
     again.close()
 
 
+def test_who_reads_meanwhile_does_not_move_the_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latch = LatchFile(tmp_path / "x")
+    write = os.write
+
+    def slow(fd: int, data: bytes) -> int:
+        assert latch.read() is None
+        return write(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", slow)
+        latch.write("halted", "r", "me", 5)
+    assert latch.read() == LatchRecord("halted", "r", "me", 5, 1)
+    latch.close()
+
+
 def test_the_file_never_grows(tmp_path: Path) -> None:
     latch = LatchFile(tmp_path / "x")
     size = (tmp_path / "x").stat().st_size
