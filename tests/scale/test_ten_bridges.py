@@ -157,8 +157,8 @@ async def test_ten_bridges_share_a_cluster_and_each_does_what_is_its_own(tmp_pat
 def assert_own_work(account: str, results: list[dict[str, Any]]) -> None:
     """Its own signals, each answered once; those of a symbol left for the terminal in the order they were sent.
 
-    What was on its way there when its bridge was killed, or executed and its result not durable yet, is looked up by the
-    next one: its answer comes late, and without the time it left.
+    What was on its way there when its bridge was killed, or done and not yet durable, is looked up by the next one: its
+    answer comes late, and without the time it left.
     """
     for result in results:
         if result["signal_id"] == "nobody":
