@@ -159,11 +159,52 @@ def test_among_the_first_looks_a_leftover_settles_nothing() -> None:
     assert not clock.settled
 
 
-def test_a_tick_looked_at_again_raises_no_doubt() -> None:
+def test_first_looks_prove_nothing_however_far_apart() -> None:
+    clock = friday()
+    clock.observe("GBPUSD", MONDAY + 3 * HOUR, MONDAY)
+    for number, offset in enumerate((3, 3, 3, 2), 1):
+        now = MONDAY + number * 120_000
+        clock.observe(f"S{number}", now + offset * HOUR, now)
+        assert (clock.settled, clock.offset_ms) == (False, 2 * HOUR)
+
+
+@pytest.mark.parametrize("offsets", [(1, 1, 1, 1), (3, 2, 2)])
+def test_leftovers_that_come_all_at_once_prove_nothing(offsets: tuple[int, ...]) -> None:
+    """As when a terminal has its connection again."""
+    clock = BrokerClock(offset_ms=2 * HOUR)
+    for number in range(len(offsets)):
+        live(clock, 2 * HOUR, FRIDAY + 21 * HOUR, symbol=f"S{number}")
+    for number, offset in enumerate(offsets):
+        clock.observe(f"S{number}", MONDAY + offset * HOUR, MONDAY + number)
+    assert (clock.settled, clock.offset_ms) == (False, 2 * HOUR)
+
+
+def test_a_late_tick_that_fits_is_the_first_one_behind_the_weekend() -> None:
     clock = friday()
     clock.observe("EURUSD", MONDAY + 2 * HOUR, MONDAY)
-    clock.observe("EURUSD", MONDAY + 2 * HOUR, MONDAY + HOUR)
-    assert clock.settled, "somebody asked for a price"
+    clock.observe("GBPUSD", MONDAY + 2 * HOUR, MONDAY + HOUR)
+    assert clock.settled
+
+
+def test_a_tick_in_disorder_clears_no_doubt_up() -> None:
+    clock = friday()
+    clock.observe("GBPUSD", MONDAY + 3 * HOUR, MONDAY)
+    clock.observe("GBPUSD", MONDAY + 3 * HOUR - 7 * 60_000, MONDAY + 100)
+    assert not clock.settled
+
+
+def test_a_tick_looked_at_again_raises_no_doubt() -> None:
+    clock = friday()
+    for minutes in (20, 60):
+        clock.observe("EURUSD", MONDAY + 2 * HOUR, MONDAY + minutes * 60_000)
+        assert clock.settled, "somebody asked for a price"
+
+
+def test_a_step_back_that_nearly_meets_the_last_tick_begins_an_epoch() -> None:
+    clock = friday()
+    last = FRIDAY + 21 * HOUR
+    live(clock, HOUR, last + HOUR + 5 * 60_000)
+    assert (clock.offset_ms, clock.epoch) == (HOUR, 1)
 
 
 @pytest.mark.parametrize("to", [2, 3])
@@ -179,8 +220,8 @@ def test_of_a_symbol_that_ticks_every_few_minutes_several_must_agree(to: int) ->
 
 def test_with_a_time_zone_there_is_nothing_to_doubt() -> None:
     clock = BrokerClock(timezone="Europe/Athens")
-    live(clock, 2 * HOUR, NOW)
-    clock.observe("GBPUSD", NOW + HOUR, NOW)
+    live(clock, 2 * HOUR, FRIDAY + 21 * HOUR)
+    clock.observe("GBPUSD", MONDAY + HOUR, MONDAY)
     assert clock.settled
 
 
