@@ -142,9 +142,9 @@ class TickReader:
         self._pages[symbol] = size * 4 if block.more else MIN_PAGE
         if not block.more:
             self._read_at[symbol] = tick
-            if block.data and block.time_msc != tick.time_msc:
-                # It has what came since: if the broker's clock stepped in between, only a look that is newer tells.
-                self._seen[symbol] = quotes[symbol] = self._mt5.symbol_info_tick(symbol) or tick
+        if block.data and (block.time_msc > tick.time_msc or (not block.more and block.time_msc != tick.time_msc)):
+            # It has what came since: if the broker's clock stepped in between, only a look that is newer tells.
+            self._seen[symbol] = quotes[symbol] = self._mt5.symbol_info_tick(symbol) or tick
         return block if block.data or before else None
 
     def _begin(self, symbol: str, time_msc: int, backfill_ms: int) -> RawBlock:

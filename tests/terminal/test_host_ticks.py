@@ -102,7 +102,8 @@ def test_history_that_lags_behind_the_quote_is_asked_again() -> None:
     assert read(block) == [(BASE + 5, 0)]
 
 
-def test_what_a_page_has_beyond_the_last_tick_that_was_seen_is_seen_too() -> None:
+@pytest.mark.parametrize("room", [100, 2])
+def test_what_a_page_has_beyond_the_last_tick_that_was_seen_is_seen_too(room: int) -> None:
     """A step of the broker's clock in between: by the tick seen before, its offset would still be the old one."""
     module = with_times([BASE, BASE + 5])
     ticks, look = reader(module), module.symbol_info_tick
@@ -110,13 +111,13 @@ def test_what_a_page_has_beyond_the_last_tick_that_was_seen_is_seen_too() -> Non
     def tick_comes(name: str) -> Any:
         seen = look(name)
         module.symbol_info_tick = look
-        module._ticks[name].append((BASE + 3_600_009, 1.3, 1.4))
+        module._ticks[name] += [(BASE + 3_600_009, 1.3, 1.4), (BASE + 3_600_010, 1.3, 1.4)]
         return seen
 
     module.symbol_info_tick = tick_comes
-    (block,), quotes, *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, 100, 0)
-    assert block.time_msc == BASE + 3_600_009
-    assert quotes["EURUSD"].time_msc == block.time_msc
+    (block,), quotes, *_ = ticks.poll([RawCursor("EURUSD", BASE, 1)], 1e6, room, 0)
+    assert (len(read(block)), block.more) == (min(room, 3), room == 2)
+    assert quotes["EURUSD"].time_msc == BASE + 3_600_010
 
 
 def test_a_page_that_ends_inside_the_cursors_second_is_asked_again_with_twice_the_count() -> None:
