@@ -25,6 +25,11 @@ class Cursors:
     def __init__(self, journal: Journal, feeds: Mapping[str, Feed]) -> None:
         self._journal = journal
         self._feeds = feeds
+        self._saved = asyncio.Event()
+
+    async def next_save(self) -> None:
+        """Return when the disk has taken cursors again."""
+        await self._saved.wait()
 
     async def run(self) -> None:
         """Make acknowledged cursors durable every `CURSOR_S`; one that is lost costs duplicates, never ticks."""
@@ -58,6 +63,8 @@ class Cursors:
             raise
         for _, feed, cursor in moved:
             feed.starting = feed.starting and feed.acked is not cursor
+        self._saved.set()
+        self._saved = asyncio.Event()
 
     async def keep(self, symbol: str, cursor: Cursor) -> bool:
         """Write one cursor now, whatever else moved; whether it is durable. A journal that fails is told."""

@@ -96,11 +96,10 @@ class Delivery:
 
         A disk that takes nothing holds up the symbols that begin then, and no others.
         """
-        while feed.starting and feed.acked is not None:
-            if await self._cursors.keep(feed.info.name, feed.acked):
-                feed.starting = False
-            else:
-                await asyncio.sleep(_REFUSED_S)
+        if feed.starting and feed.acked is not None:
+            feed.starting = not await self._cursors.keep(feed.info.name, feed.acked)
+        while feed.starting:
+            await self._cursors.next_save()
 
     def slice_came(self) -> None:
         """What follows was seen by one poll: it bears one time, and is few enough to be encoded at once or is not."""
