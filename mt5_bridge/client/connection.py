@@ -20,13 +20,14 @@ from mt5_bridge.core.messages import TradingSignal
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame of the bridge."""
+    """A frame of the bridge; `next` where it holds a part: the `cursor` with which to ask for the rest."""
 
     type: str
     data: Any = None
     timestamp: str | None = None
     request_id: str | int | None = None
     event_id: str | None = None
+    next: str | None = None
 
 
 class CommandFailed(BridgeError):

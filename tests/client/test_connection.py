@@ -52,10 +52,12 @@ async def test_a_command_is_answered_by_its_request_id() -> None:
         bridge = await here.bridge()
         asked = asyncio.create_task(bridge.command("get_account", {"a": 1}))
         await socket.send('{"type": "command_result", "request_id": "another", "data": {}}')
+        await socket.send('{"type": "positions", "data": [], "next": "7"}')
         command = await answer(socket, {"command": "get_account", "success": True, "data": {"equity": 5}})
         assert await asked == {"equity": 5}
         assert (command["type"], command["data"]) == ("get_account", {"a": 1})
-        assert [frame.request_id for frame in here.frames] == ["another", command["request_id"]]
+        assert [frame.request_id for frame in here.frames] == ["another", None, command["request_id"]]
+        assert [frame.next for frame in here.frames] == [None, "7", None]
 
 
 async def test_a_list_is_read_page_by_page() -> None:
