@@ -30,7 +30,7 @@ METHOD = """\
 A daemon comes back after ten hours: four symbols have 360,000 ticks each to catch up, eight others are live at ten
 ticks a second each, and 20 signals a second are executed. The same is measured when it has caught up, for as long. Ages
 run from the poll that saw a tick to the hands of a consumer (librdkafka's), which reads a partition with live symbols
-and far ones; signals from their sender to `order_send`. The rate of the catch-up is that of the far symbols, from the
+and far ones; signals from the broker to `order_send`. The rate of the catch-up is that of the far symbols, from the
 first tick in that partition to the moment at which those in it are live."""
 
 

@@ -23,7 +23,7 @@ _BATCH_BYTES = 1 << 20
 
 
 class SignalSender:
-    """Sends to a broker of one node, a record a request; nobody waits for an acknowledgement.
+    """Sends to a broker of one node; nobody waits for an acknowledgement.
 
     Args:
         bootstrap: the node; the topic is there, or is made by the asking.
@@ -38,7 +38,7 @@ class SignalSender:
         self._partitions = sorted(asking.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions)
         self._choose = DefaultPartitioner()
         host, _, port = bootstrap.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)))
+        self._socket = socket.create_connection((host, int(port)), timeout=_TIMEOUT_MS / 1000)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answers = bytearray()
         self._unanswered = 0
@@ -83,7 +83,6 @@ class SignalSender:
     def close(self) -> None:
         """Wait until all have arrived, and end the connection."""
         with self._socket:
-            self._socket.settimeout(_TIMEOUT_MS / 1000)
             if self._unanswered:
                 self._take_answers(wait=True)
 
@@ -91,5 +90,6 @@ class SignalSender:
 def _batch(records: Sequence[tuple[bytes, bytes]], now: int) -> bytes:
     batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, _BATCH_BYTES)
     for offset, (key, value) in enumerate(records):
-        batch.append(offset, now, key, value, [])
+        if batch.append(offset, now, key, value, []) is None:
+            raise ValueError(f"more than {_BATCH_BYTES} bytes in one batch: give fewer signals at once")
     return bytes(batch.build())

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from support.eventually import eventually
+from support.facts import a_position
 from support.fake_terminal import FakeTerminal, symbol_info
 from support.flow_kit import FlowKit
 from support.simulated import simulated
@@ -15,7 +16,7 @@ from mt5_bridge.core import wire
 from mt5_bridge.core.errors import MT5ConnectionError
 from mt5_bridge.core.halt import Origin
 from mt5_bridge.core.messages import TradingSignal, position_message
-from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderState, OrderType, Position, Side
+from mt5_bridge.core.model import Action, Deed, OrderRequest, OrderState, OrderType
 from mt5_bridge.flows import account
 from mt5_bridge.flows.account import KNOWN_MEMO
 from mt5_bridge.flows.emergency import StopOptions
@@ -203,10 +204,9 @@ async def test_of_very_many_positions_a_frame_has_as_many_as_libraries_take(
 
 def test_even_the_longest_positions_make_a_frame_below_a_mebibyte() -> None:
     longest = position_message(
-        Position(
-            ticket=2**63,
+        a_position(
+            2**63,
             symbol="S" * 31,
-            side=Side.SELL,
             volume=123456.78,
             price_open=123456.12345,
             price_current=123456.12345,
@@ -214,10 +214,8 @@ def test_even_the_longest_positions_make_a_frame_below_a_mebibyte() -> None:
             take_profit=123456.12345,
             swap=-123456789.12,
             profit=-123456789.12,
-            time_msc=1_700_000_000_000,
             magic=2**53,
             comment="\x01" * 31,
-            identifier=2**63,
         )
     )
     frame = wire.encode("positions", [longest] * account.MOST_TOLD, now_msc=0, next="9" * 20)

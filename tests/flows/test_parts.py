@@ -24,6 +24,12 @@ from mt5_bridge.journal.changes import OffsetMoved
 BUY: dict[str, Any] = {"volume": 0.1, "stop_loss": 1.09}
 
 
+@pytest.fixture
+def by_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each record of a flood is a part of its own."""
+    monkeypatch.setattr(parts, "COMMIT", 1)
+
+
 @simulated
 async def test_what_is_none_of_ours_costs_no_sync_of_its_own_and_holds_no_offset_back(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
@@ -87,12 +93,10 @@ async def test_a_flood_of_stale_signals_is_over_fast_and_in_order(tmp_path: Path
         assert await kit.journal.offsets("trading_signals") == {0: 3000}
 
 
+@pytest.mark.usefixtures("by_ones")
 @simulated
-async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(tmp_path: Path) -> None:
     """How far the topic of that name was read before is a larger offset, and of other records."""
-    monkeypatch.setattr(parts, "COMMIT", 1)
     async with FlowKit.open(tmp_path) as kit:
         await kit.journal.commit(OffsetMoved(topic="trading_signals", partition=0, next_offset=1000))
         await kit.intake.position_lost("trading_signals", 0, 0, "topic_made_anew")
@@ -110,12 +114,10 @@ async def test_of_a_topic_made_anew_no_part_overtakes_one_that_the_disk_refused(
         assert [at for at in dict.fromkeys(reached) if at != 1000] == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("by_ones")
 @simulated
-async def test_reading_begins_elsewhere_only_behind_what_is_on_its_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_reading_begins_elsewhere_only_behind_what_is_on_its_way(tmp_path: Path) -> None:
     """Entered behind the news, the old topic's offsets would be taken for the new one's."""
-    monkeypatch.setattr(parts, "COMMIT", 1)
     async with FlowKit.open(tmp_path) as kit:
         kit.journal.step = slow_disk
         old = [kit.record(kit.value(signal_id=f"s{n}", account=1001, **BUY), offset=1000 + n) for n in range(4)]
@@ -154,11 +156,9 @@ async def test_a_backlog_that_the_inbox_has_already_is_passed_over(tmp_path: Pat
         assert [r["signal_id"] for r in await kit.results()] == ["s0", "s1", "s2"]
 
 
+@pytest.mark.usefixtures("by_ones")
 @simulated
-async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(parts, "COMMIT", 1)
+async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.journal.step = slow_disk
         old = kit.clock.now_ms() - 60_000
