@@ -94,7 +94,8 @@ class HostProcess(asyncio.SubprocessProtocol):
         """The child runs and its pipes are there: before anything else is called."""
         self._transport = cast(asyncio.SubprocessTransport, transport)
         self._requests = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        replies = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(1))
+        replies = self.replies = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(1))
+        replies.set_protocol(_Replies(self, cast(asyncio.Protocol, replies.get_protocol())))
         if sys.platform == "linux":
             import fcntl
 
@@ -150,9 +151,13 @@ class HostProcess(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Frames from stdout, text from stderr."""
-        if fd == 2:
+        if fd == 1:
+            self.replied(data)
+        else:
             self._log(data)
-            return
+
+    def replied(self, data: bytes) -> None:
+        """Frames from stdout."""
         if self.ended is not None:
             return  # what a killed host still had in the pipe answers calls that have already failed
         try:
@@ -197,6 +202,23 @@ class HostProcess(asyncio.SubprocessProtocol):
             text = line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip()
             if text:
                 logger.bind(event="host_stderr").warning("Terminal host: {text}", text=text)
+
+
+class _Replies(asyncio.Protocol):
+    """Stands before the subprocess transport's own protocol of stdout, which hands data on a turn of the loop later.
+
+    Every answer of the terminal would wait for that turn, and the next request behind it.
+    """
+
+    def __init__(self, process: HostProcess, before: asyncio.Protocol) -> None:
+        self._process = process
+        self._before = before
+
+    def data_received(self, data: bytes) -> None:
+        self._process.replied(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._before.connection_lost(exc)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:

@@ -50,6 +50,17 @@ async def test_a_child_that_closes_its_output_is_ended(monkeypatch: pytest.Monke
     assert ends.reasons == ["it ended by itself"]
 
 
+async def test_an_answer_is_heard_as_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a turn of the loop later: the next request waits for it."""
+    ends = Ends()
+    process = await ends.start(monkeypatch, "import time; time.sleep(3600)")
+    replies = process.replies.get_protocol()
+    assert isinstance(replies, asyncio.Protocol)
+    replies.data_received(b"\0\0\0\2hi")
+    assert ends.frames == [b"hi"]
+    await process.close(0.0)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="what Wine does with inherited handles is not Windows")
 async def test_an_end_is_noticed_though_a_grandchild_holds_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = Ends()
