@@ -45,3 +45,11 @@ def test_a_broker_that_waits_to_the_end_in_vain_is_polled_again() -> None:
     patience.fetched(1000, 1000.5, records=False)
     patience.fetched(1000, 0.7, records=True)
     assert patience.wait_ms(0) == 1
+
+
+def test_a_record_that_arrives_soon_after_a_wait_in_vain_tells_nothing() -> None:
+    """A broker that answers early would be asked hundreds of times a second, because of one record in ten."""
+    patience = Patience()
+    patience.fetched(1000, 1000.5, records=False)
+    patience.fetched(1000, 40.0, records=True)
+    assert patience.answers_early is None
