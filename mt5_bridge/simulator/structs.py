@@ -4,7 +4,7 @@ There they are CPython struct sequences: tuples with named fields, built from on
 without keyword construction, with a shallow `_asdict()`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,6 +17,8 @@ class Struct(tuple[Any, ...]):
     n_fields: ClassVar[int]
     n_sequence_fields: ClassVar[int]
     n_unnamed_fields: ClassVar[int] = 0
+    _all: ClassVar[Callable[[Any], tuple[Any, ...]]]
+    """Every field's value out of a mapping that has them all: how the most asked-for structures are built."""
 
     def __init_subclass__(cls) -> None:
         if cls.__bases__ != (Struct,):
@@ -24,6 +26,7 @@ class Struct(tuple[Any, ...]):
         # The wheel's say so, too; it is why they cannot be pickled.
         cls.__module__ = "builtins"
         cls.n_fields = cls.n_sequence_fields = len(cls.__match_args__)
+        cls._all = itemgetter(*cls.__match_args__)
         for place, name in enumerate(cls.__match_args__):
             setattr(cls, name, property(itemgetter(place)))
 
@@ -36,7 +39,9 @@ class Struct(tuple[Any, ...]):
     @classmethod
     def of(cls, values: Mapping[str, Any], default: Any = 0) -> Self:
         """Builds the structure from named values; fields without one get `default`."""
-        return tuple.__new__(cls, [values.get(name, default) for name in cls.__match_args__])
+        if len(values) != cls.n_fields:
+            values = {**dict.fromkeys(cls.__match_args__, default), **values}
+        return tuple.__new__(cls, cls._all(values))
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, self, strict=True))

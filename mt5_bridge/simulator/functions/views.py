@@ -5,7 +5,6 @@ from pathlib import Path
 
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
-from mt5_bridge.simulator.config import PaperConfig
 from mt5_bridge.simulator.core.margin import currency_digits, price_value
 from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Deal, Order, Position
@@ -207,7 +206,7 @@ def _places(data_dir: Path | None) -> tuple[str, str]:
 
 def symbol_info(spec: SymbolSpec, terminal: Terminal, account: Account) -> SymbolInfo:
     """A symbol's rules, with prices when it is in Market Watch, zeros where it is not."""
-    values = {**_BLANK, **_rules(spec, terminal.config)}
+    values = dict(_rules(spec))
     selected = terminal.is_selected(spec.name)
     values.update(select=selected, visible=terminal.watch.shows(spec.name))
     quote = terminal.market.quote(spec.name, account.msc) if selected else None
@@ -256,8 +255,10 @@ def _of_day(spec: SymbolSpec, day: Day, quote: Quote) -> dict[str, object]:
     }
 
 
-def _rules(spec: SymbolSpec, config: PaperConfig) -> dict[str, object]:
+@lru_cache(maxsize=64)  # of what is asked for each order, most never changes
+def _rules(spec: SymbolSpec) -> dict[str, object]:
     return {
+        **_BLANK,
         "custom": False,
         "chart_mode": spec.chart_mode,
         "ticks_bookdepth": spec.book_depth,
