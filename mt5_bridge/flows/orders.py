@@ -55,6 +55,8 @@ class OrderPort(Protocol):
         may_go: Callable[[], bool] | None = None,
     ) -> TradeResult: ...
 
+    def recall_orders(self) -> None: ...
+
     def kill_host(self, reason: str) -> None: ...
 
 
@@ -196,6 +198,7 @@ class OrderDesk:
         self._landed = asyncio.Event()
         self._landed.set()
         self._on_alarm: Callable[[str], None] = lambda detail: None
+        latch.on_change(lambda halt: terminal.recall_orders())
 
     def on_alarm(self, callback: Callable[[str], None]) -> None:
         """Call `callback(detail)` when the broker refuses trading as such."""
@@ -349,11 +352,11 @@ class OrderDesk:
         withdrawn: list[Denial] = []
 
         left_at: list[float] = []
+        before = None if job is None else job.sent_msc
 
         def left() -> None:
-            left_at.append(self._clock.monotonic())
-            if job is not None and job.sent_msc is None:
-                self._first_left(job)
+            left_at[:] = [self._clock.monotonic()]
+            self._left(job)
 
         def may_go() -> bool:
             # The order may have waited behind other calls: what was true when it was queued need not be any more.
@@ -367,11 +370,13 @@ class OrderDesk:
                 request, priority=priority, timeout=timeout, on_sent=left, may_go=may_go
             )
         except MT5Error as error:
-            if withdrawn and not error.sent:
-                return Sent(state=IntentState.REJECTED, request=request, denial=withdrawn[0], sent_msc=now)
             if error.sent:
                 self._lost_sight(job, intent)
                 return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)
+            if job is not None:
+                job.sent_msc = before  # it may have been handed over, and taken back
+            if withdrawn:
+                return Sent(state=IntentState.REJECTED, request=request, denial=withdrawn[0], sent_msc=now)
             return Sent(
                 state=IntentState.REJECTED,
                 request=request,
@@ -390,7 +395,9 @@ class OrderDesk:
             self._lost_sight(job, intent)
         return sent
 
-    def _first_left(self, job: Job) -> None:
+    def _left(self, job: Job | None) -> None:
+        if job is None or job.sent_msc is not None:
+            return
         job.sent_msc = self._clock.now_ms()
         if job.source != MANAGED:
             self.to_send.observe((job.sent_msc - job.received_msc) / 1000)

@@ -1,6 +1,7 @@
 """Frames between the daemon and the terminal host: a length of four bytes, then msgpack. Pure.
 
-One request is in flight at a time, so a reply needs only the number of its request to be matched.
+Requests are answered in the order in which they were written, so a reply needs only the number of its request to be
+matched.
 """
 
 import struct
@@ -35,7 +36,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: `terminal` (its last_error is in `code`), `mismatch` (another account answered), `settings`, `import`,
-            `validation` (a request the host does not understand), `busy` (an earlier host still acts), `bug`.
+            `validation` (a request the host does not understand), `busy` (an earlier host still acts), `withdrawn` (it
+            was not begun: see `recall`), `bug`.
         code: the terminal's last_error where it has one.
         text: for people.
         sent: `order_send` had been called.
@@ -83,6 +85,23 @@ BYE = bytes(pack(Request(0, "bye", [])))
 def payload_of(frame: bytes | bytearray) -> bytes:
     """What a `FrameReader` makes of a single frame."""
     return bytes(frame[_LENGTH.size :])
+
+
+WITHDRAWN = "withdrawn"
+"""The `Failure.kind` of what was not begun."""
+_RECALL_HEAD = payload_of(pack(Request(0, "recall", [0])))[:-1]
+
+
+def recall(number: int) -> bytearray:
+    """Takes a request back, as far as it has not begun: an order up to the call of `order_send`. It is not answered."""
+    return pack(Request(0, "recall", [number]))
+
+
+def recalled(payload: bytes) -> int | None:
+    """The number of the request that is taken back; None: it is no such frame."""
+    if not payload.startswith(_RECALL_HEAD):
+        return None
+    return msgspec.msgpack.decode(payload[len(_RECALL_HEAD) :], type=int)
 
 
 class FrameReader:

@@ -13,7 +13,7 @@ import msgspec
 
 from mt5_bridge.core.model import OrderRequest
 from mt5_bridge.terminal import host_orders, host_pages
-from mt5_bridge.terminal.frames import Failure, HostError
+from mt5_bridge.terminal.frames import WITHDRAWN, Failure, HostError
 from mt5_bridge.terminal.host_ticks import TickReader
 from mt5_bridge.terminal.raw import (
     ConnectArgs,
@@ -40,6 +40,10 @@ _deal = attrgetter(*RawDeal.__struct_fields__)
 _RULES_S = 1.0
 
 
+def _never() -> bool:
+    return False
+
+
 class Host:
     """The operations on one terminal module (`MetaTrader5`, the simulator, a test's fake).
 
@@ -49,6 +53,7 @@ class Host:
 
     def __init__(self, module: Any) -> None:
         self.sending = False
+        self._withdrawn: Callable[[], bool] = _never
         self._mt5 = module
         self._whose: tuple[int, str] | None = None
         self._connected_by: list[Any] = []
@@ -80,17 +85,26 @@ class Host:
             "rates": self.rates,
         }
 
-    def perform(self, op: str, args: list[Any]) -> Any:
+    def perform(self, op: str, args: list[Any], withdrawn: Callable[[], bool] = _never) -> Any:
         """Run an operation by name.
+
+        Args:
+            op: its name.
+            args: its arguments.
+            withdrawn: asked right before `order_send`: whether nothing is to be sent after all.
 
         Raises:
             HostError: it failed; the terminal's reason is inside.
         """
         self.sending = False
+        self._withdrawn = withdrawn
         operation = self._operations.get(op)
         if operation is None:
             raise HostError(Failure("validation", None, f"unknown operation {op}"))
-        return operation(*args)
+        try:
+            return operation(*args)
+        finally:
+            self._withdrawn = _never
 
     @property
     def whose(self) -> tuple[int, str] | None:
@@ -258,6 +272,8 @@ class Host:
         order = self._prepare(wanted, expiration_s)
         if wanted.as_it_stands and (answer := self._as_it_stands(wanted, order)) is not None:
             return answer
+        if self._withdrawn():
+            raise HostError(Failure(WITHDRAWN, None, "the order was taken back before `order_send`"))
         self.sending = True
         answer = self._mt5.order_send(order)
         if answer is None:

@@ -14,7 +14,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, FrameReader, payload_of
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, FrameReader, payload_of, recalled
 
 _BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
 _MOST_AT_ONCE = 65536
@@ -29,11 +29,13 @@ class Inbox(ABC):
     Attributes:
         reads: how often anything came from the parent.
         dismissed: the parent ends in order: nothing is to be done.
+        recalled: the numbers of requests that were taken back.
     """
 
     def __init__(self, fd: int) -> None:
         self.reads = 0
         self.dismissed = False
+        self.recalled: set[int] = set()
         self._fd = fd
         self._frames = FrameReader()
 
@@ -57,6 +59,11 @@ class Inbox(ABC):
             FrameError: it cannot be read.
         """
 
+    @property
+    @abstractmethod
+    def waiting(self) -> bool:
+        """Whether a request has been taken in and not been got yet."""
+
     @abstractmethod
     def watch(self, gone: Callable[[], None]) -> None:
         """Call `gone`, in a thread of its own, when no more can be heard of the parent, whatever is being served."""
@@ -74,6 +81,8 @@ class Inbox(ABC):
         for payload in self._frames.feed(data):
             if payload == _BYE:
                 self.dismissed = True
+            elif (number := recalled(payload)) is not None:
+                self.recalled.add(number)
             elif payload != _BEAT:
                 put(payload)
         return True
@@ -95,6 +104,11 @@ class ThreadInbox(Inbox):
 
     def look(self) -> None:
         """Nothing to do: the thread has taken it in."""
+
+    @property
+    def waiting(self) -> bool:
+        """See `Inbox.waiting`."""
+        return not self._waiting.empty()
 
     def watch(self, gone: Callable[[], None]) -> None:
         """See `Inbox.watch`."""
@@ -132,6 +146,11 @@ class DirectInbox(Inbox):
         """See `Inbox.look`."""
         while self._there.poll(0) and self._take():
             continue
+
+    @property
+    def waiting(self) -> bool:
+        """See `Inbox.waiting`."""
+        return bool(self._waiting)
 
     def watch(self, gone: Callable[[], None]) -> None:
         """See `Inbox.watch`."""

@@ -339,6 +339,19 @@ async def test_a_stop_between_decision_and_send_stops_the_order(tmp_path: Path) 
 
 
 @simulated
+async def test_a_stop_takes_back_what_the_terminal_has_not_begun(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        kit.terminal.holds["order_send"] = asyncio.Event()  # handed over, behind a call that takes its time
+        await kit.send(**BUY, signal_id="s1")
+        await eventually(lambda: bool(kit.terminal._handed))
+        kit.halt()
+        result = await kit.result("s1")
+        assert (result["status"], result["reason"], result["sent_at"]) == ("denied", "halted", None)
+        assert not kit.terminal.sent
+        assert not kit.book.in_flight()
+
+
+@simulated
 async def test_what_grew_too_old_behind_other_calls_is_not_sent(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.terminal.holds["place_order"] = asyncio.Event()

@@ -28,6 +28,7 @@ def caught(mutant: Mutant, focus: Focus, promise: str, known: int) -> bool:
         (mutants.copies_are_signals_of_their_own, mutants.CROWD, 3, "offsets"),
         (mutants.sent_twice_on_unknown, mutants.CROWD, 5, "P2"),
         (mutants.no_halt_check, mutants.STOPS, 1, "P3"),
+        (mutants.orders_not_taken_back, mutants.STOPS, 1, "P3"),
         (mutants.latch_in_memory_only, mutants.STOPS, 0, "P3"),
         (mutants.stop_file_not_looked_for, mutants.STOPS, 10, "P3"),
         (mutants.resume_lifts_what_came_after_it, mutants.STOPS, 0, "P3"),

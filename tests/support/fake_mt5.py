@@ -1,7 +1,8 @@
 """A small stand-in for the `MetaTrader5` module, run inside a real terminal host by tests of the terminal room.
 
 `configure` takes a fault script as settings: `FAULT_<function>` = a comma-separated list of what the 1st, 2nd, … call
-does: `ok`, `hang`, `crash`, `print`, `raise`, a number (None or False with that last_error); the last one repeats.
+does: `ok`, `hang`, `gate` (waits until the file GATE is there), `crash`, `print`, `raise`, a number (None or False with
+that last_error); the last one repeats.
 """
 
 import os
@@ -46,6 +47,10 @@ def _fault(name: str, failed: Any = None) -> Any:
         return None
     if step == "hang":
         time.sleep(3600)
+    if step == "gate":
+        while not os.path.exists(_settings["GATE"]):
+            time.sleep(0.002)
+        return None
     if step == "crash":
         os._exit(7)
     if step == "print":

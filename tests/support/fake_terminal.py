@@ -223,6 +223,7 @@ class FakeTerminal:
         self._tickets = count(1000)
         self._callbacks: list[StateCallback] = []
         self._kills: set[asyncio.Future[str]] = set()
+        self._handed: list[tuple[Callable[[], bool] | None, asyncio.Future[None]]] = []
 
     @property
     def now_msc(self) -> int:
@@ -495,9 +496,11 @@ class FakeTerminal:
         await self._enter("place_order")
         if may_go is not None and not may_go():
             raise MT5StateError("withdrawn before it was sent")
-        self.sent.append(request)
         if on_sent is not None:
             on_sent()
+        if "order_send" in self.holds:
+            await self._begins(self.holds["order_send"], may_go)
+        self.sent.append(request)
         self.in_flight = CallInfo("send", priority, float(next(self._began)))
         killed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._kills.add(killed)
@@ -516,6 +519,27 @@ class FakeTerminal:
             self._kills.discard(killed)
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
+
+    async def _begins(self, turn: asyncio.Event, may_go: Callable[[], bool] | None) -> None:
+        """Handed over, and not begun yet: it can be taken back."""
+        back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        handed = (may_go, back)
+        self._handed.append(handed)
+        begins = asyncio.ensure_future(turn.wait())
+        both: set[asyncio.Future[Any]] = {begins, back}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._handed.remove(handed)
+            begins.cancel()
+            await asyncio.gather(begins, return_exceptions=True)
+        if back.done():
+            raise MT5StateError("withdrawn before it was sent")
+
+    def recall_orders(self) -> None:
+        for may_go, back in self._handed:
+            if may_go is not None and not may_go() and not back.done():
+                back.set_result(None)
 
     async def _answer(self, request: OrderRequest, answer: Answer) -> TradeResult:
         if self.step is not None:

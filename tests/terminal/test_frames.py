@@ -3,7 +3,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mt5_bridge.terminal.frames import MAX_FRAME, Failure, FrameError, FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.frames import (
+    BEAT,
+    BYE,
+    MAX_FRAME,
+    Failure,
+    FrameError,
+    FrameReader,
+    Reply,
+    Request,
+    pack,
+    payload_of,
+    recall,
+    recalled,
+)
 
 
 @given(st.lists(st.binary(max_size=300), max_size=8), st.integers(1, 50))
@@ -23,6 +36,13 @@ def test_request_and_reply_cross_the_pipe() -> None:
     assert reply.failure == Failure("terminal", -4, "not found", True)
     (payload,) = reader.feed(pack((8, None, [1.5])))
     assert msgspec.msgpack.decode(msgspec.msgpack.decode(payload, type=Reply).result) == [1.5]
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_what_takes_a_request_back_says_which_and_is_nothing_else(number: int) -> None:
+    assert recalled(payload_of(recall(number))) == number
+    for other in (BEAT, BYE, pack(Request(number, "send", [])), pack(Request(0, "recalled", [number]))):
+        assert recalled(payload_of(other)) is None
 
 
 def test_a_length_no_honest_frame_has_stops_the_reading() -> None:

@@ -18,8 +18,9 @@ import pytest
 from support.fresh_fake import FAKE_PATH
 
 from mt5_bridge.core.deadman import Pulse
+from mt5_bridge.core.model import Deed, OrderRequest
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, Reply, Request, pack
+from mt5_bridge.terminal.frames import BEAT, BYE, WITHDRAWN, FrameReader, Reply, Request, pack, recall
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import Inbox, PipeInbox, ThreadInbox
 from mt5_bridge.terminal.process import child_environment
@@ -110,6 +111,31 @@ def test_failures_are_answered_and_the_next_request_is_served() -> None:
     failures = [r.failure for r in replies]
     assert [f and f.kind for f in failures] == ["import", "settings", None, "bug", "terminal", "bug"]
     assert "PAPER_SEED" in str(failures[1])
+
+
+@pytest.mark.usefixtures("fake_importable")
+def test_what_is_taken_back_before_its_turn_is_not_begun() -> None:
+    sink = Sink()
+    said = [pack(Request(1, "open", [OpenArgs("fake_mt5", "live", {})])), pack(Request(2, "connect", [CONNECT]))]
+    said += [pack(Request(3, "account", [])), pack(Request(4, "terminal", [])), recall(3)]
+    with hearing(b"".join(said)) as inbox:
+        host.Server(inbox, sink).run()
+        assert inbox.recalled == set()
+    failures = [reply.failure for reply in sink.replies]
+    assert [failure and failure.kind for failure in failures] == [None, None, WITHDRAWN, None]
+
+
+@pytest.mark.usefixtures("fake_importable")
+def test_only_orders_are_given_back_behind_a_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_FRESH_S", -1.0)  # every call is a long one
+    send = [None, None, OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1), 0]
+    replies = served(
+        ("open", [OpenArgs("fake_mt5", "live", {})]), ("connect", [CONNECT]), ("send", send), ("account", [])
+    )
+    failures = [reply.failure for reply in replies]
+    assert [failure and failure.kind for failure in failures] == [None, None, WITHDRAWN, None]
+    assert failures[2] is not None
+    assert not failures[2].sent
 
 
 def test_a_module_without_settings_is_opened_as_it_is() -> None:

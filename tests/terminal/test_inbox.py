@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from support.eventually import poll_until
 
-from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, pack
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, pack, recall
 from mt5_bridge.terminal.inbox import DirectInbox, Inbox, ThreadInbox
 
 KINDS = [ThreadInbox, DirectInbox] if sys.platform == "linux" else [ThreadInbox]
@@ -60,6 +60,14 @@ def test_requests_come_in_their_order_until_the_parent_goes(parent: Parent) -> N
     parent.goes()
     assert parent.inbox.get(None) is None
     assert not parent.inbox.dismissed
+
+
+def test_what_is_taken_back_is_known_before_it_is_got(parent: Parent) -> None:
+    parent.says(bytes(pack("one") + recall(7) + pack("two") + recall(300)))
+    poll_until(lambda: parent.inbox.look() or parent.inbox.recalled == {7, 300})
+    assert parent.inbox.waiting
+    assert [parent.inbox.get(10) for _ in range(2)] == [ONE, TWO]
+    assert not parent.inbox.waiting
 
 
 def test_what_was_asked_before_the_end_is_still_heard(parent: Parent) -> None:

@@ -152,6 +152,11 @@ class HaltJudge:
         if self.stopped or self.state is not HaltState.ACTIVE:
             self.world.breach("P3", f"{comment} opens while {self.state.value}, stopped: {self.stopped}")
 
+    def opening_begins(self, comment: str) -> None:
+        """The terminal is told to send an order that raises risk: what was latched before then has taken it back."""
+        if self.state is not HaltState.ACTIVE:
+            self.world.breach("P3", f"order_send of {comment} begins while {self.state.value}")
+
     def heard(self, message: dict[str, Any]) -> None:
         """The backend has a frame of the bridge."""
         kind, data = message["type"], message["data"]

@@ -34,6 +34,7 @@ from mt5_bridge.flows.ticks import TickFlow
 from mt5_bridge.flows.watch import Watch
 from mt5_bridge.journal import changes
 from mt5_bridge.terminal import host_ops
+from mt5_bridge.terminal.client import HostClient
 from mt5_bridge.terminal.host_ops import Host
 
 _NO_STOPS = {"stop": 0.0, "rush": 0.0, "take_back": 0.0, "command": 0.0}
@@ -90,6 +91,11 @@ def sent_twice_on_unknown() -> Places:
 def no_halt_check() -> Places:
     """The last look at the halt, next to the send, is gone."""
     return [(judge, "check_halt", lambda *args, **named: None)]
+
+
+def orders_not_taken_back() -> Places:
+    """What the terminal's host has been handed goes out behind a latch."""
+    return [(HostClient, "recall", lambda self: None)]
 
 
 def latch_in_memory_only() -> Places:

@@ -85,6 +85,10 @@ class Oracle(Witness):
         else:
             self._check_signal(signal)
 
+    def order_begins(self, request: OrderRequest) -> None:
+        if _raises_risk(request):
+            self.halts.opening_begins(request.comment)
+
     def _check_magic(self, request: OrderRequest) -> None:
         what = (request.comment, request.deed, request.symbol, request.position or request.order)
         if self._of_magic.setdefault(request.magic, what) != what:
