@@ -30,6 +30,8 @@ class Exposure(msgspec.Struct, gc=False):
     """Of the positions alone; None until somebody has worked it out."""
     worth: Worth | None = None
     """The last one known."""
+    shown: Worth | None = None
+    """The same, each position's profit rounded as it is shown."""
     least: float | None = None
     """At most what the positions are worth while prices stay where somebody expects them."""
 
@@ -63,7 +65,7 @@ class Exposures:
     def forget_worths(self) -> None:
         """Prices changed that were thought to hold."""
         for held in self._sums.values():
-            held.worth = None
+            held.worth = held.shown = None
 
     def clear(self) -> None:
         """Forgets everything: the ledger is read anew."""
@@ -72,7 +74,7 @@ class Exposures:
 
     def _update(self, symbol: str, ticket: int) -> None:
         held = self._sums.setdefault(symbol, Exposure((Leg(), Leg())))
-        held.margin = held.worth = held.least = None
+        held.margin = held.worth = held.shown = held.least = None
         before = self._shares.pop(ticket, None)
         if before is not None:
             held.count -= 1

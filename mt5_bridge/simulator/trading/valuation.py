@@ -64,14 +64,29 @@ class Valuer(Margins):
     def valuation(self) -> Valuation:
         """The account now, position by position, so that profit is exactly their sum."""
         profit = swap = assets = 0.0
-        for symbol, positions in self.ledger.by_symbol.items():
-            pricer = self.pricer(symbol)
-            for position in positions.values():
-                profit += pricer.profit(position) if pricer is not None else 0.0
-                swap += position.swap
-            if pricer is not None:
-                assets += self._assets(symbol, self.exposures()[symbol], pricer.quote.bid)
+        msc = self.msc
+        for symbol, held in self.exposures().items():
+            shown = held.shown
+            if shown is None or not shown.since <= msc < shown.until:
+                shown = self._shown(symbol, held)
+            profit += shown.profit
+            assets += shown.assets
+            swap += sum([position.swap for position in self.ledger.by_symbol[symbol].values()])
         return self._valued(round(profit, self.digits), round(swap, self.digits), round(assets, self.digits))
+
+    def _shown(self, symbol: str, held: Exposure) -> Worth:
+        """At the prices of `msc`, position by position; kept for as long as those hold."""
+        pricer = self.pricer(symbol)
+        if pricer is None:
+            return Worth(self.msc, self.msc, 0.0, 0.0)
+        profit = sum([pricer.profit(position) for position in self.ledger.by_symbol[symbol].values()])
+        held.shown = Worth(*self._span(symbol), profit, self._assets(symbol, held, pricer.quote.bid))
+        return held.shown
+
+    def _span(self, symbol: str) -> tuple[int, int]:
+        """The moments from which and until which (not included) nothing that prices the symbol moves."""
+        spans = [self.market.feeds[name].span(self.msc) for name in self.movers(symbol)]
+        return max([since for since, _ in spans]), min([until for _, until in spans])
 
     def estimate(self) -> Valuation:
         """The account now, symbol by symbol: as `valuation` but for the rounding of each position, and quick."""
@@ -99,9 +114,8 @@ class Valuer(Margins):
         quote = self.market.quote(symbol, msc)
         if quote is None:
             return Worth(msc, msc, 0.0, 0.0)
-        spans = [self.market.feeds[name].span(msc) for name in self.movers(symbol)]
         held.worth = Worth(
-            max([since for since, _ in spans]), min([until for _, until in spans]),
+            *self._span(symbol),
             self.symbol_profit(symbol, held, quote.bid, quote.ask), self._assets(symbol, held, quote.bid),
         )  # fmt: skip
         return held.worth
