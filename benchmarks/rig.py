@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,25 @@ def apache_kafka() -> Iterator[str | None]:
         for topic in ("trading_signals", "mt5_events", "tick_data"):
             node.create_topic(topic, partitions=4)
         yield node.bootstrap
+
+
+@contextlib.contextmanager
+def kfake() -> Iterator[str | None]:
+    """A broker that takes next to nothing of the cores (`kfake/main.go`), where there is Go: its address, or None."""
+    if shutil.which("go") is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="mt5-bench-") as folder:
+        built = Path(folder) / "kfake"
+        made = subprocess.run(["go", "build", "-o", str(built), "."], cwd=ROOT / "benchmarks/kfake", check=False)
+        if made.returncode != 0:
+            yield None
+            return
+        with subprocess.Popen([built], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+            process.stdin.close()
 
 
 @contextlib.contextmanager
