@@ -29,6 +29,9 @@ class ProducerSession:
     Args:
         options: connection settings of `security.client_options`.
         max_batch_bytes: the largest batch that will be given to `send`.
+
+    Attributes:
+        heard_at: when the broker last acknowledged anything (monotonic seconds).
     """
 
     def __init__(self, options: dict[str, Any], max_batch_bytes: int) -> None:
@@ -48,7 +51,7 @@ class ProducerSession:
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
         self._first: dict[tuple[str, int], asyncio.Future[Any]] = {}
-        self._last_news = time.monotonic()
+        self.heard_at = time.monotonic()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, timeout: float) -> None:
@@ -60,7 +63,7 @@ class ProducerSession:
         """
         async with asyncio.timeout(timeout):
             await self._producer.start()
-        self._last_news = time.monotonic()
+        self.heard_at = time.monotonic()
 
     async def partition(self, topic: str, key: bytes | None, timeout: float) -> int:
         """The partition that Java's partitioner chooses for the key.
@@ -142,7 +145,7 @@ class ProducerSession:
         """
         if not self._due:
             return 0.0
-        listening = max(self._last_news, next(iter(self._due.values())), self._throttle.until())
+        listening = max(self.heard_at, next(iter(self._due.values())), self._throttle.until())
         return max(0.0, time.monotonic() - listening)
 
     async def alive(self, timeout: float) -> bool:
@@ -198,4 +201,4 @@ class ProducerSession:
 
     def _settled(self, future: "asyncio.Future[Any]") -> None:
         self._due.pop(future, None)
-        self._last_news = time.monotonic()
+        self.heard_at = time.monotonic()
