@@ -221,7 +221,10 @@ class HaltLatch:
             level, "Trading is {state}: {reason} (by {by})", state=new.state.value, reason=new.reason, by=new.by
         )
         for listener in self._listeners:
-            listener(new)
+            try:
+                listener(new)
+            except Exception:  # noqa: BLE001 - a defect elsewhere must not keep a stop from being written and acted on
+                logger.opt(exception=True).bind(event="defect").error("ERROR not everybody heard of the halt: a defect")
 
     def _write_file(self, new: Halt) -> None:
         """In a thread of one: in order, and without the loop waiting for the disk."""

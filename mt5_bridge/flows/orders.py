@@ -355,8 +355,9 @@ class OrderDesk:
         before = None if job is None else job.sent_msc
 
         def left() -> None:
-            left_at[:] = [self._clock.monotonic()]
-            self._left(job)
+            left_at.append(self._clock.monotonic())
+            if job is not None and job.sent_msc is None:
+                self._first_left(job)
 
         def may_go() -> bool:
             # The order may have waited behind other calls: what was true when it was queued need not be any more.
@@ -375,15 +376,7 @@ class OrderDesk:
                 return Sent(state=IntentState.UNKNOWN, request=request, detail=str(error), sent_msc=now)
             if job is not None:
                 job.sent_msc = before  # it may have been handed over, and taken back
-            if withdrawn:
-                return Sent(state=IntentState.REJECTED, request=request, denial=withdrawn[0], sent_msc=now)
-            return Sent(
-                state=IntentState.REJECTED,
-                request=request,
-                reason=Reason.TERMINAL_UNAVAILABLE,
-                detail=str(error),
-                sent_msc=now,
-            )
+            return _unsent(Sent(state=IntentState.REJECTED, request=request, sent_msc=now), withdrawn, error)
         finally:
             for began in left_at:
                 self.round_trip.observe(self._clock.monotonic() - began)
@@ -395,9 +388,7 @@ class OrderDesk:
             self._lost_sight(job, intent)
         return sent
 
-    def _left(self, job: Job | None) -> None:
-        if job is None or job.sent_msc is not None:
-            return
+    def _first_left(self, job: Job) -> None:
         job.sent_msc = self._clock.now_ms()
         if job.source != MANAGED:
             self.to_send.observe((job.sent_msc - job.received_msc) / 1000)
@@ -635,6 +626,13 @@ class OrderDesk:
         except TimeoutError:
             return False
         return True
+
+
+def _unsent(sent: Sent, withdrawn: Sequence[Denial], error: MT5Error) -> Sent:
+    """With why an order was certainly not sent."""
+    if withdrawn:
+        return msgspec.structs.replace(sent, denial=withdrawn[0])
+    return msgspec.structs.replace(sent, reason=Reason.TERMINAL_UNAVAILABLE, detail=str(error))
 
 
 def _wake(waiter: "asyncio.Future[None]") -> None:

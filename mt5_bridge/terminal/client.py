@@ -1,7 +1,4 @@
-"""The queue before a terminal host: one request served and one behind it, priorities, deadlines, the right to kill.
-
-What is behind it waits in the pipe for as long as one call takes, so that the terminal need not wait for the loop; it
-can be taken back (`recall`), and what the host has not begun is not done.
+"""The queue before a terminal host: one request in flight, four priorities, deadlines, and the right to kill.
 
 Whatever ends a call without an answer says whether the host had the request (`MT5Error.sent`): that decides between
 "not executed" and "unknown".
@@ -17,14 +14,13 @@ import msgspec
 
 from mt5_bridge.core.errors import MT5ConnectionError, MT5DataError, MT5Error, MT5StateError, MT5TimeoutError
 from mt5_bridge.terminal.failures import error_of
-from mt5_bridge.terminal.frames import BEAT, BYE, WITHDRAWN, Reply, Request, pack, recall
+from mt5_bridge.terminal.frames import BEAT, BYE, Reply, Request, pack, recall
 from mt5_bridge.terminal.port import CallInfo, Priority, TerminalStats
 from mt5_bridge.terminal.process import HostProcess
 
 WRITES = frozenset({"send"})
 """Operations whose effect is unknown when no answer comes."""
-_SESSION = frozenset({"open", "connect"})
-UNTOUCHABLE = WRITES | _SESSION
+UNTOUCHABLE = WRITES | {"open", "connect"}
 """Not preempted: an order in flight has its own grace, and a session being opened has nothing to preempt for."""
 
 MAX_WAITING = 1000
@@ -42,8 +38,6 @@ class _Call(msgspec.Struct, gc=False, eq=False):
     may_go: Callable[[], bool] | None = None
     due: float = 0.0
     since: float = 0.0
-    id: int = 0
-    """Of the request as it was handed over last."""
 
     def __lt__(self, other: "_Call") -> bool:
         return (self.priority, self.number) < (other.priority, other.number)
@@ -86,10 +80,8 @@ class HostClient:
         self._process: HostProcess | None = None
         self._dead: list[HostProcess] = []
         self._queue: list[_Call] = []
-        self._number = self._id = 0
+        self._number = 0
         self._flight: _Call | None = None
-        self._ahead: _Call | None = None
-        """Handed over behind the one in flight."""
         self._timer: asyncio.TimerHandle | None = None
         """One for the deadlines of all calls, which nearly all end long before theirs."""
         self._decode = msgspec.msgpack.Decoder(Reply).decode
@@ -193,7 +185,7 @@ class HostClient:
             timeout: seconds the terminal may take before the host is killed; the wait in the queue is bounded by the
                 same figure, without a kill.
             on_sent: called when the frame is handed to the host.
-            may_go: asked right before that; False withdraws the call.
+            may_go: asked right before that, and with each `recall`; False withdraws the call.
 
         Returns:
             The undecoded result.
@@ -213,25 +205,15 @@ class HostClient:
         self._next()
         if self._flight is not call:
             self._look_at(due)
-            if priority is Priority.CRITICAL:
-                self._make_way(call)
+            if priority is Priority.CRITICAL and self._preempt_after is not None:
+                loop.call_later(self._preempt_after, self._preempt, call)
         return await call.future
 
     def recall(self) -> None:
-        """Ask again whether what is handed over may go; what may not is taken back, unless it has begun."""
-        for call in (self._flight, self._ahead):
-            if call is not None and call.may_go is not None and not call.may_go():
-                self._take_back(call)
-
-    def _take_back(self, call: _Call) -> None:
-        if self._process is not None:
-            self._process.write(recall(call.id))
-
-    def _make_way(self, call: _Call) -> None:
-        if self._ahead is not None and self._ahead.priority > call.priority:
-            self._take_back(self._ahead)
-        if self._preempt_after is not None:
-            asyncio.get_running_loop().call_later(self._preempt_after, self._preempt, call)
+        """Ask again whether the order in flight may go: one that may not is withdrawn, up to `order_send` itself."""
+        call = self._flight
+        if call is not None and self._process is not None and call.may_go is not None and not call.may_go():
+            self._process.write(recall(call.number))
 
     def _look_at(self, due: float) -> None:
         """Look for what is overdue at that time of the loop, or before."""
@@ -242,53 +224,34 @@ class HostClient:
     def _look(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        waiting = [*self._queue]
-        if self._ahead is not None and self._ahead.op not in WRITES:
-            waiting.append(self._ahead)  # of an order only the host can say that it has not begun
-        for call in waiting:
+        for call in self._queue:
             if call.due <= now:
                 self._waited_out(call)
         if self._flight is not None and self._flight.due <= now:
             self._overdue(self._flight)
-        pending = [call.due for call in waiting if not call.future.done()]
+        pending = [call.due for call in self._queue if not call.future.done()]
         if self._flight is not None:
             pending.append(self._flight.due)  # its host is killed then, whether anybody still waits or not
         if pending:
             self._look_at(min(pending))
 
     def _next(self) -> None:
-        while self._queue and self._process is not None and self._has_room(self._queue[0]):
+        while self._flight is None and self._queue and self._process is not None:
             call = heapq.heappop(self._queue)
             if call.future.done():
                 continue
             if call.may_go is not None and not call.may_go():
                 call.future.set_exception(MT5StateError(f"{call.op} was withdrawn before it was sent"))
                 continue
+            call.since = time.monotonic()
+            self._flight = call
             self._stats.calls += 1
             self._written_at = asyncio.get_running_loop().time()
-            if self._flight is None:
-                self._served(call)
-            else:
-                self._ahead = call
-            self._id += 1
-            call.id = self._id
-            self._process.write(pack(Request(call.id, call.op, list(call.args))))
+            call.due = self._written_at + call.timeout
+            self._look_at(call.due)
+            self._process.write(pack(Request(call.number, call.op, list(call.args))))
             if call.on_sent is not None:
                 call.on_sent()
-
-    def _has_room(self, call: _Call) -> bool:
-        """Whether a call may be handed over now: behind another one only what is urgent, and short."""
-        if self._flight is None:
-            return True
-        urgent = call.priority <= Priority.HIGH and not {call.op, self._flight.op} & _SESSION
-        return self._ahead is None and urgent
-
-    def _served(self, call: _Call) -> None:
-        """It is the host's turn to do that."""
-        self._flight = call
-        call.since = time.monotonic()
-        call.due = asyncio.get_running_loop().time() + call.timeout
-        self._look_at(call.due)
 
     def _received(self, payload: bytes) -> None:
         call = self._flight
@@ -297,26 +260,16 @@ class HostClient:
         except msgspec.DecodeError as error:
             self.kill(f"its reply cannot be read: {error}")
             return
-        if call is None or reply.id != call.id:
+        if call is None or reply.id != call.number:
             self.kill("it answered what was not asked")
             return
-        self._flight, ahead, self._ahead = None, self._ahead, None
-        if ahead is not None:
-            self._served(ahead)
+        self._flight = None
         if not call.future.done():
             if reply.failure is None:
                 call.future.set_result(reply.result)
-            elif reply.failure.kind == WITHDRAWN:
-                self._queue_again(call)
             else:
                 call.future.set_exception(error_of(reply.failure))
         self._next()
-
-    def _queue_again(self, call: _Call) -> None:
-        """Its turn comes again, and with it the question whether it may go."""
-        call.due = asyncio.get_running_loop().time() + call.timeout
-        self._look_at(call.due)
-        heapq.heappush(self._queue, call)
 
     def _waited_out(self, call: _Call) -> None:
         if not call.future.done():
@@ -351,13 +304,9 @@ class HostClient:
 
     def _fail_all(self, why: str, kind: type[MT5Error]) -> None:
         flight, self._flight = self._flight, None
-        ahead, self._ahead = self._ahead, None
         waiting, self._queue = self._queue, []
         if flight is not None and not flight.future.done():
             flight.future.set_exception(kind(f"{flight.op}: {why}", sent=True))
-        if ahead is not None and not ahead.future.done():
-            # The host may have begun it, and its word that it did may be lost: that matters of what it does.
-            ahead.future.set_exception(kind(f"{ahead.op}: {why}", sent=ahead.op in WRITES))
         for call in waiting:
             if not call.future.done():
                 call.future.set_exception(kind(f"{call.op}: {why}"))

@@ -53,7 +53,7 @@ def error_of(failure: Failure) -> MT5Error:
         return MT5InitError(failure.text)
     if failure.kind == "validation":
         return MT5ValidationError(failure.text)
-    if failure.kind == "busy":
+    if failure.kind in ("busy", "withdrawn"):
         return MT5StateError(failure.text)
     return MT5DataError(f"the terminal host failed: {failure.text}", sent=failure.sent)
 

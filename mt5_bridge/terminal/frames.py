@@ -1,7 +1,6 @@
 """Frames between the daemon and the terminal host: a length of four bytes, then msgpack. Pure.
 
-Requests are answered in the order in which they were written, so a reply needs only the number of its request to be
-matched.
+One request is in flight at a time, so a reply needs only the number of its request to be matched.
 """
 
 import struct
@@ -36,8 +35,8 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: `terminal` (its last_error is in `code`), `mismatch` (another account answered), `settings`, `import`,
-            `validation` (a request the host does not understand), `busy` (an earlier host still acts), `withdrawn` (it
-            was not begun: see `recall`), `bug`.
+            `validation` (a request the host does not understand), `busy` (an earlier host still acts), `withdrawn` (an
+            order taken back before `order_send`, see `recall`), `bug`.
         code: the terminal's last_error where it has one.
         text: for people.
         sent: `order_send` had been called.
@@ -87,18 +86,16 @@ def payload_of(frame: bytes | bytearray) -> bytes:
     return bytes(frame[_LENGTH.size :])
 
 
-WITHDRAWN = "withdrawn"
-"""The `Failure.kind` of what was not begun."""
 _RECALL_HEAD = payload_of(pack(Request(0, "recall", [0])))[:-1]
 
 
 def recall(number: int) -> bytearray:
-    """Takes a request back, as far as it has not begun: an order up to the call of `order_send`. It is not answered."""
+    """Takes back the order of a request: it counts until `order_send` is called. It is not answered."""
     return pack(Request(0, "recall", [number]))
 
 
 def recalled(payload: bytes) -> int | None:
-    """The number of the request that is taken back; None: it is no such frame."""
+    """The number of the request whose order is taken back; None: it is no such frame."""
     if not payload.startswith(_RECALL_HEAD):
         return None
     return msgspec.msgpack.decode(payload[len(_RECALL_HEAD) :], type=int)

@@ -23,7 +23,7 @@ import msgspec
 from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.core.memory import keep_what_is_there
 from mt5_bridge.terminal.deadman import DeadMan
-from mt5_bridge.terminal.frames import WITHDRAWN, Failure, HostError, Request, pack
+from mt5_bridge.terminal.frames import Failure, HostError, Request, pack
 from mt5_bridge.terminal.host_lock import HostLock
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import Inbox, PipeInbox
@@ -33,8 +33,6 @@ BACKENDS = {"mt5": "MetaTrader5", "paper": "mt5_bridge.simulator"}
 _FITS_A_PIPE = 4096
 """Every system's pipe takes so much, even while nobody reads."""
 _LOCK_WAIT_S = 5.0
-_FRESH_S = 0.05
-"""An order is judged right before it is handed over; behind a call that takes longer, that was too long ago."""
 
 
 def open_terminal(args: OpenArgs) -> Host:
@@ -77,8 +75,6 @@ class Server:
         self._pulse = Pulse(None)
         self._silent = False
         self._serving = 0
-        self._late = False
-        """What is next was waiting behind a long call."""
         self._decode = msgspec.msgpack.Decoder(Request).decode
 
     @property
@@ -146,21 +142,6 @@ class Server:
         self._dead_man.act("the daemon was silent" if self._silent else "the daemon ended without a word")
 
     def _answer(self, request: Request) -> bytearray:
-        self._serving, began = request.id, time.monotonic()
-        frame = self._outcome(request)
-        self._inbox.recalled.discard(request.id)
-        self._late = False
-        if time.monotonic() - began > _FRESH_S:
-            self._inbox.look()
-            self._late = self._inbox.waiting
-        return frame
-
-    def _withdrawn(self) -> bool:
-        """Whether the order that is about to be sent was taken back, or judged too long ago."""
-        self._inbox.look()
-        return self._late or self._serving in self._inbox.recalled
-
-    def _outcome(self, request: Request) -> bytearray:
         try:
             result = self._perform(request)
         except HostError as error:
@@ -177,10 +158,13 @@ class Server:
             return os.getpid()
         if self._host is None:
             raise HostError(Failure("validation", None, "the first frame must be `open`"))
-        self._inbox.look()
-        if request.id in self._inbox.recalled:
-            raise HostError(Failure(WITHDRAWN, None, f"{request.op} was taken back"))
+        self._serving = request.id
         return self._host.perform(request.op, request.args, self._withdrawn)
+
+    def _withdrawn(self) -> bool:
+        """Whether the order that is about to be sent was taken back."""
+        self._inbox.look()
+        return self._serving in self._inbox.recalled
 
     def _open(self, args: OpenArgs) -> None:
         if args.lock is not None:

@@ -13,7 +13,7 @@ import msgspec
 
 from mt5_bridge.core.model import OrderRequest
 from mt5_bridge.terminal import host_orders, host_pages
-from mt5_bridge.terminal.frames import WITHDRAWN, Failure, HostError
+from mt5_bridge.terminal.frames import Failure, HostError
 from mt5_bridge.terminal.host_ticks import TickReader
 from mt5_bridge.terminal.raw import (
     ConnectArgs,
@@ -273,7 +273,7 @@ class Host:
         if wanted.as_it_stands and (answer := self._as_it_stands(wanted, order)) is not None:
             return answer
         if self._withdrawn():
-            raise HostError(Failure(WITHDRAWN, None, "the order was taken back before `order_send`"))
+            raise HostError(Failure("withdrawn", None, "the order was taken back before `order_send`"))
         self.sending = True
         answer = self._mt5.order_send(order)
         if answer is None:

@@ -11,6 +11,7 @@ import queue
 import select
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ from mt5_bridge.terminal.frames import BEAT, BYE, FrameError, FrameReader, paylo
 
 _BEAT, _BYE = payload_of(BEAT), payload_of(BYE)
 _MOST_AT_ONCE = 65536
+_LET_READ_S = 0.001
+"""The official package lets no other thread run during its calls: so long the one that reads has to take in what came.
+"""
 
 
 class Inbox(ABC):
@@ -29,7 +33,7 @@ class Inbox(ABC):
     Attributes:
         reads: how often anything came from the parent.
         dismissed: the parent ends in order: nothing is to be done.
-        recalled: the numbers of requests that were taken back.
+        recalled: the numbers of requests whose orders were taken back.
     """
 
     def __init__(self, fd: int) -> None:
@@ -53,16 +57,11 @@ class Inbox(ABC):
 
     @abstractmethod
     def look(self) -> None:
-        """Take in what has come meanwhile, without waiting.
+        """Take in what has come meanwhile, without waiting for more.
 
         Raises:
             FrameError: it cannot be read.
         """
-
-    @property
-    @abstractmethod
-    def waiting(self) -> bool:
-        """Whether a request has been taken in and not been got yet."""
 
     @abstractmethod
     def watch(self, gone: Callable[[], None]) -> None:
@@ -103,12 +102,8 @@ class ThreadInbox(Inbox):
         return heard
 
     def look(self) -> None:
-        """Nothing to do: the thread has taken it in."""
-
-    @property
-    def waiting(self) -> bool:
-        """See `Inbox.waiting`."""
-        return not self._waiting.empty()
+        """Let the thread take it in."""
+        time.sleep(_LET_READ_S)
 
     def watch(self, gone: Callable[[], None]) -> None:
         """See `Inbox.watch`."""
@@ -146,11 +141,6 @@ class DirectInbox(Inbox):
         """See `Inbox.look`."""
         while self._there.poll(0) and self._take():
             continue
-
-    @property
-    def waiting(self) -> bool:
-        """See `Inbox.waiting`."""
-        return bool(self._waiting)
 
     def watch(self, gone: Callable[[], None]) -> None:
         """See `Inbox.watch`."""

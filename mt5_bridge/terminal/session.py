@@ -406,7 +406,7 @@ class MT5SessionManager:
         return convert.result(await self._read("check", *args, result=RawResult, priority=priority, timeout=timeout))
 
     def recall_orders(self) -> None:
-        """Ask again whether orders on their way may go: those that may not are withdrawn, up to `order_send` itself."""
+        """Ask again whether an order on its way may go: one that may not is withdrawn, up to `order_send` itself."""
         self._link.client.recall()
 
     async def place_order(
@@ -426,7 +426,7 @@ class MT5SessionManager:
                 nothing is left to do, or the position is another by then, the answer is 10025 or 10036, unsent.
             priority: CRITICAL for closing and emergency work.
             timeout: seconds for the terminal's answer.
-            on_sent: called when the request is handed to the host; again when it was taken back and goes after all.
+            on_sent: called when the request is handed to the host.
             may_go: asked right before that, and with each `recall_orders`: False withdraws the order (`MT5StateError`).
 
         Returns:

@@ -46,6 +46,23 @@ async def test_latches_at_once_and_is_durable_soon(tmp_path: Path) -> None:
 
 
 @simulated
+async def test_a_defect_of_who_hears_of_it_keeps_no_stop_from_being_written(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        told: list[HaltState] = []
+
+        def broken(halt: Halt) -> None:
+            raise ValueError("a defect")
+
+        kit.latch.on_change(broken)
+        kit.latch.on_change(lambda halt: told.append(halt.state))
+        assert await kit.latch.durable_within(kit.latch.tighten(halted(kit)))
+        assert told == [HaltState.HALTED]
+        stored = await kit.journal.halt()
+        assert stored is not None
+        assert stored.state == "halted"
+
+
+@simulated
 async def test_is_told_as_not_durable_while_the_journal_fails_and_written_when_it_can(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
         kit.journal.break_down()

@@ -1,7 +1,8 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from mt5_bridge.terminal.frames import BEAT, BYE
 from mt5_bridge.terminal.link import open_session
 from mt5_bridge.terminal.port import Priority, TerminalStats
 from mt5_bridge.terminal.process import HostProcess
-from mt5_bridge.terminal.raw import ConnectArgs
 
 HIGH, LOW, CRITICAL = Priority.HIGH, Priority.LOW, Priority.CRITICAL
 DEAL = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1)
@@ -51,21 +51,6 @@ class Bench:
         return task
 
 
-class Gate:
-    """Before which calls of the fake terminal wait, where its settings say so."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def open(self) -> None:
-        self.path.touch()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
 @asynccontextmanager
 async def bench(preempt_after: float | None = None, **settings: str) -> AsyncIterator[Bench]:
     it = Bench(preempt_after, settings)
@@ -82,106 +67,27 @@ async def error_of(call: Awaitable[object]) -> MT5Error:
     return caught.value
 
 
-async def test_calls_wait_for_each_other_by_priority(gate: Gate) -> None:
-    """Also those that were handed over already: the urgent one has the next turn."""
-    async with bench(FAULT_positions_get="gate", GATE=str(gate.path)) as b:
+async def test_calls_wait_for_each_other_by_priority() -> None:
+    async with bench() as b:
         order: list[str] = []
 
-        async def call(name: str, priority: Priority) -> None:
-            await b.ask("account", priority=priority)
-            order.append(name)
+        def note(name: str) -> Callable[[], None]:
+            return lambda: order.append(name)
 
-        first = await b.busy("positions", None, None, priority=LOW)
+        async def call(name: str, priority: Priority) -> None:
+            await b.client.call("account", priority=priority, timeout=5.0, on_sent=note(name))
+
         async with asyncio.TaskGroup() as group:
             for name, priority in [
+                ("first", LOW),
                 ("low", LOW),
                 ("high", HIGH),
                 ("critical", CRITICAL),
                 ("high2", HIGH),
             ]:
                 group.create_task(call(name, priority))
-            await asyncio.sleep(0)
-            gate.open()
-        await first
-        assert order == ["critical", "high", "high2", "low"]
+        assert order == ["first", "critical", "high", "high2", "low"]
         assert b.client.idle
-
-
-async def test_an_order_is_taken_back_until_the_moment_it_is_sent(gate: Gate) -> None:
-    async with bench(FAULT_account_info="ok,gate,ok", GATE=str(gate.path)) as b:
-        allowed = [True]
-
-        def order() -> asyncio.Task[msgspec.Raw]:
-            args = ("send", None, None, DEAL, 0)
-            return asyncio.create_task(b.client.call(*args, priority=HIGH, timeout=20.0, may_go=lambda: allowed[0]))
-
-        in_flight, behind = order(), order()
-        await eventually(lambda: b.client._ahead is not None)
-        b.client.recall()  # both may go: nothing is taken back
-        allowed[0] = False
-        b.client.recall()
-        gate.open()
-        for task in (in_flight, behind):
-            error = await error_of(task)
-            assert isinstance(error, MT5StateError)
-            assert not error.sent
-        allowed[0] = True
-        assert decode(await order(), tuple)[2] == 1, "the terminal's first order"
-        b.client.recall()
-        assert b.client.idle
-
-
-async def test_an_order_behind_a_long_call_is_judged_again(gate: Gate) -> None:
-    """Once it is sent, however often it was handed over."""
-    async with bench(FAULT_positions_get="gate", GATE=str(gate.path)) as b:
-        asked: list[bool] = []
-        handed: list[bool] = []
-
-        def may_go() -> bool:
-            asked.append(True)
-            return True
-
-        read = await b.busy("positions", None, None)
-        order = asyncio.create_task(
-            b.client.call(
-                "send",
-                None,
-                None,
-                DEAL,
-                0,
-                priority=HIGH,
-                timeout=20.0,
-                on_sent=lambda: handed.append(True),
-                may_go=may_go,
-            )
-        )
-        await asyncio.sleep(0.1)  # longer than a judgement holds
-        assert (len(asked), len(handed)) == (1, 1)
-        gate.open()
-        assert decode(await order, tuple)[2] == 1
-        assert (len(asked), len(handed)) == (2, 2)
-        await read
-
-
-async def test_an_order_handed_to_a_host_that_dies_may_have_been_sent() -> None:
-    async with bench(FAULT_positions_get="hang") as b:
-        read = await b.busy("positions", None, None)
-        order = b.later("send", None, None, DEAL, 0)
-        await eventually(lambda: b.client._ahead is not None)
-        b.client.kill("the test wants it")
-        assert (await error_of(order)).sent
-        await error_of(read)
-
-
-async def test_nothing_is_handed_over_behind_the_opening_of_a_session(gate: Gate) -> None:
-    async with bench(FAULT_initialize="ok,gate,ok", GATE=str(gate.path)) as b:
-        connecting = await b.busy("connect", ConnectArgs(None, None, None, None, 1000, False), priority=CRITICAL)
-        account = b.later("account")
-        await eventually(lambda: len(b.client._queue) == 1)
-        assert b.client._ahead is None
-        gate.open()
-        assert await connecting
-        assert await account
 
 
 async def test_the_loop_runs_while_a_call_hangs() -> None:
@@ -267,16 +173,48 @@ async def test_a_call_is_asked_once_more_when_its_turn_comes() -> None:
     async with bench() as b:
         open_door = [True]
         before = b.stats.calls
-        first, second = b.later("account", priority=LOW), b.later("account")
+        first = b.later("account", priority=LOW)
         waiting = asyncio.create_task(b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: open_door[0]))
         await asyncio.sleep(0)
         open_door[0] = False
         error = await error_of(waiting)
         assert isinstance(error, MT5StateError)
         assert not error.sent
-        await asyncio.gather(first, second)
-        assert b.stats.calls == before + 2
+        await first
+        assert b.stats.calls == before + 1
         assert await b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: True)
+
+
+async def test_an_order_is_taken_back_until_the_moment_it_is_sent(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with bench(FAULT_account_info="ok,gate,ok", GATE=str(gate)) as b:
+        allowed = [True]
+
+        async def order() -> msgspec.Raw:
+            may_go = partial(all, allowed)
+            return await b.client.call("send", None, None, DEAL, 0, priority=HIGH, timeout=20.0, may_go=may_go)
+
+        b.client.recall()  # there is none
+        in_flight = asyncio.create_task(order())
+        await eventually(lambda: b.client.in_flight is not None)
+        b.client.recall()  # it may go: nothing is taken back
+        allowed[0] = False
+        b.client.recall()
+        await asyncio.to_thread(gate.touch)
+        error = await error_of(in_flight)
+        assert isinstance(error, MT5StateError)
+        assert not error.sent
+        allowed[0] = True
+        assert decode(await order(), tuple)[2] == 1, "the terminal's first order"
+
+
+async def test_a_read_is_not_taken_back(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with bench(FAULT_positions_get="gate", GATE=str(gate)) as b:
+        read = await b.busy("positions", None, None)
+        b.client.recall()
+        await asyncio.to_thread(gate.touch)
+        assert await read
 
 
 async def test_a_critical_call_kills_a_read_it_waits_behind() -> None:
@@ -320,7 +258,7 @@ async def test_a_defect_after_order_send_was_called_is_sent() -> None:
 async def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_WAITING", 2)
     async with bench(FAULT_positions_get="hang") as b:
-        tasks = [await b.busy("positions", None, None), *(b.later("account", priority=LOW) for _ in range(2))]
+        tasks = [await b.busy("positions", None, None), b.later("account"), b.later("account")]
         await eventually(lambda: len(b.client._queue) == 2)
         assert isinstance(await error_of(b.ask("account")), MT5StateError)
         b.client.fail_waiting("the terminal went away")

@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import psutil
 import pytest
-from support.fresh_fake import FAKE_PATH
+from support.fresh_fake import FAKE_PATH, fresh_fake
 
 from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.core.model import Deed, OrderRequest
+from mt5_bridge.simulator.faults.gil import sleep_holding_the_gil
 from mt5_bridge.terminal import host
-from mt5_bridge.terminal.frames import BEAT, BYE, WITHDRAWN, FrameReader, Reply, Request, pack, recall
+from mt5_bridge.terminal.frames import BEAT, BYE, FrameReader, Reply, Request, pack, recall
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import Inbox, PipeInbox, ThreadInbox
 from mt5_bridge.terminal.process import child_environment
@@ -113,29 +114,39 @@ def test_failures_are_answered_and_the_next_request_is_served() -> None:
     assert "PAPER_SEED" in str(failures[1])
 
 
-@pytest.mark.usefixtures("fake_importable")
-def test_what_is_taken_back_before_its_turn_is_not_begun() -> None:
-    sink = Sink()
-    said = [pack(Request(1, "open", [OpenArgs("fake_mt5", "live", {})])), pack(Request(2, "connect", [CONNECT]))]
-    said += [pack(Request(3, "account", [])), pack(Request(4, "terminal", [])), recall(3)]
-    with hearing(b"".join(said)) as inbox:
-        host.Server(inbox, sink).run()
-        assert inbox.recalled == set()
-    failures = [reply.failure for reply in sink.replies]
-    assert [failure and failure.kind for failure in failures] == [None, None, WITHDRAWN, None]
+@pytest.mark.skipif(sys.platform == "win32", reason="a child gets no numbered descriptors there")
+@pytest.mark.parametrize("kind", sorted({PipeInbox, ThreadInbox}, key=str))
+@pytest.mark.parametrize("back", [True, False])
+def test_an_order_taken_back_during_a_call_that_holds_the_interpreter_is_not_sent(
+    kind: type[Inbox], back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the official package's calls do: a thread that reads the pipe has not run since the first of two frames."""
+    module = fresh_fake()
+    account = module.account_info
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb", buffering=0), os.fdopen(writing, "wb", buffering=0) as pipe:
+        inbox, gone = kind(reading), threading.Event()
+        inbox.watch(gone.set)
+        server = host.Server(inbox, Sink())
+        server._host = Host(module)
+        server._answer(Request(1, "connect", [msgspec.to_builtins(CONNECT)]))
 
+        def account_info() -> Any:
+            say = f"import os, time; os.write({writing}, {BEAT!r}); time.sleep(0.05); os.write({writing}, {said!r})"
+            teller = subprocess.Popen([sys.executable, "-c", say], pass_fds=[writing])
+            sleep_holding_the_gil(1.0)
+            teller.wait(10)
+            return account()
 
-@pytest.mark.usefixtures("fake_importable")
-def test_only_orders_are_given_back_behind_a_long_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_FRESH_S", -1.0)  # every call is a long one
-    send = [None, None, OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1), 0]
-    replies = served(
-        ("open", [OpenArgs("fake_mt5", "live", {})]), ("connect", [CONNECT]), ("send", send), ("account", [])
-    )
-    failures = [reply.failure for reply in replies]
-    assert [failure and failure.kind for failure in failures] == [None, None, WITHDRAWN, None]
-    assert failures[2] is not None
-    assert not failures[2].sent
+        said = bytes(recall(2)) if back else BEAT
+        monkeypatch.setattr(module, "account_info", account_info)
+        order = OrderRequest(deed=Deed.DEAL, symbol="EURUSD", volume=0.1, price=1.1)
+        answer = server._answer(Request(2, "send", [None, None, msgspec.to_builtins(order), 0]))
+        reply = msgspec.msgpack.decode(answer[4:], type=Reply)
+        assert (reply.failure and reply.failure.kind) == ("withdrawn" if back else None)
+        assert len(module._sent) == (0 if back else 1)
+        pipe.close()
+        assert gone.wait(10)
 
 
 def test_a_module_without_settings_is_opened_as_it_is() -> None:

@@ -7,7 +7,7 @@ import pytest
 from support.fresh_fake import fresh_fake
 
 from mt5_bridge.core.model import Deed, OrderRequest, OrderType
-from mt5_bridge.terminal.frames import WITHDRAWN, HostError
+from mt5_bridge.terminal.frames import HostError
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.raw import ConnectArgs, RawFacts, RawPoll, RawSnapshot
 
@@ -159,7 +159,7 @@ def test_an_order_that_is_taken_back_is_not_sent() -> None:
     args = msgspec.to_builtins([1001, "Fake-Demo", DEAL, 0])
     with pytest.raises(HostError) as caught:
         host.perform("send", args, lambda: True)
-    assert (caught.value.failure.kind, caught.value.failure.sent) == (WITHDRAWN, False)
+    assert (caught.value.failure.kind, caught.value.failure.sent) == ("withdrawn", False)
     assert module._sent == []
     # Who asks the host itself, as the dead-man's switch does, is not bound by what another call was told.
     assert host.send(*args)[0] == 10009

@@ -1,11 +1,10 @@
 """The terminal: the host's own code over the paper terminal, in the loop instead of a process, as badly as the weather.
 
-A host is asked in frames and answers in frames, in their order; between them time passes, it may hang, end by itself or
-be killed. What it had begun before its end may still be done: the request is on its way.
+A host is asked in frames and answers in frames; between them time passes, it may hang, end by itself or be killed. What
+it had been handed before its end may still be done: the request is on its way.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +16,14 @@ from support.simulation.world import World, spread
 import mt5_bridge.simulator as paper
 from mt5_bridge.core.model import OrderRequest
 from mt5_bridge.simulator import api
-from mt5_bridge.terminal.frames import WITHDRAWN, Failure, FrameReader, Request, recalled
-from mt5_bridge.terminal.host import _FRESH_S, Server
+from mt5_bridge.terminal.frames import FrameReader, Request, recalled
+from mt5_bridge.terminal.host import Server
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import ThreadInbox
 from mt5_bridge.terminal.raw import OpenArgs
 
 _HEAD = 4
-_IN_ORDER_S = 1e-6
+_NOT_SENT = -2
 
 
 class Witness:
@@ -111,8 +110,7 @@ class _InProcess(Server):
     def take_back(self, number: int) -> None:
         self._inbox.recalled.add(number)
 
-    def reply(self, payload: bytes, *, late: bool) -> bytes:
-        self._late = late
+    def reply(self, payload: bytes) -> bytes:
         return bytes(self._answer(self._decode(payload)))[_HEAD:]
 
     def _perform(self, request: Request) -> Any:
@@ -139,12 +137,8 @@ class SimHost:
         self._on_frame, self._on_exit = on_frame, on_exit
         self._reader = FrameReader()
         self._server = _InProcess(hosts.module)
-        self._behind: deque[tuple[Request, bytes, Fate]] = deque()
         self._doing: Request | None = None
-        """What is being done; None where nothing is, or it died with it."""
-        self._unanswered: list[Request] = []
-        self._late = False
-        self._answered_at = 0.0
+        self._done = True
 
     def write(self, frame: bytes | bytearray) -> None:
         """Take a request: it will be done, unless the weather is against it."""
@@ -157,23 +151,14 @@ class SimHost:
                 continue
             request: Request = self._server._decode(payload)
             fate = self.hosts.weather.fate(request.op)
+            self._doing, self._done = request, False
             if request.op == "send":
                 order = order_in(request)
                 self.hosts.world.note("send", self.number, msgspec.json.encode(order).decode())
                 self.hosts.witness.order_leaves(self, order)
             elif request.op == "connect":
                 self.connected = self.read_whole = False
-            self._unanswered.append(request)
-            self._behind.append((request, payload, fate))
-            if len(self._behind) > 2:
-                self.hosts.world.breach("defect", f"{len(self._behind)} requests wait for the host")
-            if self._doing is None:
-                self._begin(late=False)
-
-    def _begin(self, *, late: bool) -> None:
-        self._late = late
-        self._doing, payload, fate = self._behind.popleft()
-        self.hosts.world.after(fate.before, self._perform, self._doing, payload, fate)
+            self.hosts.world.after(fate.before, self._perform, request, payload, fate)
 
     def _perform(self, request: Request, payload: bytes, fate: Fate) -> None:
         if self._doing is not request:
@@ -181,45 +166,35 @@ class SimHost:
         if fate.dies == "before":
             self._end("it crashed")
             return
+        self._done = True
         order = order_in(request) if request.op == "send" else None
         before = None if order is None else stop_of(order.position)
-        reply = self._server.reply(payload, late=self._late)
+        reply = self._server.reply(payload)
         after = None if order is None else stop_of(order.position)
         if order is not None and before is not None and after is not None:
             self.hosts.witness.stop_touched(order, before, after)
         world = self.hosts.world
         world.note("host", self.number, request.op, "late" if self.ended is not None else len(reply))
-        failure = _failure_in(reply)
-        if failure is not None and failure.kind == "bug":
-            world.breach("defect", f"the host fails {request.op}: {failure.text}")
-        reachable = self.ended is None and self.hosts.alive
-        if order is not None and reachable and (failure is None or failure.sent):
+        failure = msgspec.msgpack.decode(reply)[1]
+        if failure is not None and failure[0] == "bug":
+            world.breach("defect", f"the host fails {request.op}: {failure[2]}")
+        if self.ended is not None or not self.hosts.alive:
+            return
+        if order is not None and (failure is None or failure[3]):
             self.hosts.witness.order_begins(order)
-        self._go_on(request, reply, fate, reachable=reachable)
-
-    def _go_on(self, request: Request, reply: bytes, fate: Fate, *, reachable: bool) -> None:
-        if reachable and fate.dies:
+        if fate.dies:
             self._end("it crashed")
-            return
-        if reachable and fate.hangs:
-            return
-        self._doing = None
-        if self._behind:
-            self._begin(late=fate.before > _FRESH_S)
-        if reachable:
-            now = self.hosts.world.monotonic()
-            self._answered_at = max(now + fate.after, self._answered_at + _IN_ORDER_S)
-            self.hosts.world.after(self._answered_at - now, self._answer, request, reply)
+        elif not fate.hangs:
+            world.after(fate.after, self._answer, request, reply)
 
     def _answer(self, request: Request, reply: bytes) -> None:
         if self.ended is not None or not self.hosts.alive:
             return
-        self._unanswered.remove(request)
-        failure = _failure_in(reply)
+        self._doing = None
+        _, failure, result = msgspec.msgpack.decode(reply)
         if request.op == "send":
-            if failure is None or failure.kind != WITHDRAWN:
-                retcode = None if failure else msgspec.msgpack.decode(reply)[2][0]
-                self.hosts.witness.order_answered(order_in(request), retcode, None if failure is None else failure.code)
+            code = None if failure is None else _NOT_SENT if failure[0] == "withdrawn" else failure[1]
+            self.hosts.witness.order_answered(order_in(request), None if failure else result[0], code)
         elif failure is None:
             self._notice(request.op)
         self._on_frame(reply)
@@ -242,16 +217,14 @@ class SimHost:
             self._on_exit(reason)
 
     def let_go(self) -> None:
-        """Nobody hears of it any more: what it has begun may still be done, and if only the daemon is gone, all."""
-        for request in self._unanswered:
-            if request.op == "send":
-                self.hosts.witness.order_answered(order_in(request), None, None)
-        self._unanswered.clear()
-        goes_on = self._doing is not None and self.hosts.world.random("host").random() < 0.5
-        if not goes_on:
+        """Nobody hears of it any more: what it was handed may still be done."""
+        request = self._doing
+        if request is None:
+            return
+        if request.op == "send":
+            self.hosts.witness.order_answered(order_in(request), None, None)
+        if self._done or self.hosts.world.random("host").random() < 0.5:
             self._doing = None
-        if not goes_on or self.hosts.alive:
-            self._behind.clear()
 
     async def close(self, timeout: float) -> None:
         """See `HostProcess.close`."""
@@ -259,11 +232,6 @@ class SimHost:
             self.ended, self.closed = "closed", True
             self.let_go()
         await asyncio.sleep(0)
-
-
-def _failure_in(reply: bytes) -> Failure | None:
-    failure = msgspec.msgpack.decode(reply)[1]
-    return None if failure is None else Failure(*failure)
 
 
 def order_in(request: Request) -> OrderRequest:
