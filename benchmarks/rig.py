@@ -77,10 +77,8 @@ def kfake() -> Iterator[str | None]:
             yield None
             return
         with subprocess.Popen([built], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdin is not None
             assert process.stdout is not None
             yield process.stdout.readline().strip()
-            process.stdin.close()
 
 
 @contextlib.contextmanager

@@ -100,11 +100,21 @@ class _Replies:
         return len(data)
 
 
+class _NoPipe(ThreadInbox):
+    """Requests come by `reply`, and what is taken back is known at once."""
+
+    def __init__(self) -> None:
+        super().__init__(-1)
+
+    def look(self) -> None:
+        """There is nothing to read."""
+
+
 class _InProcess(Server):
     """The host's own server; its terminal is there already."""
 
     def __init__(self, make: Callable[[str], SimModule]) -> None:
-        super().__init__(ThreadInbox(-1), _Replies())  # no pipe: requests come by `reply`
+        super().__init__(_NoPipe(), _Replies())
         self._make = make
 
     def take_back(self, number: int) -> None:
