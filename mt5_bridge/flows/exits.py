@@ -404,6 +404,7 @@ class Exits:
             check=lambda: self._judge.last_word(job, part.target),
             again=lambda: self._again(job, part),
             look=lambda: self._looked(job, part),
+            back=lambda: self._judge.taken_back(job, part.target),
             priority=Priority.CRITICAL if job.person or closing else Priority.HIGH,
         )
 

@@ -191,6 +191,15 @@ class Judge:
             return Denial(code=Reason.NOT_READY, detail=self._book.readiness.why_not or "not ready")
         return halted
 
+    def taken_back(self, job: Job, target: Position | Order | None = None) -> Denial | None:
+        """Why an order on its way to the terminal is not to be sent after all: the latch, where it raises risk.
+
+        What reduces risk goes on: it was let through, and nothing may come in its place.
+        """
+        if reduces_risk(job.signal, target):
+            return None
+        return check_halt(job.signal, self._latch.halt, requester=_requester(job), target=target)
+
     def foremost(self, job: Job, denial: Denial) -> Denial:
         """A stop's own doing, such as a killed host, is not why a signal is denied: the stop is."""
         if denial.code is not Reason.NOT_READY or self._latch.halt.state is not machine.HaltState.HALTED:

@@ -53,6 +53,7 @@ class OrderPort(Protocol):
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> TradeResult: ...
 
     def recall_orders(self) -> None: ...
@@ -286,6 +287,7 @@ class OrderDesk:
         check: Check,
         again: Again | None = None,
         look: Look | None = None,
+        back: Check | None = None,
         priority: Priority = Priority.HIGH,
         timeout: float | None = None,
     ) -> Sent:
@@ -298,6 +300,7 @@ class OrderDesk:
             again: a request on fresh prices for a retry, after the guards ran once more; None: no retries.
             look: what to do after an answer that says "the state is another" (10036, 10038 …), on a fresh read; None
                 from it leaves the answer as it is.
+            back: what takes it back on its way to the terminal, asked when the halt state changes; None: nothing does.
             priority: among the terminal's calls.
             timeout: of each attempt, seconds; None: the desk's own.
         """
@@ -315,7 +318,7 @@ class OrderDesk:
                 return Sent(state=IntentState.SIMULATED, request=request, sent_msc=self._clock.now_ms())
             if job is not None:
                 job.attempts += 1
-            sent = await self._once(job, intent, request, check, priority, timeout or self._send_timeout_s)
+            sent = await self._once(job, intent, request, check, back, priority, timeout or self._send_timeout_s)
             verdict = retcodes.classify(sent.answer) if sent.answer is not None else None
             anew = look if verdict is Verdict.REQUERY else again if verdict in _TRY_AGAIN else None
             if anew is None or attempt >= MAX_ATTEMPTS:
@@ -343,6 +346,7 @@ class OrderDesk:
         intent: Intent,
         request: OrderRequest,
         check: Check,
+        back: Check | None,
         priority: Priority,
         timeout: float,
     ) -> Sent:
@@ -359,16 +363,21 @@ class OrderDesk:
             if job is not None and job.sent_msc is None:
                 self._first_left(job)
 
-        def may_go() -> bool:
-            # The order may have waited behind other calls: what was true when it was queued need not be any more.
-            denial = check()
+        def denied(why: Check | None) -> bool:
+            denial = None if why is None else why()
             withdrawn.extend(() if denial is None else (denial,))
-            return denial is None
+            return denial is not None
 
         self.stats.sends += 1
         try:
             answer = await self._terminal.place_order(
-                request, priority=priority, timeout=timeout, on_sent=left, may_go=may_go
+                request,
+                priority=priority,
+                timeout=timeout,
+                on_sent=left,
+                # It may have waited behind other calls: what was true when it was queued need not be any more.
+                may_go=lambda: not denied(check),
+                taken_back=lambda: denied(back),
             )
         except MT5Error as error:
             if error.sent:

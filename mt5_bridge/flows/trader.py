@@ -232,7 +232,13 @@ class Trader:
                 fresh = msgspec.structs.replace(fresh, price=facts.quote.price_to_open(_side(job)))
             return msgspec.structs.replace(fresh, volume=min(fresh.volume, decision.volume))
 
-        sent = await self._desk.send(job, intent, check=lambda: self._judge.last_word(job), again=again)
+        sent = await self._desk.send(
+            job,
+            intent,
+            check=lambda: self._judge.last_word(job),
+            again=again,
+            back=lambda: self._judge.taken_back(job),
+        )
         await self._opened(job, intent, sent, symbol)
 
     async def _opened(self, job: Job, intent: Intent, sent: Sent, symbol: SymbolInfo) -> None:

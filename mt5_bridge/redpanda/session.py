@@ -31,7 +31,7 @@ class ProducerSession:
         max_batch_bytes: the largest batch that will be given to `send`.
 
     Attributes:
-        heard_at: when the broker last acknowledged anything (monotonic seconds).
+        heard_at: when a batch was last settled, acknowledged or not (monotonic seconds).
     """
 
     def __init__(self, options: dict[str, Any], max_batch_bytes: int) -> None:

@@ -36,6 +36,7 @@ class _Call(msgspec.Struct, gc=False, eq=False):
     future: asyncio.Future[msgspec.Raw]
     on_sent: Callable[[], None] | None
     may_go: Callable[[], bool] | None = None
+    taken_back: Callable[[], bool] | None = None
     due: float = 0.0
     since: float = 0.0
 
@@ -175,6 +176,7 @@ class HostClient:
         timeout: float,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> msgspec.Raw:
         """Ask the host.
 
@@ -185,7 +187,8 @@ class HostClient:
             timeout: seconds the terminal may take before the host is killed; the wait in the queue is bounded by the
                 same figure, without a kill.
             on_sent: called when the frame is handed to the host.
-            may_go: asked right before that, and with each `recall`; False withdraws the call.
+            may_go: asked right before that; False withdraws the call.
+            taken_back: asked with each `recall` from then on; True withdraws the order, if it has not been sent.
 
         Returns:
             The undecoded result.
@@ -200,7 +203,7 @@ class HostClient:
         loop = asyncio.get_running_loop()
         self._number += 1
         due = loop.time() + timeout
-        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent, may_go, due)
+        call = _Call(priority, self._number, op, args, timeout, loop.create_future(), on_sent, may_go, taken_back, due)
         heapq.heappush(self._queue, call)
         self._next()
         if self._flight is not call:
@@ -210,9 +213,9 @@ class HostClient:
         return await call.future
 
     def recall(self) -> None:
-        """Ask again whether the order in flight may go: one that may not is withdrawn, up to `order_send` itself."""
+        """Ask whether the order in flight is taken back: it is withdrawn then, up to `order_send` itself."""
         call = self._flight
-        if call is not None and self._process is not None and call.may_go is not None and not call.may_go():
+        if call is not None and self._process is not None and call.taken_back is not None and call.taken_back():
             self._process.write(recall(call.number))
 
     def _look_at(self, due: float) -> None:

@@ -98,7 +98,10 @@ def recalled(payload: bytes) -> int | None:
     """The number of the request whose order is taken back; None: it is no such frame."""
     if not payload.startswith(_RECALL_HEAD):
         return None
-    return msgspec.msgpack.decode(payload[len(_RECALL_HEAD) :], type=int)
+    try:
+        return msgspec.msgpack.decode(payload[len(_RECALL_HEAD) :], type=int)
+    except msgspec.MsgspecError as error:
+        raise FrameError(f"a recall of what is no number: {error}") from error
 
 
 class FrameReader:

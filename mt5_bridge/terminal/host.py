@@ -23,7 +23,7 @@ import msgspec
 from mt5_bridge.core.deadman import Pulse
 from mt5_bridge.core.memory import keep_what_is_there
 from mt5_bridge.terminal.deadman import DeadMan
-from mt5_bridge.terminal.frames import Failure, HostError, Request, pack
+from mt5_bridge.terminal.frames import Failure, FrameError, HostError, Request, pack
 from mt5_bridge.terminal.host_lock import HostLock
 from mt5_bridge.terminal.host_ops import Host
 from mt5_bridge.terminal.inbox import Inbox, PipeInbox
@@ -146,6 +146,8 @@ class Server:
             result = self._perform(request)
         except HostError as error:
             return pack((request.id, error.failure, None))
+        except FrameError:
+            raise  # of the pipe, not of the call: nothing more can be read
         except Exception as error:  # noqa: BLE001 - a defect in one call is told to the daemon, the host lives on
             traceback.print_exc()
             sent = self._host is not None and self._host.sending

@@ -278,11 +278,12 @@ class Host:
         answer = self._mt5.order_send(order)
         if answer is None:
             raise self._fail("order_send")
+        result = _result(answer)  # what cannot be read was sent all the same
         self.sending = False
         if answer.retcode == host_orders.INVALID_FILL:
             self._fillings.forget(wanted.symbol)
             self._rules.pop(wanted.symbol, None)
-        return _result(answer)
+        return result
 
     def _as_it_stands(self, wanted: OrderRequest, order: dict[str, Any]) -> tuple[Any, ...] | None:
         """Put in the stop and target of this moment where they stay; an answer where nothing is to be sent.

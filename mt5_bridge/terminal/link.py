@@ -285,6 +285,7 @@ class Link:
         timeout: float,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> Any:
         """One operation of the host, decoded as `result`.
 
@@ -300,7 +301,9 @@ class Link:
             wait = self.breaker.retry_in(now)
             raise MT5CircuitBreakerOpen(f"the terminal failed repeatedly; next try in {wait:.1f} s")
         try:
-            raw = await self.client.call(op, *args, priority=priority, timeout=timeout, on_sent=on_sent, may_go=may_go)
+            raw = await self.client.call(
+                op, *args, priority=priority, timeout=timeout, on_sent=on_sent, may_go=may_go, taken_back=taken_back
+            )
         except MT5Error as error:
             self._judge(error)
             raise

@@ -280,6 +280,7 @@ class Terminal(Protocol):
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> TradeResult: ...
     async def poll_ticks(
         self,

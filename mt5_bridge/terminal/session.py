@@ -406,7 +406,7 @@ class MT5SessionManager:
         return convert.result(await self._read("check", *args, result=RawResult, priority=priority, timeout=timeout))
 
     def recall_orders(self) -> None:
-        """Ask again whether an order on its way may go: one that may not is withdrawn, up to `order_send` itself."""
+        """Ask whether the order on its way is taken back: it is withdrawn then, up to `order_send` itself."""
         self._link.client.recall()
 
     async def place_order(
@@ -417,6 +417,7 @@ class MT5SessionManager:
         timeout: float = SEND_S,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> TradeResult:
         """`order_send`, once. Account and server are compared in the host right before it.
 
@@ -427,7 +428,8 @@ class MT5SessionManager:
             priority: CRITICAL for closing and emergency work.
             timeout: seconds for the terminal's answer.
             on_sent: called when the request is handed to the host.
-            may_go: asked right before that, and with each `recall_orders`: False withdraws the order (`MT5StateError`).
+            may_go: asked right before that, when the terminal is free: False withdraws the order (`MT5StateError`).
+            taken_back: asked with each `recall_orders` from then on: True withdraws it too, if it has not been sent.
 
         Returns:
             The trade server's answer, whatever its retcode: see `retcodes.classify`.
@@ -448,6 +450,7 @@ class MT5SessionManager:
             timeout=timeout,
             on_sent=on_sent,
             may_go=may_go,
+            taken_back=taken_back,
         )
         self.stats.order_sends += 1
         return convert.result(raw)

@@ -850,3 +850,39 @@ async def test_closing_goes_before_other_work_at_the_terminal(tmp_path: Path) ->
         await kit.send("BUY", signal_id="b", volume=0.01, stop_loss=1.095)
         await kit.result("b")
         assert seen == [Priority.CRITICAL, Priority.HIGH]
+
+
+@simulated
+@pytest.mark.parametrize("state", [HaltState.REDUCING, HaltState.HALTED])
+@pytest.mark.parametrize("by_person", [True, False])
+async def test_what_reduces_risk_is_not_taken_back_on_its_way(
+    tmp_path: Path, state: HaltState, by_person: bool
+) -> None:
+    """However old it is by then: it was let through, and a stop by a rule closes nothing in its place."""
+    async with FlowKit.open(tmp_path, limits={"max_risk_percent": None}) as kit:
+        (position,) = await opened(kit, "a")
+        kit.terminal.holds["order_send"] = asyncio.Event()
+        asked = asyncio.create_task(person(kit, Action.CLOSE, position=position.ticket)) if by_person else None
+        if asked is None:
+            await kit.send("CLOSE", signal_id="c1", ttl_ms=500)
+        await eventually(lambda: bool(kit.terminal._handed))
+        await asyncio.sleep(6)
+        kit.halt(state)
+        await asyncio.sleep(0.1)
+        kit.terminal.holds["order_send"].set()
+        status = (await asked).status if asked is not None else (await kit.result("c1"))["status"]
+        assert status == "closed"
+        assert position.ticket not in kit.terminal.positions
+
+
+@simulated
+async def test_a_change_that_raises_risk_is_taken_back_on_its_way(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"max_risk_percent": None}) as kit:
+        (position,) = await opened(kit, "a", stop_loss=1.09)
+        kit.terminal.holds["order_send"] = asyncio.Event()
+        await kit.send("MODIFY", signal_id="m1", position=position.ticket, stop_loss=1.08)
+        await eventually(lambda: bool(kit.terminal._handed))
+        kit.halt(HaltState.REDUCING)
+        result = await kit.result("m1")
+        assert (result["status"], result["reason"]) == ("denied", "reducing")
+        assert kit.terminal.positions[position.ticket].stop_loss == 1.09

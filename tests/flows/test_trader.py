@@ -344,6 +344,7 @@ async def test_a_stop_takes_back_what_the_terminal_has_not_begun(tmp_path: Path)
         kit.terminal.holds["order_send"] = asyncio.Event()  # handed over, behind a call that takes its time
         await kit.send(**BUY, signal_id="s1")
         await eventually(lambda: bool(kit.terminal._handed))
+        await asyncio.sleep(6)  # beyond its age, which is not why it is taken back
         kit.halt()
         result = await kit.result("s1")
         assert (result["status"], result["reason"], result["sent_at"]) == ("denied", "halted", None)

@@ -492,6 +492,7 @@ class FakeTerminal:
         timeout: float = 30.0,
         on_sent: Callable[[], None] | None = None,
         may_go: Callable[[], bool] | None = None,
+        taken_back: Callable[[], bool] | None = None,
     ) -> TradeResult:
         await self._enter("place_order")
         if may_go is not None and not may_go():
@@ -499,7 +500,7 @@ class FakeTerminal:
         if on_sent is not None:
             on_sent()
         if "order_send" in self.holds:
-            await self._begins(self.holds["order_send"], may_go)
+            await self._begins(self.holds["order_send"], taken_back)
         self.sent.append(request)
         self.in_flight = CallInfo("send", priority, float(next(self._began)))
         killed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -520,10 +521,10 @@ class FakeTerminal:
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
-    async def _begins(self, turn: asyncio.Event, may_go: Callable[[], bool] | None) -> None:
+    async def _begins(self, turn: asyncio.Event, taken_back: Callable[[], bool] | None) -> None:
         """Handed over, and not begun yet: it can be taken back."""
         back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        handed = (may_go, back)
+        handed = (taken_back, back)
         self._handed.append(handed)
         begins = asyncio.ensure_future(turn.wait())
         both: set[asyncio.Future[Any]] = {begins, back}
@@ -537,8 +538,8 @@ class FakeTerminal:
             raise MT5StateError("withdrawn before it was sent")
 
     def recall_orders(self) -> None:
-        for may_go, back in self._handed:
-            if may_go is not None and not may_go() and not back.done():
+        for taken_back, back in self._handed:
+            if taken_back is not None and taken_back() and not back.done():
                 back.set_result(None)
 
     async def _answer(self, request: OrderRequest, answer: Answer) -> TradeResult:

@@ -185,36 +185,27 @@ async def test_a_call_is_asked_once_more_when_its_turn_comes() -> None:
         assert await b.client.call("account", priority=HIGH, timeout=5.0, may_go=lambda: True)
 
 
-async def test_an_order_is_taken_back_until_the_moment_it_is_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken_back", [True, False, None])
+async def test_an_order_is_taken_back_until_the_moment_it_is_sent(tmp_path: Path, taken_back: bool | None) -> None:
     gate = tmp_path / "gate"
     async with bench(FAULT_account_info="ok,gate,ok", GATE=str(gate)) as b:
-        allowed = [True]
 
-        async def order() -> msgspec.Raw:
-            may_go = partial(all, allowed)
-            return await b.client.call("send", None, None, DEAL, 0, priority=HIGH, timeout=20.0, may_go=may_go)
+        async def order(word: bool | None) -> msgspec.Raw:
+            asked = None if word is None else partial(bool, word)
+            return await b.client.call("send", None, None, DEAL, 0, priority=HIGH, timeout=20.0, taken_back=asked)
 
         b.client.recall()  # there is none
-        in_flight = asyncio.create_task(order())
+        in_flight = asyncio.create_task(order(taken_back))
         await eventually(lambda: b.client.in_flight is not None)
-        b.client.recall()  # it may go: nothing is taken back
-        allowed[0] = False
         b.client.recall()
         await asyncio.to_thread(gate.touch)
-        error = await error_of(in_flight)
-        assert isinstance(error, MT5StateError)
-        assert not error.sent
-        allowed[0] = True
-        assert decode(await order(), tuple)[2] == 1, "the terminal's first order"
-
-
-async def test_a_read_is_not_taken_back(tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    async with bench(FAULT_positions_get="gate", GATE=str(gate)) as b:
-        read = await b.busy("positions", None, None)
-        b.client.recall()
-        await asyncio.to_thread(gate.touch)
-        assert await read
+        if taken_back:
+            error = await error_of(in_flight)
+            assert isinstance(error, MT5StateError)
+            assert not error.sent
+        else:
+            assert decode(await in_flight, tuple)[2] == 1
+        assert decode(await order(None), tuple)[2] == (1 if taken_back else 2), "so many orders of the terminal"
 
 
 async def test_a_critical_call_kills_a_read_it_waits_behind() -> None:
