@@ -41,6 +41,8 @@ def test_request_and_reply_cross_the_pipe() -> None:
 @given(st.integers(0, 2**63 - 1))
 def test_what_takes_a_request_back_says_which_and_is_nothing_else(number: int) -> None:
     assert recalled(payload_of(recall(number))) == number
+    with pytest.raises(FrameError, match="recall"):
+        recalled(payload_of(pack(Request(0, "recall", ["one"]))))
     for other in (BEAT, BYE, pack(Request(number, "send", [])), pack(Request(0, "recalled", [number]))):
         assert recalled(payload_of(other)) is None
 

@@ -165,6 +165,15 @@ def test_an_order_that_is_taken_back_is_not_sent() -> None:
     assert host.send(*args)[0] == 10009
 
 
+def test_an_order_whose_answer_cannot_be_read_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = fresh_fake()
+    host = Host(module)
+    monkeypatch.setattr(module, "order_send", lambda request: SimpleNamespace(retcode=10009))
+    with pytest.raises(AttributeError):
+        ask(host, "send", 1001, "Fake-Demo", DEAL, 0)
+    assert host.sending
+
+
 def test_a_small_deed_needs_no_symbol() -> None:
     module = fresh_fake()
     ask(Host(module), "send", None, None, OrderRequest(deed=Deed.REMOVE, order=5), 0)
