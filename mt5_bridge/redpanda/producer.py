@@ -337,7 +337,7 @@ class Producer:
                 return f"no acknowledgement for {silent:.0f} s"
             if silent > _UNSURE_SECONDS:
                 self._set_state(LinkState.CONNECTING, "the broker does not answer", trouble=True)
-            elif silent == 0.0 and time.monotonic() - max(asked, session.heard_at) > _IDLE_SECONDS:
+            elif silent == 0.0 and time.monotonic() - asked > _IDLE_SECONDS:
                 if not await session.alive(self._config.request_timeout):
                     return "the broker does not answer"
                 asked = time.monotonic()

@@ -29,9 +29,6 @@ class ProducerSession:
     Args:
         options: connection settings of `security.client_options`.
         max_batch_bytes: the largest batch that will be given to `send`.
-
-    Attributes:
-        heard_at: when a batch was last settled, acknowledged or not (monotonic seconds).
     """
 
     def __init__(self, options: dict[str, Any], max_batch_bytes: int) -> None:
@@ -51,7 +48,7 @@ class ProducerSession:
         self._partitions: dict[tuple[str, bytes | None, int], int] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
         self._first: dict[tuple[str, int], asyncio.Future[Any]] = {}
-        self.heard_at = time.monotonic()
+        self._last_news = time.monotonic()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, timeout: float) -> None:
@@ -63,7 +60,7 @@ class ProducerSession:
         """
         async with asyncio.timeout(timeout):
             await self._producer.start()
-        self.heard_at = time.monotonic()
+        self._last_news = time.monotonic()
 
     async def partition(self, topic: str, key: bytes | None, timeout: float) -> int:
         """The partition that Java's partitioner chooses for the key.
@@ -145,7 +142,7 @@ class ProducerSession:
         """
         if not self._due:
             return 0.0
-        listening = max(self.heard_at, next(iter(self._due.values())), self._throttle.until())
+        listening = max(self._last_news, next(iter(self._due.values())), self._throttle.until())
         return max(0.0, time.monotonic() - listening)
 
     async def alive(self, timeout: float) -> bool:
@@ -201,4 +198,4 @@ class ProducerSession:
 
     def _settled(self, future: "asyncio.Future[Any]") -> None:
         self._due.pop(future, None)
-        self.heard_at = time.monotonic()
+        self._last_news = time.monotonic()

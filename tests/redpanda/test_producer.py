@@ -17,7 +17,6 @@ from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.model import TICK_RECORD
 from mt5_bridge.core.ticks import Label, TickFramer
 from mt5_bridge.redpanda import LinkState, Producer, RecordRefused, RedpandaConfig
-from mt5_bridge.redpanda.session import ProducerSession
 
 QUICK = BackoffPolicy(first=0.05, cap=0.2, floor=0.02, min_uptime=1.0)
 HEADERS = (("schema", b"tick_data/1"), ("bridge", b"pc"), ("account", b"1"))
@@ -499,33 +498,6 @@ async def test_an_idle_producer_notices_that_its_broker_died(
         await eventually(lambda: producer.state is LinkState.DISCONNECTED)
         mock_broker.up()
         await asyncio.wait_for(producer.wait_connected(), 5.0)
-    finally:
-        await producer.stop(1.0)
-
-
-async def test_a_broker_that_acknowledges_is_not_asked_whether_it_lives(
-    mock_broker: MockBroker, monkeypatch: pytest.MonkeyPatch, new_topic: Callable[[], str]
-) -> None:
-    quiet: list[float] = []
-    alive = ProducerSession.alive
-
-    async def noted(self: ProducerSession, timeout: float) -> bool:
-        quiet.append(time.monotonic() - self.heard_at)
-        return await alive(self, timeout)
-
-    monkeypatch.setattr(ProducerSession, "alive", noted)
-    monkeypatch.setattr("mt5_bridge.redpanda.producer._IDLE_SECONDS", 0.5)
-    monkeypatch.setattr("mt5_bridge.redpanda.producer._WATCH_SECONDS", 0.02)
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
-    topic = new_topic()
-    try:
-        await producer.wait_connected()
-        for _ in range(20):
-            await producer.publish_one(topic, b"k", b"0")
-            await asyncio.sleep(0.05)
-        await eventually(lambda: bool(quiet))
-        assert min(quiet) > 0.5
     finally:
         await producer.stop(1.0)
 
