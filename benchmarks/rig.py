@@ -78,7 +78,7 @@ def kfake() -> Iterator[str | None]:
             return
         with subprocess.Popen([built], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            yield process.stdout.readline().strip() or None
 
 
 @contextlib.contextmanager

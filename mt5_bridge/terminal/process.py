@@ -94,7 +94,7 @@ class HostProcess(asyncio.SubprocessProtocol):
         """The child runs and its pipes are there: before anything else is called."""
         self._transport = cast(asyncio.SubprocessTransport, transport)
         self._requests = cast(asyncio.WriteTransport, self._transport.get_pipe_transport(0))
-        replies = self.replies = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(1))
+        replies = cast(asyncio.ReadTransport, self._transport.get_pipe_transport(1))
         replies.set_protocol(_Replies(self, cast(asyncio.Protocol, replies.get_protocol())))
         if sys.platform == "linux":
             import fcntl

@@ -54,7 +54,9 @@ async def test_an_answer_is_heard_as_it_is_read(monkeypatch: pytest.MonkeyPatch)
     """Not a turn of the loop later: the next request waits for it."""
     ends = Ends()
     process = await ends.start(monkeypatch, "import time; time.sleep(3600)")
-    replies = process.replies.get_protocol()
+    transport = process._transport.get_pipe_transport(1)
+    assert transport is not None
+    replies = transport.get_protocol()
     assert isinstance(replies, asyncio.Protocol)
     replies.data_received(b"\0\0\0\2hi")
     assert ends.frames == [b"hi"]
