@@ -87,6 +87,7 @@ async def test_a_full_disk(new_world: MakeWorld) -> None:
     async with new_world() as world:
         await world.start()
         opened = await world.open("AUDUSD")
+        await world.flowing()  # a symbol's first tick waits for a disk that takes where the symbol begins
         process = psutil.Process(world.daemon.pid)
         limits = process.rlimit(psutil.RLIMIT_FSIZE)
         process.rlimit(psutil.RLIMIT_FSIZE, (1, limits[1]))
