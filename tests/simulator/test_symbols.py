@@ -248,6 +248,9 @@ def test_many_ticks_are_the_same_as_few(start: Start, symbol: str) -> None:
     end = first + len(many_copy)
     parts.extend(feed.records(lo, min(lo + 700, end)) for lo in range(first, end, 700))
     assert (np.concatenate(parts) == many_copy).all()
+    assert [feed.record(number) for number in range(first, first + 3)] == many_copy[:3].tolist()
+    now = feed.index_after(market.now()) - 1
+    assert [feed.record(now)] == feed.records(now, now + 1).tolist()
     market.tick(symbol, 1.0, 1.1)
     assert (mt5.copy_ticks_from(symbol, begin, 30_000, mt5.COPY_TICKS_ALL) == many_copy[:30_000]).all()
     market.market.change_offset(0)

@@ -48,7 +48,7 @@ class Symbols(Pipe):
         count = feed.index_after(now)
         if count <= feed.source.first or not terminal.is_selected(name):
             raise TerminalError(*NOT_FOUND)
-        return views.tick(feed.records(count - 1, count))
+        return views.tick(feed.record(count - 1))
 
     def symbol_select(self, *args: Any) -> bool:
         if len(args) not in (1, 2):

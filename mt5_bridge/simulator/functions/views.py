@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from mt5_bridge.core.model import MarginMode
 from mt5_bridge.simulator import constants as c
@@ -9,7 +10,7 @@ from mt5_bridge.simulator.core.margin import currency_digits, price_value
 from mt5_bridge.simulator.core.matching import is_buy
 from mt5_bridge.simulator.core.records import Deal, Order, Position
 from mt5_bridge.simulator.core.rules import COMMENTS, Request
-from mt5_bridge.simulator.market.bars import MAX_BARS, Records
+from mt5_bridge.simulator.market.bars import MAX_BARS
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.daystats import Day
 from mt5_bridge.simulator.market.depth import Book
@@ -85,9 +86,9 @@ def deal(record: Deal) -> TradeDeal:
     )  # fmt: skip
 
 
-def tick(records: Records) -> Tick:
-    """The last of some ticks, with its own flags: the structure has the fields of the packed form, in their order."""
-    return Tick(records.item(-1))
+def tick(record: tuple[Any, ...]) -> Tick:
+    """A tick with its own flags: the structure has the fields of the packed form, in their order."""
+    return Tick(record)
 
 
 def book(levels: Book) -> tuple[BookInfo, ...]:

@@ -2,16 +2,20 @@
 
 from bisect import bisect_right
 from collections import OrderedDict
-from typing import NamedTuple
+from struct import Struct
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mt5_bridge.core.model import TICK_RECORD
 from mt5_bridge.simulator.market.bars import TICKS_DTYPE, Records, tick_records
 from mt5_bridge.simulator.market.catalogue import SymbolSpec
 from mt5_bridge.simulator.market.serverclock import FOREVER_MSC, ServerClock
 from mt5_bridge.simulator.market.sessions import Retiming
 from mt5_bridge.simulator.market.sources import Extra, HandSource, Source, Ticks
 
+_ROW = Struct(TICK_RECORD)
+_SIZE = _ROW.size
 _WINDOW = 512
 _BEFORE = 32
 """How many ticks are kept at hand: those to come, and the last ones, which a poll asks for again."""
@@ -91,7 +95,7 @@ class Feed:
         self._window: tuple[int, int, Ticks] | None = None
         self._pages: OrderedDict[int, Ticks] = OrderedDict()
         self._cached: tuple[int, int, Ticks] | None = None
-        self._packed: tuple[int, int, Records] | None = None
+        self._packed: tuple[int, int, bytearray] | None = None
 
     def index_after(self, msc: int) -> int:
         """How many ticks came at or before `msc`: the number of the next one."""
@@ -208,18 +212,31 @@ class Feed:
         """Ticks `lo` up to, not including, `hi` in the terminal's layout, times on the server's clock."""
         if hi <= lo:
             return np.empty(0, TICKS_DTYPE)
+        if (packed := self._at_hand(lo, hi)) is not None:
+            records = np.empty(hi - lo, TICKS_DTYPE)
+            # As bytes: numpy needs long to get ready for records of many fields, however few there are.
+            records.data.cast("B")[:] = packed
+            return records
+        return self._from_blocks(lo, hi) if hi - lo >= _MANY else self._pack(lo, hi)
+
+    def record(self, number: int) -> tuple[Any, ...]:
+        """One tick as `records` has it, field by field."""
+        packed = self._at_hand(number, number + 1)
+        return _ROW.unpack(packed) if packed is not None else self._pack(number, number + 1).item()
+
+    def _at_hand(self, lo: int, hi: int) -> bytearray | None:
+        """Some ticks as packed bytes, where the window has them."""
         if self._version != self._clock.version:
             self._version, self._packed = self._clock.version, None
             self._blocks.drop()
-        if hi - lo >= _MANY:
-            return self._from_blocks(lo, hi)
         if self._packed is None and self._window is not None:
             # The window's first tick only tells what changed at the next one, unless it is the history's first.
             start = self._window[0] + (self._window[0] > self.source.first)
-            self._packed = (start, self._window[1], self._pack(start, self._window[1]))
-        if self._packed is not None and self._packed[0] <= lo and hi <= self._packed[1]:
-            return self._packed[2][lo - self._packed[0] : hi - self._packed[0]].copy()
-        return self._pack(lo, hi)
+            self._packed = (start, self._window[1], bytearray(self._pack(start, self._window[1]).tobytes()))
+        if self._packed is None or not self._packed[0] <= lo <= hi <= self._packed[1]:
+            return None
+        start, _, packed = self._packed
+        return packed[(lo - start) * _SIZE : (hi - start) * _SIZE]
 
     def extras(self, lo: int, hi: int) -> Extra | None:
         """What the ticks hold beside quotes."""
@@ -228,14 +245,13 @@ class Feed:
     def _from_blocks(self, lo: int, hi: int) -> Records:
         records = np.empty(hi - lo, TICKS_DTYPE)
         raw = records.view(np.uint8)
-        size = TICKS_DTYPE.itemsize
         for number in range(lo // _BLOCK, (hi - 1) // _BLOCK + 1):
             start = number * _BLOCK
             first, end = max(lo, start), min(hi, start + _BLOCK)
             block, start = self._block(number, first, end)
             # As bytes: numpy copies records of 60 bytes one by one.
-            part = block.view(np.uint8)[(first - start) * size : (end - start) * size]
-            raw[(first - lo) * size : (end - lo) * size] = part
+            part = block.view(np.uint8)[(first - start) * _SIZE : (end - start) * _SIZE]
+            raw[(first - lo) * _SIZE : (end - lo) * _SIZE] = part
         return records
 
     def _block(self, number: int, first: int, end: int) -> tuple[Records, int]:
