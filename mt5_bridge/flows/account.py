@@ -126,7 +126,7 @@ class AccountFlow:
                 except MT5Error as error:
                     self.refresh_failures += 1
                     logger.bind(event="refresh_failed").warning("The account cannot be read: {error}", error=error)
-            await asyncio.sleep(self._clock.until_beat(REFRESH_S))
+            await self._clock.beat(REFRESH_S)
 
     async def _learn_symbols(self) -> None:
         """The rules of what is held: limits by class need them, and a stop to close the largest risk first."""
@@ -167,7 +167,7 @@ class AccountFlow:
                     self._tell_account(to_topic=due)
                     last_sent = self._clock.monotonic() if due else last_sent
                     last = content
-            await asyncio.sleep(self._clock.until_beat(step))
+            await self._clock.beat(step)
 
     def tell_positions(self) -> None:
         """Send the list to the backend (after hello, and on change).

@@ -184,9 +184,9 @@ class Watch:
     async def run_stalls(self) -> None:
         """Notice when the event loop stands still."""
         while True:
-            asleep, pause = self._clock.monotonic(), self._clock.until_beat(_STALL_PERIOD_S)
-            await asyncio.sleep(pause)
-            late_ms = (self._clock.monotonic() - asleep - pause) * 1000
+            due = self._clock.monotonic() + self._clock.until_beat(_STALL_PERIOD_S)
+            await self._clock.until(due)
+            late_ms = (self._clock.monotonic() - due) * 1000
             self._stall_ms = max(self._stall_ms, late_ms)
             if late_ms > STALL_LIMIT_MS:
                 self.stats.stalls += 1
@@ -229,13 +229,13 @@ class Watch:
             reducing = self._book.day is not None and self._latch.halt.state is HaltState.REDUCING
             if reducing or self._told != self._saved_told:
                 self._to_write.set()
-            await asyncio.sleep(self._clock.until_beat(_RULES_S))
+            await self._clock.beat(_RULES_S)
 
     async def _look_for_stop_file(self) -> None:
         while True:
             await self.look_for_stop_file()
             about_to_go = self._file_taken and not self._file_stays
-            await asyncio.sleep(_FILE_GOES_S if about_to_go else self._clock.until_beat(_FILE_S))
+            await (asyncio.sleep(_FILE_GOES_S) if about_to_go else self._clock.beat(_FILE_S))
 
     async def _write_down(self) -> None:
         while True:
