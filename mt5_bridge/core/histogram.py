@@ -40,7 +40,8 @@ class Histogram:
         """Count a value; one below nothing (a clock was set back) counts as 0, what is no number is left out."""
         if value != value:  # NaN would poison the sum for ever
             return
-        value = max(value, 0.0)
+        if value < 0.0:
+            value = 0.0
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 

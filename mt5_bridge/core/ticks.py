@@ -142,8 +142,13 @@ def encode_ticks(
 
 
 _names: _Memo[str] = _Memo(lambda symbol: msgspec.json.encode(symbol).decode())
-_stamp = lru_cache(maxsize=4)(iso)
-"""All symbols of one poll are stamped with the same time."""
+
+
+@lru_cache(maxsize=4)  # all symbols of one poll are stamped with the same time
+def _stamp(msc: int) -> str:
+    minute, rest = divmod(msc, MINUTE)
+    second, ms = divmod(rest, SECOND)
+    return f"{_minutes[minute]}{_TWO[second]}.{_THREE[ms]}Z"
 
 
 def _head(symbol: str, now_msc: int) -> str:

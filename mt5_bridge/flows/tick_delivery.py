@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from loguru import logger
 
@@ -26,6 +26,15 @@ from mt5_bridge.terminal.clock import BrokerClock
 CHUNK = 1000
 """Ticks encoded in one go: a few ms, so that the loop never stalls behind a burst."""
 _REFUSED_S = 5.0
+
+
+class _Little(NamedTuple):
+    """What a slice brought of a symbol: its records, where it stands behind them, the newest one's UTC time in ms."""
+
+    feed: Feed
+    records: list[tuple[int, bytes]]
+    after: Cursor
+    last: int | None
 
 
 class Delivery:
@@ -67,6 +76,7 @@ class Delivery:
         self._on_defect = on_defect
         self._polled_msc = 0
         self._room = 0
+        self._little: list[_Little] = []
 
     def begin(self, feed: Feed, work: Coroutine[Any, Any, None]) -> None:
         """Do what takes longer in a task of the symbol's own."""
@@ -105,25 +115,25 @@ class Delivery:
         """What follows was seen by one poll: it bears one time, and is few enough to be encoded at once or is not."""
         self._polled_msc = self._clock.now_ms()
         self._room = CHUNK
+        self._little = []
 
-    def take(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
+    def take(self, feed: Feed, block: TickBlock, after: Cursor) -> None:
         """Deliver what a slice brought of a symbol.
 
-        What is little goes its way here and now: a task a symbol would be most of its cost.
+        What is little goes its way with `slice_over`: a task a symbol would be most of its cost.
 
         Args:
             feed: the symbol.
-            blocks: its new ticks.
+            block: its new ticks.
             after: where it stands once they are published.
         """
-        for block in blocks:
-            self._room -= block.count
-            if block.lost:
-                self.gap(feed)
+        self._room -= block.count
+        if block.lost:
+            self.gap(feed)
         if feed.starting or self._room < 0:
-            self.begin(feed, self._deliver(feed, blocks, after))
+            self.begin(feed, self._deliver(feed, block, after))
             return
-        rows = self._rows(blocks)
+        rows = self._rows(block)
         records = self._encoded(feed, rows, self._polled_msc)
         last = rows[-1][0] if rows else None
         self._stream_latest(feed, records)
@@ -131,12 +141,26 @@ class Delivery:
             self._stats.published += len(records)
             self.delivered(feed, after, last)
             return
-        feed.busy = self.producer.offer(self.topic, feed.key, records, self.headers("tick_data"))
-        if feed.busy is None:
-            self.begin(feed, self._publish(self.producer, feed, records, after, last))
-        else:
-            feed.handed = True
-            feed.busy.add_done_callback(partial(self._taken, feed, after, last, len(records)))
+        self._little.append(_Little(feed, records, after, last))
+
+    def slice_over(self) -> None:
+        """What it brought is handed to the producer, a partition's symbols together."""
+        little, self._little = self._little, []
+        together = [each for each in little if not each.feed.apart]
+        for group in (together, *([each] for each in little if each.feed.apart)):
+            if group and self.producer is not None:
+                self._offer(self.producer, group)
+
+    def _offer(self, producer: TickPublisher, little: "list[_Little]") -> None:
+        parts = [(each.feed.key, each.records) for each in little]
+        for future, indices in producer.offer(self.topic, parts, self.headers("tick_data")):
+            together = [little[index] for index in indices]
+            for each in together:
+                each.feed.busy, each.feed.handed = future, True
+            future.add_done_callback(partial(self._taken, together))
+        for each in little:
+            if not each.feed.handed:
+                self.begin(each.feed, self._publish(producer, each))
 
     def gap(self, feed: Feed) -> None:
         """The terminal no longer has the tick up to which the symbol was read: what followed may be gone, too."""
@@ -146,48 +170,58 @@ class Delivery:
             symbol=feed.info.name,
         )
 
-    def _rows(self, blocks: list[TickBlock]) -> list[convert.Tick]:
-        clock = self._broker_time()
-        rows = [row for block in blocks for row in convert.ticks(block, clock, block.epoch)]
+    def _rows(self, block: TickBlock) -> list[convert.Tick]:
+        rows = convert.ticks(block, self._broker_time(), block.epoch)
         if self.latest_only and len(rows) > 1:
             self._stats.conflated += len(rows) - 1
             return rows[-1:]
         return rows
 
-    async def _publish(
-        self, producer: TickPublisher, feed: Feed, records: list[tuple[int, bytes]], after: Cursor, last: int | None
-    ) -> None:
+    async def _publish(self, producer: TickPublisher, little: "_Little") -> None:
         try:
-            await producer.publish(self.topic, feed.key, records, self.headers("tick_data"))
+            await producer.publish(self.topic, little.feed.key, little.records, self.headers("tick_data"))
         except BrokerError as error:
-            await self.failed(feed, error, len(records))
+            await self.failed(little.feed, error, len(little.records))
         else:
-            self._stats.published += len(records)
-            self.delivered(feed, after, last)
+            self._arrived(little, self._clock.now_ms())
 
-    def _taken(self, feed: Feed, after: Cursor, last: int | None, count: int, future: "asyncio.Future[None]") -> None:
-        feed.handed = False
+    def _arrived(self, little: "_Little", now: int) -> None:
+        little.feed.apart = False
+        self._stats.published += len(little.records)
+        self.delivered(little.feed, little.after, little.last, now)
+
+    def _taken(self, together: "list[_Little]", future: "asyncio.Future[None]") -> None:
+        for each in together:
+            each.feed.handed = False
         if future.cancelled():
             return
         error = future.exception()
         if error is None:
-            self._stats.published += count
-            self.delivered(feed, after, last)
-        elif isinstance(error, BrokerError):
-            self.begin(feed, self.failed(feed, error, count))
-        else:
+            now = self._clock.now_ms()
+            for each in together:
+                self._arrived(each, now)
+        elif not isinstance(error, BrokerError):
             self._on_defect(error)
+        elif error.retriable or len(together) == 1:
+            for each in together:
+                if not each.feed.gone:
+                    self.begin(each.feed, self.failed(each.feed, error, len(each.records)))
+        else:
+            for each in together:
+                # Whose it was is known when they go one by one; the others must not wait for it.
+                each.feed.apart = True
+                self._again(each.feed, len(each.records))
 
     def _stream_latest(self, feed: Feed, records: list[tuple[int, bytes]]) -> None:
         if self.stream is not None and records:
             self.stream.send_latest(f"tick:{feed.info.name}", records[-1][1])
 
-    async def _deliver(self, feed: Feed, blocks: list[TickBlock], after: Cursor) -> None:
+    async def _deliver(self, feed: Feed, block: TickBlock, after: Cursor) -> None:
         """More than fits in one go: piece by piece, letting the loop breathe."""
         await self.keep_start(feed)
         given = 0
         last: int | None = None
-        source = iter(self._rows(blocks))
+        source = iter(self._rows(block))
         try:
             while chunk := list(islice(source, CHUNK)):
                 last = chunk[-1][0]
@@ -203,13 +237,13 @@ class Delivery:
         else:
             self.delivered(feed, after, last)
 
-    def delivered(self, feed: Feed, after: Cursor, newest_msc: int | None) -> None:
-        """The broker has all up to there."""
+    def delivered(self, feed: Feed, after: Cursor, newest_msc: int | None, now: int | None = None) -> None:
+        """The broker has all up to there; `now` in UTC ms where it is known."""
         feed.read = feed.acked = after
         feed.dirty = self.producer is not None
         self._stats.last_tick_msc = newest_msc
         if newest_msc is not None:
-            self._stats.age_ms = age_ms = self._clock.now_ms() - newest_msc
+            self._stats.age_ms = age_ms = (self._clock.now_ms() if now is None else now) - newest_msc
             self.ages.observe(age_ms / 1000)
 
     async def failed(self, feed: Feed, error: BrokerError, given: int) -> None:
@@ -220,9 +254,7 @@ class Delivery:
             error: what the producer said.
             given: how many ticks it had been given, some of which may have arrived.
         """
-        self._stats.failed_publishes += 1
-        self._stats.resent += given
-        feed.read = feed.acked
+        self._again(feed, given)
         name = feed.info.name
         if error.retriable:
             logger.bind(event="ticks_wait", symbol=name).debug("Ticks of {s} wait: {error}", s=name, error=error)
@@ -234,6 +266,11 @@ class Delivery:
             await asyncio.sleep(_REFUSED_S)
         if self.producer is not None:
             await self.producer.wait_connected()
+
+    def _again(self, feed: Feed, given: int) -> None:
+        self._stats.failed_publishes += 1
+        self._stats.resent += given
+        feed.read = feed.acked
 
     def _encoded(self, feed: Feed, chunk: list[convert.Tick], now: int) -> list[tuple[int, bytes]]:
         try:

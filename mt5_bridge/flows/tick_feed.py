@@ -21,8 +21,8 @@ class TickPublisher(Protocol):
     async def wait_connected(self) -> None: ...
 
     def offer(
-        self, topic: str, key: bytes | None, records: Records, headers: Headers
-    ) -> "asyncio.Future[None] | None": ...
+        self, topic: str, parts: Sequence[tuple[bytes | None, Records]], headers: Headers
+    ) -> "list[tuple[asyncio.Future[None], list[int]]]": ...
 
     async def publish(self, topic: str, key: bytes | None, records: Records, headers: Headers) -> None: ...
 
@@ -76,7 +76,12 @@ class Feed:
     acked: Cursor | None = None
     busy: "asyncio.Future[None] | None" = None
     handed: bool = False
-    """What is in `busy` went to the producer without a task, and its end has not been looked at."""
+    """What is in `busy` went to the producer without a task, perhaps with other symbols, and its end has not been
+    looked at."""
+    apart: bool = False
+    """Its ticks go by themselves: among some that went together was one that the broker refuses."""
+    gone: bool = False
+    """It is not subscribed any more: what of it is under way may arrive or not."""
     dirty: bool = False
     starting: bool = False
     live_until: float = 0.0

@@ -150,7 +150,8 @@ class TickFlow:
         feed = self._feeds.pop(name, None)
         if feed is None:
             return False
-        if feed.busy is not None:
+        feed.gone = True
+        if feed.busy is not None and not feed.handed:  # what was handed over may be other symbols', too
             feed.busy.cancel()
         if feed.acked is not None and self._producer is not None:
             self._known[name] = feed.acked
@@ -177,7 +178,7 @@ class TickFlow:
                 skipped = int(late / self._period) + 1
                 self.stats.missed_slots += skipped
                 due += skipped * self._period
-            await asyncio.sleep(max(0.0, due - self._clock.monotonic()))
+            await self._clock.until(due, first=True)
 
     async def run_cursors(self) -> None:
         """Make acknowledged cursors durable, for ever."""
@@ -253,8 +254,7 @@ class TickFlow:
             else:
                 self._take(result, may_publish)
                 # Begun a while ago, which is known only now: the first of them come at once. Others are under way.
-                with_ticks = {block.symbol for block in result.blocks}
-                begun = [symbol for symbol in result.unfinished if symbol not in with_ticks]
+                begun = [symbol for symbol in result.unfinished if symbol not in result.blocks]
                 result = await self._slice(begun) if begun else None
 
     async def _overlapping(self, result: PollResult, symbols: Sequence[str], may_publish: bool) -> PollResult:
@@ -294,19 +294,17 @@ class TickFlow:
     def _take(self, result: PollResult, may_publish: bool) -> None:
         """Deliver what a slice brought."""
         self._book.quotes.update(result.quotes)
-        by_symbol: dict[str, list[TickBlock]] = {}
-        for block in result.blocks:
-            by_symbol.setdefault(block.symbol, []).append(block)
         self._delivery.slice_came()
         may_publish = may_publish and self._terminal.clock.settled
         for symbol, cursor in result.cursors.items():
-            self._advance(symbol, cursor, by_symbol.get(symbol, []), may_publish)
+            self._advance(symbol, cursor, result.blocks.get(symbol), may_publish)
+        self._delivery.slice_over()
 
-    def _advance(self, symbol: str, cursor: Cursor, blocks: list[TickBlock], may_publish: bool) -> None:
+    def _advance(self, symbol: str, cursor: Cursor, block: TickBlock | None, may_publish: bool) -> None:
         feed = self._feeds.get(symbol)
         if feed is None:
             return
-        if not blocks:
+        if block is None:
             if feed.read is None:
                 # Where it begins is settled now, so that nothing is missed until the broker's offset is known.
                 self._delivery.starts(feed, cursor)
@@ -315,7 +313,7 @@ class TickFlow:
                 self._delivery.delivered(feed, cursor, self.stats.last_tick_msc)
             return
         if feed.read is None:
-            first = convert.raw_time_at(blocks[0].data, 0)
+            first = convert.raw_time_at(block.data, 0)
             self._delivery.starts(feed, Cursor(first - 1, 0, cursor.epoch))
         if may_publish:
-            self._delivery.take(feed, blocks, cursor)
+            self._delivery.take(feed, block, cursor)

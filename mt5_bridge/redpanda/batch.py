@@ -17,6 +17,8 @@ from mt5_bridge.redpanda.compress import Codec, squeezed
 Headers = Sequence[tuple[str, bytes]]
 Record = tuple[int | None, bytes | None]
 """Timestamp (UTC, ms since the epoch; None: now) and value (None: a tombstone)."""
+Keyed = tuple[int | None, bytes | None, bytes | None]
+"""A record and its key."""
 
 _UNCOMPRESSED = 0
 _HEAD = Struct(">qiibIhiqqqhii")
@@ -28,6 +30,11 @@ _CRC_AT = 17
 _CRC_COVERS = 21
 _OVERHEAD = 128
 """More than a batch's head and the numbers of one record take."""
+
+
+def keyed(key: bytes | None, records: Sequence[Record]) -> list[Keyed]:
+    """Records that all have one key."""
+    return [(time_ms, value, key) for time_ms, value in records]
 
 
 class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
@@ -51,12 +58,12 @@ class RecordBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
             self._buffer = batch if self._codec is None else squeezed(batch, self._codec)
         return self._buffer
 
-    def extend(self, key: bytes | None, headers: list[tuple[str, bytes]], records: Sequence[Record], start: int) -> int:
+    def extend(self, headers: list[tuple[str, bytes]], records: Sequence[Keyed], start: int) -> int:
         """Adds records from `start` on while there is room; returns the index of the first that was not added."""
         append: Any = self._builder.append
         first = self._relative_offset
         order = first
-        for time_ms, value in records[start:] if start else records:
+        for time_ms, value, key in records[start:] if start else records:
             if append(order, time_ms, key, value, headers) is None:
                 break
             order += 1

@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.redpanda.batch import FramedBatch, Headers, Record, RecordBatch, split
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Keyed, RecordBatch, split
 from mt5_bridge.redpanda.compress import Codec
 
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """One call of `publish`. `future` is done when all of it is acknowledged, or any of it failed."""
+    """What was given at once. `future` is done when all of it is acknowledged, or any of it failed."""
 
-    key: bytes | None
-    records: Sequence[Record]
+    records: Sequence[Keyed]
     headers: list[tuple[str, bytes]]
     future: "asyncio.Future[None]"
     serial: int
@@ -37,6 +36,11 @@ class Parcel:
 
     def __len__(self) -> int:
         return len(self.framed) or len(self.records)
+
+    @property
+    def mixed(self) -> bool:
+        """It holds records of several keys, which may be given again one by one."""
+        return len({key for _, _, key in self.records}) > 1
 
     def share(self, start: int) -> "Share":
         """What was just taken, from `start` on."""
@@ -76,19 +80,17 @@ class Lane:
     task: "asyncio.Task[None] | None" = None
     _serial: int = 0
 
-    def add(
-        self, key: bytes | None, records: Sequence[Record], headers: Headers, future: "asyncio.Future[None]"
-    ) -> Parcel:
+    def add(self, records: Sequence[Keyed], headers: Headers, future: "asyncio.Future[None]") -> Parcel:
         """Puts a parcel at the end."""
         self._serial += 1
-        parcel = Parcel(key, records, list(headers), future, self._serial)
+        parcel = Parcel(records, list(headers), future, self._serial)
         self.waiting.append(parcel)
         return parcel
 
     def add_framed(self, framed: Sequence[Framed], future: "asyncio.Future[None]") -> Parcel:
         """Puts a parcel of whole batches at the end."""
         self._serial += 1
-        parcel = Parcel(None, (), [], future, self._serial, framed=framed)
+        parcel = Parcel((), [], future, self._serial, framed=framed)
         self.bulk.append(parcel)
         return parcel
 
@@ -103,7 +105,7 @@ class Lane:
             if shares and parcel.alone:
                 break
             start = parcel.taken
-            parcel.taken = batch.extend(parcel.key, parcel.headers, parcel.records, start)
+            parcel.taken = batch.extend(parcel.headers, parcel.records, start)
             if parcel.taken > start:
                 shares.append(parcel.share(start))
             if parcel.taken < len(parcel):

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from loguru import logger
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.core.reminder import Reminder
 from mt5_bridge.core.ticks import Framed
-from mt5_bridge.redpanda.batch import Headers, Record, weight
+from mt5_bridge.redpanda.batch import FramedBatch, Headers, Keyed, Record, RecordBatch, keyed, weight
 from mt5_bridge.redpanda.causes import denied
 from mt5_bridge.redpanda.compress import codec
 from mt5_bridge.redpanda.config import LinkState, OnState, RedpandaConfig
@@ -54,6 +54,15 @@ class ProducerStats:
     pending_bytes: int = 0
 
 
+@dataclass(slots=True)
+class _Together:
+    """What goes to one partition of what was offered at once; `parts` by index."""
+
+    size: int = 0
+    parts: list[int] = field(default_factory=list)
+    records: list[Keyed] = field(default_factory=list)
+
+
 class Producer:
     """An idempotent producer that survives its broker.
 
@@ -87,6 +96,8 @@ class Producer:
         self._ended: asyncio.Future[str | None] | None = None
         """Done when the session must be made anew: why, None where that is told already."""
         self._lanes: dict[tuple[str, int], Lane] = {}
+        self._driven: set[Lane] = set()
+        """Got something in this turn of the loop."""
         self._open: set[asyncio.Future[None]] = set()
         self._weighed: tuple[Headers, int] = ((), weight(None, (), None))
         self._gate = asyncio.Lock()
@@ -138,7 +149,10 @@ class Producer:
         """
         if records:
             size = self._measure(key, records, headers)
-            await self._deliver(topic, key, size, lambda lane, future: lane.add(key, records, headers, future))
+            lane, future = await self._entered(topic, key, size)
+            lane.add(keyed(key, records), headers, future)
+            self._drive(lane)
+            await future
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
         """Sends records that are framed already, all under the key given; see `publish` for errors.
@@ -148,39 +162,65 @@ class Producer:
         """
         if batches:
             size = self._measure(None, [(None, batch.body) for batch in batches], ())
-            await self._deliver(topic, key, size, lambda lane, future: lane.add_framed(batches, future))
+            lane, future = await self._entered(topic, key, size)
+            lane.add_framed(batches, future)
+            self._drive(lane)
+            await future
 
     def offer(
-        self, topic: str, key: bytes | None, records: Sequence[Record], headers: Headers = ()
-    ) -> "asyncio.Future[None] | None":
-        """`publish` for callers with no task to spare: takes the records now, or says that it would have to wait.
+        self, topic: str, parts: Sequence[tuple[bytes | None, Sequence[Record]]], headers: Headers = ()
+    ) -> "list[tuple[asyncio.Future[None], list[int]]]":
+        """`publish` of many keys for callers with no task to spare: takes records now, or says that they would wait.
+
+        Args:
+            topic: for all of them.
+            parts: keys, each once, with its records.
+            headers: carried by every record.
 
         Returns:
-            Done when the broker has them all, with the errors of `publish`; None when nothing was taken, because there
-            is no broker, the topic is not known or shut, the buffer is full, or the records are none or too large.
+            Futures, and which parts each is for, by index: those of one partition. It is done when the broker has them
+            all, with the errors of `publish`; where a record is refused, so are all that came with it. In none of them
+            is a part that was not taken, because there is no broker, the topic is not known or shut, the buffer is
+            full, or its records are none or too large.
         """
         session = self._session
-        partition = None if session is None else session.known_partition(topic, key)
-        if partition is None or self._gate.locked() or self._gates.shut(topic) or not records:
-            return None
-        size, longest = self._sizes(key, records, headers)
-        if longest > self._config.max_record_bytes or self._is_full(size):
-            return None
-        return self._enter(topic, partition, size, lambda lane, future: lane.add(key, records, headers, future))
+        partitions = None if session is None else session.partitions(topic)
+        if partitions is None or self._gate.locked() or self._gates.shut(topic):
+            return []
+        together: dict[int, _Together] = {}
+        pending = self.stats.pending_bytes
+        for index, (key, records) in enumerate(parts):
+            if not records:
+                continue
+            size, longest = self._sizes(key, records, headers)
+            if longest > self._config.max_record_bytes or self._is_full(pending, size):
+                continue
+            pending += size
+            partition = partitions[key]
+            if (same := together.get(partition)) is None:
+                same = together[partition] = _Together()
+            same.size += size
+            same.parts.append(index)
+            same.records += keyed(key, records)
+        offered: list[tuple[asyncio.Future[None], list[int]]] = []
+        for partition, same in together.items():
+            lane, future = self._enter(topic, partition, same.size)
+            lane.add(same.records, headers, future)
+            self._send(lane)
+            offered.append((future, same.parts))
+        return offered
 
-    async def _deliver(
-        self, topic: str, key: bytes | None, size: int, add: "Callable[[Lane, asyncio.Future[None]], object]"
-    ) -> None:
+    async def _entered(self, topic: str, key: bytes | None, size: int) -> "tuple[Lane, asyncio.Future[None]]":
+        """As `_enter`, once there is room."""
         await self._current()
         await self._gates.open(topic)
         partition = await self._partition(topic, key)
         async with self._gate:  # a lock wakes its waiters in order, so a full buffer cannot reorder a key
-            while self._is_full(size):
+            while self._is_full(self.stats.pending_bytes, size):
                 self._freed.clear()
                 await self._freed.wait()
             await self._current()
-            future = self._enter(topic, partition, size, add)
-        await future
+            return self._enter(topic, partition, size)
 
     async def _partition(self, topic: str, key: bytes | None) -> int:
         while True:
@@ -194,22 +234,19 @@ class Producer:
                 self.stats.failed += 1
                 raise
 
-    def _is_full(self, size: int) -> bool:
-        return bool(self.stats.pending_bytes) and self.stats.pending_bytes + size > self._config.max_pending_bytes
+    def _is_full(self, pending: int, size: int) -> bool:
+        return pending > 0 and pending + size > self._config.max_pending_bytes
 
-    def _enter(
-        self, topic: str, partition: int, size: int, add: "Callable[[Lane, asyncio.Future[None]], object]"
-    ) -> "asyncio.Future[None]":
+    def _enter(self, topic: str, partition: int, size: int) -> "tuple[Lane, asyncio.Future[None]]":
+        """Room for so many bytes: a lane, to which they must be added now, and what is done when they have arrived."""
         lane = self._lanes.get((topic, partition))
         if lane is None:
             lane = self._lanes[topic, partition] = Lane(topic, partition)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        add(lane, future)
         self._open.add(future)
         self.stats.pending_bytes += size
         future.add_done_callback(partial(self._left, size))
-        self._drive(lane)
-        return future
+        return lane, future
 
     def _left(self, size: int, future: "asyncio.Future[None]") -> None:
         self._open.discard(future)
@@ -265,11 +302,11 @@ class Producer:
 
     def _sizes(self, key: bytes | None, records: Sequence[Record], headers: Headers) -> tuple[int, int]:
         """At most so many bytes all of them take, and the largest one."""
-        lengths = [0 if value is None else len(value) for _, value in records]
         if headers is not self._weighed[0]:
             self._weighed = (headers, weight(None, headers, None))
         each = self._weighed[1] + len(key or b"")
-        return sum(lengths) + each * len(lengths), each + max(lengths)
+        lengths = [each + len(value or b"") for _, value in records]
+        return sum(lengths), max(lengths)
 
     async def _run(self) -> None:
         pauses = Pauses(self._config, self._random)
@@ -356,23 +393,39 @@ class Producer:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for lane in self._lanes.values():
+            lane.task = None  # one that was cancelled before it ran at all does not do it itself
 
     def _drive(self, lane: Lane) -> None:
-        if lane.task is None and len(lane) and self._session is not None:
-            work = self._send_lane(lane, self._session)
+        """Send what the lane holds once this turn of the loop is over: what comes with it shares its batch."""
+        if lane not in self._driven:
+            self._driven.add(lane)
+            asyncio.get_running_loop().call_soon(self._send_driven, lane)
+
+    def _send_driven(self, lane: Lane) -> None:
+        self._driven.discard(lane)
+        self._send(lane)
+
+    def _send(self, lane: Lane) -> None:
+        """The next batch goes here and now where nothing is to be waited for: a task would be most of its cost."""
+        session = self._session
+        if session is None or lane.task is not None:
+            return  # the next session takes it up, or the lane's own task does
+        if session.ready_for(lane.topic, lane.partition) and (taken := self._take(lane, session)) is not None:
+            batch, _, settled = taken
+            session.send_now(batch, lane.topic, lane.partition, settled)
+        if len(lane):
+            work = self._send_lane(lane, session)
             lane.task = asyncio.create_task(work, name=f"redpanda-lane-{lane.topic}-{lane.partition}")
 
     async def _send_lane(self, lane: Lane, session: ProducerSession) -> None:
         try:
-            while True:
+            while len(lane):
                 await session.first_settled(lane.topic, lane.partition)
-                if self._ended is None or self._ended.done():
-                    return  # a batch is missing: what follows it would be refused, too
-                batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes), self._codec)
-                if not shares:
+                if (taken := self._take(lane, session)) is None:
                     return
+                batch, shares, settled = taken
                 try:
-                    settled = partial(self._settled, session, lane, shares, batch.size())
                     await session.send(batch, lane.topic, lane.partition, settled)
                 except asyncio.CancelledError:
                     lane.put_back(shares)
@@ -383,13 +436,24 @@ class Producer:
         finally:
             lane.task = None
 
+    def _take(
+        self, lane: Lane, session: ProducerSession
+    ) -> tuple[RecordBatch | FramedBatch, list[Share], Callable[["asyncio.Future[Any]"], None]] | None:
+        """A lane's next batch, what is in it, and what is to be called once it is settled; None: nothing may go."""
+        if self._ended is None or self._ended.done():
+            return None  # a batch is missing: what follows it would be refused, too
+        batch, shares = lane.take(self._limits.get(lane.topic, self._config.max_batch_bytes), self._codec)
+        if not shares:
+            return None
+        return batch, shares, partial(self._settled, session, lane, shares, batch.size())
+
     def _settled(
         self, session: ProducerSession, lane: Lane, shares: list[Share], size: int, future: "asyncio.Future[Any]"
     ) -> None:
         error = BrokerError("given up") if future.cancelled() else future.exception()
         if error is None:
             self.stats.batches += 1
-            self.stats.records += sum(share.count for share in shares)
+            self.stats.records += sum([share.count for share in shares])
             arrive(shares)
             self._gates.taken(lane.topic)
         else:
@@ -410,7 +474,8 @@ class Producer:
             self._shrink(lane.topic, size)
             lane.put_back(shares)
         elif refused is not None and len(shares) == 1:
-            self.stats.refused += shares[0].count
+            if not shares[0].parcel.mixed:
+                self.stats.refused += shares[0].count
             fail(shares, refused)
         else:
             for share in shares:

@@ -83,7 +83,7 @@ class _Question:
 
     async def write(self, topic: str) -> Cause | None:
         batch = RecordBatch(_BATCH_BYTES)
-        batch.extend(None, [], [(0, b"")], 0)
+        batch.extend([], [(0, b"", None)], 0)
         request = ProduceRequest(None, 1, 1000, [(topic, [(_NOWHERE, bytes(batch._build()))])])
         return await self._on_topic(topic, "WRITE", request)
 

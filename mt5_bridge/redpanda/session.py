@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import TopicPartition
 
 from mt5_bridge.core.errors import BrokerError
 from mt5_bridge.redpanda.batch import FramedBatch, RecordBatch
@@ -17,10 +19,30 @@ from mt5_bridge.redpanda.throttle import Throttle
 
 _BURIAL_SECONDS = 2.0
 _ASK_SECONDS = 1.0
+_REMEMBERED_KEYS = 10_000
 
 
 class SessionEndedError(BrokerError):
     """What was asked of a session was not answered before its end; the next one may answer."""
+
+
+class _Chosen(dict[bytes | None, int]):
+    """Where the keys of a topic belong while it has the partitions known, found out once; no key belongs anywhere."""
+
+    _partitioner = DefaultPartitioner()
+
+    def __init__(self, known: AbstractSet[int]) -> None:
+        super().__init__()
+        self.known = known
+        self._all = sorted(known)
+
+    def __missing__(self, key: bytes | None) -> int:
+        partition = int(self._partitioner(key, self._all, self._all))
+        if key is not None:
+            if len(self) >= _REMEMBERED_KEYS:
+                self.clear()
+            self[key] = partition
+        return partition
 
 
 class ProducerSession:
@@ -44,10 +66,10 @@ class ProducerSession:
             connections_max_idle_ms=None,
         )
         self._throttle = Throttle(self._producer.client, "Producer")
-        self._partitioner = DefaultPartitioner()
-        self._partitions: dict[tuple[str, bytes | None, int], int] = {}
+        self._partitions: dict[str, _Chosen] = {}
         self._due: dict[asyncio.Future[Any], float] = {}
         self._first: dict[tuple[str, int], asyncio.Future[Any]] = {}
+        self._last: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._last_news = time.monotonic()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -70,8 +92,8 @@ class ProducerSession:
             RecordRefused: the topic is not there, or may not be seen.
             BrokerError: the broker does not answer.
         """
-        if (chosen := self.known_partition(topic, key)) is not None:
-            return chosen
+        if (chosen := self.partitions(topic)) is not None:
+            return chosen[key]
         try:
             async with asyncio.timeout(timeout):
                 known = await self._look_up(topic)
@@ -81,7 +103,7 @@ class ProducerSession:
             raise BrokerError(f"topic {topic}: the broker does not answer") from error
         except KafkaError as error:
             raise refusal(error) or BrokerError(f"topic {topic}: {describe(error)}") from error
-        return self._choose(topic, key, known)
+        return self._chosen(topic, known)[key]
 
     async def _look_up(self, topic: str) -> AbstractSet[int]:
         """aiokafka's closed client would let it wait for ever."""
@@ -95,21 +117,18 @@ class ProducerSession:
         finally:
             lookup.cancel()
 
-    def known_partition(self, topic: str, key: bytes | None) -> int | None:
-        """As `partition`, without asking the broker: None where the topic has not been asked for."""
-        known = self._producer.client.cluster.partitions_for_topic(topic)
-        return None if known is None else self._choose(topic, key, known)
+    def partitions(self, topic: str) -> Mapping[bytes | None, int] | None:
+        """The partition that Java's partitioner chooses for each key, without asking the broker: None where the topic
+        has not been asked for.
+        """
+        known: AbstractSet[int] | None = self._producer.client.cluster.partitions_for_topic(topic)
+        return None if known is None else self._chosen(topic, known)
 
-    def _choose(self, topic: str, key: bytes | None, known: AbstractSet[int]) -> int:
-        choice = (topic, key, len(known))
-        partition = self._partitions.get(choice)
-        if partition is None:
-            if len(self._partitions) >= 10_000:
-                self._partitions.clear()
-            partition = int(self._partitioner(key, sorted(known), sorted(known)))
-            if key is not None:
-                self._partitions[choice] = partition
-        return partition
+    def _chosen(self, topic: str, known: AbstractSet[int]) -> "_Chosen":
+        chosen = self._partitions.get(topic)
+        if chosen is None or chosen.known != known:
+            chosen = self._partitions[topic] = _Chosen(known)
+        return chosen
 
     async def send(
         self, batch: RecordBatch | FramedBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
@@ -119,11 +138,35 @@ class ProducerSession:
         Args:
             done: called when the batch is acknowledged or has failed.
         """
-        future = await self._producer.send_batch(batch, topic, partition=partition)
+        self._handed_over(await self._producer.send_batch(batch, topic, partition=partition), topic, partition, done)
+
+    def send_now(
+        self, batch: RecordBatch | FramedBatch, topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
+    ) -> None:
+        """As `send`, where `ready_for` has just said that nothing is to be waited for."""
+        # What `send_batch` comes to then, without three coroutines and a shielded future for each batch.
+        accumulated = self._producer._message_accumulator._append_batch(batch, TopicPartition(topic, partition))
+        self._handed_over(accumulated.future, topic, partition, done)
+
+    def ready_for(self, topic: str, partition: int) -> bool:
+        """Whether a batch can be handed over without waiting, for another one or for the topic."""
+        first, last = self._first.get((topic, partition)), self._last.get((topic, partition))
+        if first is None or last is None or first in self._due or (last.done() and last in self._due):
+            return False  # none has arrived yet, or what became of the last one is not told yet: nothing may pass it
+        accumulator: Any = self._producer._message_accumulator
+        return (
+            not accumulator._batches.get((topic, partition))
+            and accumulator._exception is None
+            and partition in (self._producer.client.cluster.partitions_for_topic(topic) or ())
+        )
+
+    def _handed_over(
+        self, future: asyncio.Future[Any], topic: str, partition: int, done: Callable[[asyncio.Future[Any]], None]
+    ) -> None:
         self._first.setdefault((topic, partition), future)
+        self._last[topic, partition] = future
         self._due[future] = time.monotonic()
-        future.add_done_callback(self._settled)
-        future.add_done_callback(done)
+        future.add_done_callback(partial(self._settled, done))
 
     async def first_settled(self, topic: str, partition: int) -> None:
         """Returns when a batch may follow the session's first one of that partition.
@@ -179,8 +222,6 @@ class ProducerSession:
             self._over.set_result(None)
         producer: Any = self._producer
         producer._closed = True  # stop() is replaced by this function
-        for future in self._due:
-            future.remove_done_callback(self._settled)
         sender = producer._sender.sender_task
         tasks = [asyncio.create_task(producer.client.close(), name="kafka-close")]
         await asyncio.wait(tasks, timeout=_BURIAL_SECONDS)
@@ -196,6 +237,7 @@ class ProducerSession:
             if not task.cancelled():
                 task.exception()
 
-    def _settled(self, future: "asyncio.Future[Any]") -> None:
+    def _settled(self, done: Callable[[asyncio.Future[Any]], None], future: "asyncio.Future[Any]") -> None:
         self._due.pop(future, None)
         self._last_news = time.monotonic()
+        done(future)

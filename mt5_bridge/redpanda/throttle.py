@@ -50,20 +50,20 @@ class Throttle:
         assert task is not None
         self.sending.add(task)
         try:
-            return await self._ask(node, request, **how)
+            if (left := self._until.get(node, 0.0) - self._monotonic()) > 0:
+                await asyncio.sleep(left)
+            answer = await self._send(node, request, **how)
         finally:
             self.sending.discard(task)
-
-    async def _ask(self, node: int, request: Any, **how: Any) -> Any:
-        if (left := self._until.get(node, 0.0) - self._monotonic()) > 0:
-            await asyncio.sleep(left)
-        answer = await self._send(node, request, **how)
         pause = min(getattr(answer, "throttle_time_ms", 0) / 1000, _LONGEST_S)
         if pause > 0:
-            now = self._monotonic()
-            self._until[node] = now + pause
-            if pause >= _WORTH_TELLING_S and self._reminder.due("throttled", now):
-                logger.bind(event="throttled", seconds=pause).warning(
-                    "{who}: the broker's quota slows us down, for {seconds:.1f} s now", who=self._who, seconds=pause
-                )
+            self._heed(node, pause)
         return answer
+
+    def _heed(self, node: int, pause: float) -> None:
+        now = self._monotonic()
+        self._until[node] = now + pause
+        if pause >= _WORTH_TELLING_S and self._reminder.due("throttled", now):
+            logger.bind(event="throttled", seconds=pause).warning(
+                "{who}: the broker's quota slows us down, for {seconds:.1f} s now", who=self._who, seconds=pause
+            )

@@ -340,17 +340,16 @@ class BrokerClock:
                     break
                 return segment.offset_ms
         if self._zone is not None:
-            return self._zone_offset(raw_msc)
+            cell = raw_msc // GRAIN_MS
+            known = self._cells.get(cell)
+            return self._zone_offset(cell) if known is None else known
         return self._timeline[0].offset_ms if self._timeline else 0
 
-    def _zone_offset(self, raw: int) -> int:
-        cell = raw // GRAIN_MS
-        offset = self._cells.get(cell)
-        if offset is None:
-            if len(self._cells) > 4096:
-                self._cells.clear()
-            wall = datetime.fromtimestamp(cell * GRAIN_MS / 1000, UTC).replace(tzinfo=self._zone)
-            offset = self._cells[cell] = _offset_ms(wall)
+    def _zone_offset(self, cell: int) -> int:
+        if len(self._cells) > 4096:
+            self._cells.clear()
+        wall = datetime.fromtimestamp(cell * GRAIN_MS / 1000, UTC).replace(tzinfo=self._zone)
+        offset = self._cells[cell] = _offset_ms(wall)
         return offset
 
     def to_utc(self, raw_msc: int, epoch: int | None = None) -> int:

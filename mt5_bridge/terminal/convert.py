@@ -224,7 +224,7 @@ def raw_time_at(data: bytes, index: int) -> int:
     return int(_TIME_MSC.unpack_from(data, index * TICK_RECORD_SIZE + _TIME_MSC_AT)[0])
 
 
-def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> Iterator[Tick]:
+def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> list[Tick]:
     """The ticks of a block with UTC times and their number within the ms.
 
     Args:
@@ -232,17 +232,17 @@ def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> Ite
         clock: its timeline converts each tick with the offset valid at it.
         epoch: the epoch of the cursor the block was read from.
 
-    Yields:
-        (utc_msc, seq, bid, ask, last, volume, flags), oldest first.
+    Returns:
+        Oldest first.
     """
     data = block.data
     if len(data) == TICK_RECORD_SIZE:
         # What a quiet poll brings of a symbol, ten times a second: half the cost of the general way.
         _, bid, ask, last, volume, raw, flags, real = _TICK.unpack(data)
-        yield raw - clock.offset_at(raw, epoch), block.first_seq, bid, ask, last, real or float(volume), flags
-        return
+        return [(raw - clock.offset_at(raw, epoch), block.first_seq, bid, ask, last, real or float(volume), flags)]
+    rows: list[Tick] = []
     if not data:
-        return
+        return rows
     seq = block.first_seq - 1
     previous = raw_time_at(data, 0)
     for run, offset in runs(data, clock, epoch):
@@ -251,7 +251,8 @@ def ticks(block: TickBlock, clock: BrokerClock, epoch: int | None = None) -> Ite
                 seq += 1
             else:
                 seq, previous = 0, raw
-            yield raw - offset, seq, bid, ask, last, real or float(volume), flags
+            rows.append((raw - offset, seq, bid, ask, last, real or float(volume), flags))
+    return rows
 
 
 def runs(data: bytes, clock: BrokerClock, epoch: int | None = None) -> Iterator[tuple[bytes, int]]:

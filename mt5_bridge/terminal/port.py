@@ -114,14 +114,14 @@ class PollResult(msgspec.Struct, frozen=True):
     """One slice of reading live ticks.
 
     Attributes:
-        blocks: new ticks in the order read; a symbol may have several (oldest first).
+        blocks: new ticks by symbol, in the order read.
         quotes: last prices of the symbols that moved since the last poll.
         unfinished: symbols not looked at, or with more to read: poll these again before the others.
-        cursors: where each symbol now stands, once its blocks are published; symbols that began get theirs here.
+        cursors: where each symbol now stands, once its block is published; symbols that began get theirs here.
         faults: what the terminal said of symbols it could not serve; the others are not held up.
     """
 
-    blocks: list[TickBlock]
+    blocks: dict[str, TickBlock]
     quotes: dict[str, Quote]
     unfinished: list[str]
     cursors: dict[str, Cursor]

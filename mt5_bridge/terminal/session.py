@@ -488,7 +488,11 @@ class MT5SessionManager:
             self.clock.observe(symbol, tick.time_msc, now)
         begun = {symbol: epoch if cursor is None else cursor.epoch for symbol, cursor in cursors.items()}
         return PollResult(
-            [TickBlock(b.symbol, b.data, b.first_seq, b.more, b.lost, begun[b.symbol]) for b in raw.blocks if b.data],
+            {
+                b.symbol: TickBlock(b.symbol, b.data, b.first_seq, b.more, b.lost, begun[b.symbol])
+                for b in raw.blocks
+                if b.data
+            },
             {symbol: convert.quote(symbol, tick, self.clock) for symbol, tick in raw.quotes.items()},
             raw.unfinished,
             {b.symbol: self._after(b, begun[b.symbol], epoch) for b in raw.blocks},

@@ -304,19 +304,39 @@ async def test_an_unsubscribed_symbol_leaves_no_work_and_keeps_its_cursor(tmp_pa
         await started(kit)
         tick(kit)
         await asyncio.sleep(1)
-        kit.producer.hang = asyncio.Event()
+        hang = kit.producer.hang = asyncio.Event()
         tick(kit)
         await asyncio.sleep(1)
         await kit.ticks.unsubscribe("EURUSD")
         await asyncio.sleep(0)
         assert not kit.ticks._delivery.tasks
-        kit.producer.hang = None
         cursor = (await kit.journal.cursors())["EURUSD"]
         assert cursor.time_msc == published(kit.producer)[-1][0] + OFFSET_MS
+        hang.set()
+        await asyncio.sleep(1)
+        assert published(kit.producer) == held(kit.terminal)[-2:], "what was handed over may have left already"
+        assert (await kit.journal.cursors())["EURUSD"] == cursor
         kit.journal.break_down()
         await kit.ticks.subscribe("EURUSD")
         await kit.ticks.unsubscribe("EURUSD")
         kit.journal.mend()
+
+
+@simulated
+async def test_what_fails_of_a_symbol_that_is_gone_starts_nothing(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        tick(kit)
+        await asyncio.sleep(1)
+        hang = kit.producer.hang = asyncio.Event()
+        tick(kit)
+        await asyncio.sleep(1)
+        await kit.ticks.unsubscribe("EURUSD")
+        await kit.ticks.close()
+        kit.producer.connected = False
+        hang.set()
+        await asyncio.sleep(1)
+        assert not kit.ticks._delivery.tasks
 
 
 @simulated
@@ -382,16 +402,93 @@ async def test_a_producer_that_cannot_take_at_once_is_waited_for(tmp_path: Path)
         assert published(kit.producer)[-1] == held(kit.terminal)[-1]
 
 
+class Refusing(FakeProducer):
+    """Refuses EURUSD, and what comes with it; `offered` are the keys of each offer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuses = True
+        self.offered: list[list[bytes]] = []
+
+    def offer(self, topic: str, parts: Any, headers: Any = ()) -> Any:
+        self.offered.append([key for key, _ in parts])
+        return super().offer(topic, parts, headers)
+
+    async def publish(self, topic: str, key: bytes | None, records: Any, headers: Any = ()) -> None:
+        if self.refuses and key == b"EURUSD":
+            raise RecordRefused("in the future", "timestamp")
+        await super().publish(topic, key, records, headers)
+
+
+@simulated
+async def test_what_travels_with_a_refused_tick_goes_by_itself_until_that_is_mended(tmp_path: Path) -> None:
+    producer = Refusing()
+    producer.refuses = False
+    pair = [b"EURUSD", b"USDJPY"]
+    async with FlowKit.open(tmp_path, producer=producer, symbols=("EURUSD", "USDJPY")) as kit:
+        kit.terminal.tick("USDJPY", 150.0, 150.01)
+        await started(kit)
+        before = len(held(kit.terminal))
+
+        async def both(times: int) -> None:
+            for _ in range(times):
+                tick(kit)
+                tick(kit, "USDJPY", bid=150.0)
+                await asyncio.sleep(0.3)
+
+        await both(2)
+        producer.refuses, producer.offered = True, []
+        await both(10)
+        assert sorted(producer.offered[0]) == pair
+        assert sorted(producer.offered[1:3]) == [[key] for key in pair]
+        assert all(offer == [b"USDJPY"] for offer in producer.offered[3:])
+        assert len(published(producer, "USDJPY")) == 12, "none waits for the other symbol"
+        assert kit.ticks.stats.failed_publishes == 3, "together, then one by one"
+        producer.refuses = False
+        await asyncio.sleep(6)
+        producer.offered.clear()
+        await both(2)
+        assert sorted(producer.offered[-1]) == pair, "together again"
+        assert published(producer) == held(kit.terminal)[before:]
+
+
+@simulated
+async def test_those_that_fail_together_for_a_while_go_together_again(tmp_path: Path) -> None:
+    producer = Refusing()
+    producer.refuses = False
+    async with FlowKit.open(tmp_path, producer=producer, symbols=("EURUSD", "USDJPY")) as kit:
+        kit.terminal.tick("USDJPY", 150.0, 150.01)
+        await started(kit)
+        tick(kit)
+        tick(kit, "USDJPY", bid=150.0)
+        await asyncio.sleep(0.3)  # the first ones go by themselves, behind where their symbol begins
+        for fails in (False, True, False):
+            producer.error = BrokerError("not acknowledged in time") if fails else None
+            producer.offered.clear()
+            failures = kit.ticks.stats.failed_publishes
+            tick(kit)
+            tick(kit, "USDJPY", bid=150.0)
+            await asyncio.sleep(0.25)
+            assert sorted(producer.offered[0]) == [b"EURUSD", b"USDJPY"]
+            assert not any(feed.apart for feed in kit.ticks._feeds.values())
+            assert (kit.ticks.stats.failed_publishes > failures) == fails
+
+
+@simulated
+async def test_what_was_handed_over_is_not_asked_for_before_its_end_has_been_looked_at(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        await started(kit)
+        await asyncio.sleep(1)
+        (feed,) = kit.ticks._feeds.values()
+        feed.busy, feed.handed = asyncio.get_running_loop().create_future(), True
+        feed.busy.set_result(None)
+        assert not kit.ticks._to_ask(may_publish=True)
+        feed.handed = False
+        assert kit.ticks._to_ask(may_publish=True) == ["EURUSD"]
+
+
 @simulated
 async def test_ticks_the_broker_refuses_hold_up_no_other_symbol(tmp_path: Path) -> None:
-    class Refusing(FakeProducer):
-        refuses = True
-
-        async def publish(self, topic: str, key: bytes | None, records: Any, headers: Any = ()) -> None:
-            if self.refuses and key == b"EURUSD":
-                raise RecordRefused("in the future", "timestamp")
-            await super().publish(topic, key, records, headers)
-
     producer = Refusing()
     async with FlowKit.open(tmp_path, producer=producer, symbols=("EURUSD", "USDJPY")) as kit:
         kit.terminal.tick("USDJPY", 150.0, 150.01)
@@ -707,7 +804,7 @@ async def test_an_epoch_that_has_nothing_left_is_done_with(tmp_path: Path) -> No
         (feed,) = kit.ticks._feeds.values()
         assert feed.acked is not None
         next_epoch = Cursor(feed.acked.time_msc - 3_600_000, 0, feed.acked.epoch + 1)
-        kit.ticks._advance("EURUSD", next_epoch, [], may_publish=True)
+        kit.ticks._advance("EURUSD", next_epoch, None, may_publish=True)
         assert feed.read == feed.acked == next_epoch
         await kit.ticks.save_cursors()
         assert (await kit.journal.cursors())["EURUSD"] == next_epoch

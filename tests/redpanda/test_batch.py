@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mt5_bridge.core.model import TICK_RECORD
 from mt5_bridge.core.ticks import Label, TickFramer, encode_ticks
-from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, split, stored, weight
+from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, keyed, split, stored, weight
 
 HEADERS = [("schema", b"tick_data/1"), ("account", b"\xff")]
 RECORDS = st.lists(st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_size=300)), min_size=1, max_size=50)
@@ -18,7 +18,7 @@ RECORDS = st.lists(st.tuples(st.integers(0, 2**41), st.none() | st.binary(max_si
 @given(RECORDS, st.binary(min_size=1, max_size=20))
 def test_a_run_is_encoded_like_single_records(records: list[Record], key: bytes) -> None:
     mine, theirs = RecordBatch(1 << 20), BatchBuilder(1 << 20, 0)
-    assert mine.extend(key, HEADERS, records, 0) == len(records)
+    assert mine.extend(HEADERS, keyed(key, records), 0) == len(records)
     for time_ms, value in records:
         theirs.append(timestamp=time_ms, key=key, value=value, headers=HEADERS)
     for batch in (mine, theirs):
@@ -33,7 +33,7 @@ def test_nothing_is_left_out_and_the_limit_holds(records: list[Record], limit: i
     start, taken = 0, 0
     while start < len(records):
         batch = RecordBatch(limit)
-        end = batch.extend(b"k", HEADERS, records, start)
+        end = batch.extend(HEADERS, keyed(b"k", records), start)
         assert end > start  # the first is always taken
         taken += batch.record_count()
         heaviest = sum(weight(b"k", HEADERS, value) for _, value in records[start:end])
@@ -47,8 +47,8 @@ def test_nothing_is_left_out_and_the_limit_holds(records: list[Record], limit: i
 
 def test_a_full_batch_takes_no_second_run() -> None:
     batch = RecordBatch(200)
-    assert batch.extend(b"k", [], [(1, b"x" * 500)], 0) == 1
-    assert batch.extend(b"k", [], [(1, b"y")], 0) == 0
+    assert batch.extend([], [(1, b"x" * 500, b"k")], 0) == 1
+    assert batch.extend([], [(1, b"y", b"k")], 0) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 100_000), st.floats(0, 10)), min_size=1, max_size=80))
@@ -59,7 +59,7 @@ def test_framed_ticks_are_stored_as_the_same_ticks_in_a_batch_filled_here(ticks:
     rows = [(t, 0, bid, bid, 0.0, 0.0, 6) for t, (_, bid) in zip(times, ticks, strict=True)]
     (framed,) = TickFramer(Label("EURUSD", 0.01, HEADERS), first_seq=0, now_msc=1).frame(data, 0)
     theirs = RecordBatch(1 << 20)
-    theirs.extend(b"EURUSD", HEADERS, encode_ticks("EURUSD", 0.01, rows, now_msc=1), 0)
+    theirs.extend(HEADERS, keyed(b"EURUSD", encode_ticks("EURUSD", 0.01, rows, now_msc=1)), 0)
     mine = FramedBatch(framed)
     for batch in (mine, theirs):
         batch.close()

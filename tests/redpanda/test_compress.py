@@ -14,7 +14,7 @@ from mt5_bridge.core.errors import SettingsError
 from mt5_bridge.core.model import TICK_RECORD
 from mt5_bridge.core.ticks import Framed, Label, TickFramer
 from mt5_bridge.redpanda import Producer, RedpandaConfig
-from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, stored
+from mt5_bridge.redpanda.batch import FramedBatch, Record, RecordBatch, keyed, stored
 from mt5_bridge.redpanda.compress import codec
 
 HEADERS = [("schema", b"tick_data/1"), ("account", b"\xff")]
@@ -41,7 +41,7 @@ def ticks(count: int) -> Framed:
 def test_the_same_records_however_they_travel(name: str, records: list[Record]) -> None:
     plain, small = RecordBatch(1 << 20), RecordBatch(1 << 20, codec(name))
     for batch in (plain, small):
-        batch.extend(b"EURUSD", HEADERS, records, 0)
+        batch.extend(HEADERS, keyed(b"EURUSD", records), 0)
         batch.close()
         batch._set_producer_state(7, 1, 5)
     assert seen(bytes(small._build())) == seen(bytes(plain._build()))
@@ -63,7 +63,7 @@ def test_what_compression_makes_no_smaller_stays_as_it_is() -> None:
     noise = [(1, random.Random(2).randbytes(50))]
     plain, small = RecordBatch(1 << 20), RecordBatch(1 << 20, codec("lz4"))
     for batch in (plain, small):
-        batch.extend(None, [], noise, 0)
+        batch.extend([], keyed(None, noise), 0)
         batch.close()
     assert bytes(small._build()) == bytes(plain._build())
 

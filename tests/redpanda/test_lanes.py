@@ -30,9 +30,9 @@ def future() -> "asyncio.Future[None]":
 async def test_parcels_share_a_batch_and_a_large_one_takes_several() -> None:
     lane = Lane("t", 0)
     small, large, last = future(), future(), future()
-    lane.add(b"k", [(1, b"a")], (), small)
-    lane.add(b"k", [(1, b"x" * 900)] * 20, (), large)
-    lane.add(b"k", [(1, b"z")], (), last)
+    lane.add([(1, b"a", b"k")], (), small)
+    lane.add([(1, b"x" * 900, b"k")] * 20, (), large)
+    lane.add([(1, b"z", b"k")], (), last)
     batches = []
     while (taken := lane.take(LIMIT))[1]:
         batches.append(taken)
@@ -51,7 +51,7 @@ async def test_what_failed_goes_back_to_its_place() -> None:
     lane = Lane("t", 0)
     futures = [future() for _ in range(3)]
     for each in futures:
-        lane.add(b"k", [(1, b"x" * 900)] * 10, (), each)
+        lane.add([(1, b"x" * 900, b"k")] * 10, (), each)
     first, second = lane.take(LIMIT)[1], lane.take(LIMIT)[1]
     lane.put_back(second)
     lane.put_back(first)
@@ -65,7 +65,7 @@ async def test_what_failed_goes_back_to_its_place() -> None:
 async def test_a_part_that_arrived_counts_although_a_part_before_it_is_sent_again() -> None:
     lane = Lane("t", 0)
     done = future()
-    lane.add(b"k", [(1, b"x" * 900)] * 20, (), done)
+    lane.add([(1, b"x" * 900, b"k")] * 20, (), done)
     first, second = lane.take(LIMIT)[1], lane.take(LIMIT)[1]
     arrive(second)
     lane.put_back(first)
@@ -78,7 +78,7 @@ async def test_what_was_put_back_with_a_part_before_it_counts_once() -> None:
     """The second of three parts arrives, the first does not: acknowledged are all three only when the third is."""
     lane = Lane("t", 0)
     done = future()
-    lane.add(b"k", [(1, b"x" * 900)] * 30, (), done)
+    lane.add([(1, b"x" * 900, b"k")] * 30, (), done)
     first, second, third = (lane.take(LIMIT)[1] for _ in range(3))
     lane.put_back(first)
     arrive(second)
@@ -111,7 +111,7 @@ async def test_a_part_that_moved_when_one_before_it_was_split_is_not_counted_for
 async def test_those_marked_alone_travel_alone() -> None:
     lane = Lane("t", 0)
     futures = [future() for _ in range(4)]
-    parcels = [lane.add(b"k", [(1, b"x")], (), each) for each in futures]
+    parcels = [lane.add([(1, b"x", b"k")], (), each) for each in futures]
     parcels[1].alone = True
     sizes = []
     while taken := lane.take(LIMIT)[1]:
@@ -122,9 +122,9 @@ async def test_those_marked_alone_travel_alone() -> None:
 async def test_the_failed_and_the_cancelled_are_left_out() -> None:
     lane = Lane("t", 0)
     cancelled, failed, fine = future(), future(), future()
-    lane.add(b"k", [(1, b"1")], (), cancelled)
-    lane.add(b"k", [(1, b"2")], (), failed)
-    lane.add(b"k", [(1, b"3")], (), fine)
+    lane.add([(1, b"1", b"k")], (), cancelled)
+    lane.add([(1, b"2", b"k")], (), failed)
+    lane.add([(1, b"3", b"k")], (), fine)
     shares = lane.take(LIMIT)[1]
     cancelled.cancel()
     fail(shares[1:2], BrokerError("no"))
@@ -134,7 +134,7 @@ async def test_the_failed_and_the_cancelled_are_left_out() -> None:
     assert [share.parcel.serial for share in lane.take(LIMIT)[1]] == [3]
     arrive(shares)
     late = future()
-    lane.add(b"k", [(1, b"4")], (), late)
+    lane.add([(1, b"4", b"k")], (), late)
     late.cancel()
     assert lane.take(LIMIT)[1] == []
 
@@ -142,9 +142,9 @@ async def test_the_failed_and_the_cancelled_are_left_out() -> None:
 async def test_framed_batches_travel_as_they_are_and_let_the_rest_pass() -> None:
     lane = Lane("t", 0)
     before, whole, after = future(), future(), future()
-    lane.add(b"k", [(1, b"a")], (), before)
+    lane.add([(1, b"a", b"k")], (), before)
     lane.add_framed([framed(3), framed(4)], whole)
-    lane.add(b"k", [(1, b"z")], (), after)
+    lane.add([(1, b"z", b"k")], (), after)
     assert len(lane) == 3
     batches = [lane.take(LIMIT) for _ in range(3)]
     assert not lane.take(LIMIT)[1]
@@ -154,7 +154,7 @@ async def test_framed_batches_travel_as_they_are_and_let_the_rest_pass() -> None
     arrive(batches[1][1])
     assert not whole.done()
     live = future()
-    lane.add(b"k", [(1, b"y")], (), live)
+    lane.add([(1, b"y", b"k")], (), live)
     assert lane.take(LIMIT)[0].record_count() == 1, "what is live does not wait for the past"
     again, shares = lane.take(LIMIT)
     assert again.record_count() == 4

@@ -176,22 +176,116 @@ async def test_pending_bytes_are_bounded_and_order_kept(bootstrap: str, new_topi
 async def test_what_is_offered_is_taken_at_once_or_not_at_all(bootstrap: str, new_topic: Callable[[], str]) -> None:
     producer = Producer(quick(bootstrap, max_pending_bytes=20_000, max_record_bytes=15_000))
     topic = new_topic()
-    assert producer.offer(topic, b"k", [(None, b"0")]) is None, "no broker"
+    assert producer.offer(topic, [(b"k", [(None, b"0")])]) == [], "no broker"
     producer.start()
     try:
         await producer.wait_connected()
-        assert producer.offer(topic, b"k", [(None, b"0")]) is None, "the topic is not known"
+        assert producer.offer(topic, [(b"k", [(None, b"0")])]) == [], "the topic is not known"
         await producer.publish_one(topic, b"k", b"1")
-        sent = [producer.offer(topic, b"k", [(None, b"%d" % i + b"." * 7_000)]) for i in (2, 3, 4)]
+        parts = [(b"k", [(None, b"%d" % i + b"." * 7_000)]) for i in (2, 3, 4)]
+        ((sent, indices),) = producer.offer(topic, parts)
         later = asyncio.ensure_future(producer.publish_one(topic, b"k", b"5" + b"." * 7_000))
-        assert sent[2:] == [None], "the buffer is full"
-        assert producer.offer(topic, b"k", []) is None
-        assert producer.offer(topic, b"k", [(None, b"." * 15_000)]) is None, "too large"
+        assert indices == [0, 1], "the buffer is full"
+        assert producer.offer(topic, [(b"k", [])]) == []
+        assert producer.offer(topic, [(b"k", [(None, b"." * 15_000)])]) == [], "too large"
         await asyncio.sleep(0)
-        assert producer.offer(topic, b"k", [(None, b"6")]) is None, "nothing overtakes what waits for room"
-        await asyncio.gather(*(each for each in sent if each is not None), later)
+        assert producer.offer(topic, [(b"k", [(None, b"6")])]) == [], "nothing overtakes what waits for room"
+        await asyncio.gather(sent, later)
         assert [(row[2] or b"")[:1] for row in await read_all(bootstrap, topic, 4)] == [b"1", b"2", b"3", b"5"]
         assert producer.stats.pending_bytes == 0
+    finally:
+        await producer.stop(1.0)
+
+
+@pytest.mark.parametrize("how", ["offer", "publish"])
+async def test_nothing_passes_a_first_batch_before_it_is_known_what_became_of_it(
+    mock_broker: MockBroker, new_topic: Callable[[], str], how: str
+) -> None:
+    """Its future is done a turn of the loop before the producer hears of it."""
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        session = producer._session
+        assert session is not None
+        await session.partition(topic, b"k", 5.0)
+        mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE)
+        one = asyncio.ensure_future(producer.publish(topic, b"k", [(1, b"1"), (2, b"2")]))
+        while not session._first:  # noqa: ASYNC110 - the very turn of the loop is looked for
+            await asyncio.sleep(0)
+        (first,) = session._first.values()
+        while not first.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert producer._ended is not None
+        assert not producer._ended.done(), "this is the moment"
+        if how == "offer":
+            ((two, _),) = producer.offer(topic, [(b"k", [(3, b"3")])])
+        else:
+            two = asyncio.ensure_future(producer.publish(topic, b"k", [(3, b"3")]))
+        await asyncio.wait_for(asyncio.gather(one, two), 10.0)
+        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 3)] == [b"1", b"2", b"3"]
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_session_that_ends_is_given_nothing_more(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"k", b"0")
+        session = producer._session
+        assert session is not None
+        assert producer._ended is not None
+        producer._ended.set_result("a batch is missing")
+        ((offered, _),) = producer.offer(topic, [(b"k", [(1, b"1")])])
+        assert not session._due
+        await asyncio.wait_for(offered, 10.0)
+        assert producer.stats.sessions == 2
+    finally:
+        await producer.stop(1.0)
+
+
+async def test_a_defect_in_one_lane_leaves_the_others_alone(producer: Producer, new_topic: Callable[[], str]) -> None:
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+    bad, good = new_topic(), new_topic()
+    await producer.wait_connected()
+    for topic in (bad, good):
+        await producer.publish_one(topic, b"k", b"0")
+    never = asyncio.ensure_future(producer.publish_one(bad, b"k", b"1", 2**63))
+    await asyncio.wait_for(producer.publish_one(good, b"k", b"1"), 5.0)
+    assert [type(error) for error in told] == [OverflowError]
+    never.cancel()
+
+
+async def test_what_is_offered_together_shares_a_future_where_it_shares_a_partition(
+    mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
+    producer = Producer(quick(mock_broker.bootstrap))
+    producer.start()
+    topic = new_topic()
+    try:
+        await producer.wait_connected()
+        await producer.publish_one(topic, b"0", b"first")
+        keys = [b"%d" % number for number in range(12)]
+        offered = producer.offer(topic, [(key, [(1, key + b"a"), (2, key + b"b")]) for key in keys], HEADERS)
+        assert sorted(index for _, indices in offered for index in indices) == list(range(12))
+        await asyncio.wait_for(asyncio.gather(*(future for future, _ in offered)), 10.0)
+        rows = [row for row in await read_all(mock_broker.bootstrap, topic, 25) if row[2] != b"first"]
+        partitions = {row[1]: row[0] for row in rows}
+        assert [{partitions[keys[index]] for index in indices} for _, indices in offered] == [
+            {partition} for partition in dict.fromkeys(partitions[keys[indices[0]]] for _, indices in offered)
+        ]
+        for key in keys:
+            assert [row[2] for row in rows if row[1] == key] == [key + b"a", key + b"b"]
+        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
+        ((refused, _),) = producer.offer(topic, [(key, [(1, b"x")]) for key in keys if partitions[key] == 0])
+        with pytest.raises(RecordRefused):
+            await asyncio.wait_for(refused, 10.0)
+        assert producer.stats.refused == 0, "nobody knows yet which of them it was"
     finally:
         await producer.stop(1.0)
 
@@ -453,6 +547,21 @@ async def test_a_lost_sequence_is_mended_by_a_new_session(
         await producer.stop(1.0)
 
 
+async def test_a_lane_whose_task_was_cancelled_before_it_ran_goes_on(
+    producer: Producer, new_topic: Callable[[], str]
+) -> None:
+    topic = new_topic()
+    await producer.wait_connected()
+    await producer.publish_one(topic, b"k", b"0")
+    session = producer._session
+    assert session is not None
+    session._first.clear()  # as in a new session: the lane must wait, in a task of its own
+    ((offered, _),) = producer.offer(topic, [(b"k", [(1, b"1")])])
+    await asyncio.create_task(producer._halt_lanes())  # begins in the turn in which the lane's task is made
+    await asyncio.wait_for(producer.publish_one(topic, b"k", b"2"), 5.0)
+    await asyncio.wait_for(offered, 5.0)
+
+
 async def test_what_fails_again_and_again_is_given_up(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
     producer = Producer(quick(mock_broker.bootstrap))
     producer.start()
@@ -563,7 +672,7 @@ async def test_a_topic_we_may_not_write_waits_and_does_not_hold_up_the_others(
         again = asyncio.ensure_future(producer.publish_one(shut, b"k", b"1"))
         await producer.publish_one(free, b"k", b"1")
         assert not again.done(), "it waits until the topic is tried again"
-        assert producer.offer(shut, b"k", [(None, b"2")]) is None
+        assert producer.offer(shut, [(b"k", [(None, b"2")])]) == []
         await asyncio.wait_for(again, 5.0)
         assert [row[2] for row in await read_all(mock_broker.bootstrap, shut, 2)] == [b"0", b"1"]
         assert producer.stats.sessions == 2

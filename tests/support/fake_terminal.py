@@ -795,7 +795,7 @@ class FakeTerminal:
         timeout: float = 5.0,
     ) -> PollResult:
         await self._enter("poll_ticks")
-        result = PollResult([], {s: self.quotes[s] for s in cursors if s in self.quotes}, [], {}, {})
+        result = PollResult({}, {s: self.quotes[s] for s in cursors if s in self.quotes}, [], {}, {})
         for symbol, cursor in cursors.items():
             if symbol not in self.ticks:
                 continue
@@ -805,7 +805,7 @@ class FakeTerminal:
                 continue
             block = self._behind(symbol, cursor or Cursor(0, 0), max_ticks)
             if block.count:
-                result.blocks.append(block)
+                result.blocks[symbol] = block
                 result.cursors[symbol] = cursor_after(block)
             if block.more:
                 result.unfinished.append(symbol)

@@ -150,13 +150,26 @@ class FakeProducer:
     def offer(
         self,
         topic: str,
-        key: bytes | None,
-        records: Sequence[tuple[int | None, bytes | None]],
+        parts: Sequence[tuple[bytes | None, Sequence[tuple[int | None, bytes | None]]]],
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> asyncio.Future[None] | None:
-        if self.full:
-            return None
-        return asyncio.ensure_future(self.publish(topic, key, records, headers))
+    ) -> list[tuple[asyncio.Future[None], list[int]]]:
+        """As the real one: parts of one partition, here by the key's first byte, share a future."""
+        together: dict[int, list[int]] = {}
+        for index, (key, _) in enumerate(() if self.full else parts):
+            together.setdefault((key or b"\0")[0] % 4, []).append(index)
+        return [
+            (asyncio.ensure_future(self._all(topic, [parts[index] for index in indices], headers)), indices)
+            for indices in together.values()
+        ]
+
+    async def _all(
+        self,
+        topic: str,
+        parts: Sequence[tuple[bytes | None, Sequence[tuple[int | None, bytes | None]]]],
+        headers: Sequence[tuple[str, bytes]],
+    ) -> None:
+        for key, records in parts:
+            await self.publish(topic, key, records, headers)
 
     async def publish_framed(self, topic: str, key: bytes, batches: Sequence[Framed]) -> None:
         for batch in batches:

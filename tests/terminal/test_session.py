@@ -194,11 +194,11 @@ async def test_each_kind_of_call_has_its_deadline(monkeypatch: pytest.MonkeyPatc
 async def test_a_poll_begins_at_now(mt5: MT5SessionManager) -> None:
     await mt5.get_price("EURUSD")
     result = await mt5.poll_ticks({"EURUSD": None, "NOSUCH": None}, slice_ms=5000)
-    assert result.blocks == []
+    assert result.blocks == {}
     assert result.cursors["EURUSD"].count >= 1
     assert "NOSUCH" in result.faults
     again = await mt5.poll_ticks(result.cursors)
-    for block in again.blocks:
+    for block in again.blocks.values():
         assert block.symbol == "EURUSD"
 
 
@@ -252,7 +252,7 @@ async def test_ticks_of_paper_are_read_without_gap_and_again_from_history(tmp_pa
         async def some() -> bool:
             nonlocal cursor
             result = await mt5.poll_ticks({"EURUSD": cursor})
-            for block in result.blocks:
+            for block in result.blocks.values():
                 times.extend(t[:2] for t in convert.ticks(block, mt5.clock, cursor.epoch))
                 assert cursor_after(block) == result.cursors["EURUSD"]
             cursor = result.cursors.get("EURUSD", cursor)
@@ -498,10 +498,10 @@ async def test_after_a_step_back_what_came_before_it_is_read_first() -> None:
         assert not result.blocks
         result = await mt5.poll_ticks(result.cursors)
         assert result.cursors["EURUSD"] == Cursor(base + 2004, 2, 1)
-        assert (result.blocks[0].count, result.blocks[0].epoch) == (30, 1)
+        assert (result.blocks["EURUSD"].count, result.blocks["EURUSD"].epoch) == (30, 1)
         # What has ticks of the time before yet: they are of that epoch.
         result = await mt5.poll_ticks({"EURUSD": Cursor(base - 5, 1, 0)})
-        assert (result.blocks[0].count, result.blocks[0].epoch) == (30, 0)
+        assert (result.blocks["EURUSD"].count, result.blocks["EURUSD"].epoch) == (30, 0)
         assert result.cursors["EURUSD"] == Cursor(base, 0, 1)
 
 

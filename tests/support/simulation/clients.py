@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiokafka.errors import NodeNotReadyError, RequestTimedOutError
 from aiokafka.record.default_records import DefaultRecordBatch
@@ -198,12 +198,20 @@ class SimProducer:
         await self.publish(topic, key, records)
 
     def offer(
-        self, topic: str, key: bytes | None, records: Sequence[Plain], headers: Pairs = ()
-    ) -> "asyncio.Future[None] | None":
-        """See `Producer.offer`."""
-        if not self.connected or self.broker.world.random("producer").random() < 0.05:
-            return None
-        return self._begin(topic, key, records)
+        self, topic: str, parts: Sequence[tuple[bytes | None, Sequence[Plain]]], headers: Pairs = ()
+    ) -> "list[tuple[asyncio.Future[None], list[int]]]":
+        """See `Producer.offer`; those of one partition are here those whose keys begin alike."""
+        together: dict[bytes, list[int]] = {}
+        for index, (key, _) in enumerate(parts):
+            if self.connected and self.broker.world.random("producer").random() >= 0.05:
+                together.setdefault((key or b"")[:1], []).append(index)
+        return [
+            (
+                cast("asyncio.Future[None]", asyncio.gather(*(self._begin(topic, *parts[index]) for index in indices))),
+                indices,
+            )
+            for indices in together.values()
+        ]
 
     async def publish_one(
         self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, headers: Pairs = ()
