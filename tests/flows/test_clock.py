@@ -91,8 +91,10 @@ def test_a_clock_that_outlives_a_loop_keeps_nobody_waiting() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
 
-    async def again() -> None:
+    async def again() -> bool:
         await asyncio.wait_for(clock.until(1.05), 5.0)
+        return True
 
     asyncio.run(left())
-    asyncio.run(again())
+    assert len(clock._waiting) == 1, "of the loop that is closed"
+    assert asyncio.run(again())

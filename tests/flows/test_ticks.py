@@ -298,16 +298,22 @@ async def test_subscribes_and_unsubscribes_while_it_runs(tmp_path: Path) -> None
         assert kit.ticks.symbols == ("GBPUSD.m",), "what was unsubscribed does not come back by itself"
 
 
+async def unsubscribed_on_the_way(kit: FlowKit) -> asyncio.Event:
+    """A symbol is unsubscribed while its second tick is with the broker, which answers once the event is set."""
+    await started(kit)
+    tick(kit)
+    await asyncio.sleep(1)
+    hang = kit.producer.hang = asyncio.Event()
+    tick(kit)
+    await asyncio.sleep(1)
+    await kit.ticks.unsubscribe("EURUSD")
+    return hang
+
+
 @simulated
 async def test_an_unsubscribed_symbol_leaves_no_work_and_keeps_its_cursor(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await started(kit)
-        tick(kit)
-        await asyncio.sleep(1)
-        hang = kit.producer.hang = asyncio.Event()
-        tick(kit)
-        await asyncio.sleep(1)
-        await kit.ticks.unsubscribe("EURUSD")
+        hang = await unsubscribed_on_the_way(kit)
         await asyncio.sleep(0)
         assert not kit.ticks._delivery.tasks
         cursor = (await kit.journal.cursors())["EURUSD"]
@@ -325,13 +331,7 @@ async def test_an_unsubscribed_symbol_leaves_no_work_and_keeps_its_cursor(tmp_pa
 @simulated
 async def test_what_fails_of_a_symbol_that_is_gone_starts_nothing(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path) as kit:
-        await started(kit)
-        tick(kit)
-        await asyncio.sleep(1)
-        hang = kit.producer.hang = asyncio.Event()
-        tick(kit)
-        await asyncio.sleep(1)
-        await kit.ticks.unsubscribe("EURUSD")
+        hang = await unsubscribed_on_the_way(kit)
         await kit.ticks.close()
         kit.producer.connected = False
         hang.set()

@@ -50,6 +50,16 @@ async def producer(bootstrap: str) -> AsyncIterator[Producer]:
     await made.stop(1.0)
 
 
+@pytest.fixture
+async def mocked(mock_broker: MockBroker) -> AsyncIterator[Producer]:
+    """Connected to a broker that fails as it is told."""
+    made = Producer(quick(mock_broker.bootstrap))
+    made.start()
+    await made.wait_connected()
+    yield made
+    await made.stop(1.0)
+
+
 async def read_all(bootstrap: str, topic: str, count: int) -> list[tuple[int, bytes | None, bytes | None, int]]:
     """Everything on the topic once it holds `count` records: (partition, key, value, timestamp)."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=20)
@@ -199,53 +209,41 @@ async def test_what_is_offered_is_taken_at_once_or_not_at_all(bootstrap: str, ne
 
 @pytest.mark.parametrize("how", ["offer", "publish"])
 async def test_nothing_passes_a_first_batch_before_it_is_known_what_became_of_it(
-    mock_broker: MockBroker, new_topic: Callable[[], str], how: str
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str], how: str
 ) -> None:
     """Its future is done a turn of the loop before the producer hears of it."""
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        session = producer._session
-        assert session is not None
-        await session.partition(topic, b"k", 5.0)
-        mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE)
-        one = asyncio.ensure_future(producer.publish(topic, b"k", [(1, b"1"), (2, b"2")]))
-        while not session._first:  # noqa: ASYNC110 - the very turn of the loop is looked for
-            await asyncio.sleep(0)
-        (first,) = session._first.values()
-        while not first.done():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        assert producer._ended is not None
-        assert not producer._ended.done(), "this is the moment"
-        if how == "offer":
-            ((two, _),) = producer.offer(topic, [(b"k", [(3, b"3")])])
-        else:
-            two = asyncio.ensure_future(producer.publish(topic, b"k", [(3, b"3")]))
-        await asyncio.wait_for(asyncio.gather(one, two), 10.0)
-        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 3)] == [b"1", b"2", b"3"]
-    finally:
-        await producer.stop(1.0)
+    session = mocked._session
+    assert session is not None
+    await session.partition(topic, b"k", 5.0)
+    mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE)
+    one = asyncio.ensure_future(mocked.publish(topic, b"k", [(1, b"1"), (2, b"2")]))
+    while not session._first:  # noqa: ASYNC110 - the very turn of the loop is looked for
+        await asyncio.sleep(0)
+    (first,) = session._first.values()
+    while not first.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert mocked._ended is not None
+    assert not mocked._ended.done(), "this is the moment"
+    if how == "offer":
+        ((two, _),) = mocked.offer(topic, [(b"k", [(3, b"3")])])
+    else:
+        two = asyncio.ensure_future(mocked.publish(topic, b"k", [(3, b"3")]))
+    await asyncio.wait_for(asyncio.gather(one, two), 10.0)
+    assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 3)] == [b"1", b"2", b"3"]
 
 
-async def test_a_session_that_ends_is_given_nothing_more(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
+async def test_a_session_that_ends_is_given_nothing_more(mocked: Producer, new_topic: Callable[[], str]) -> None:
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        await producer.publish_one(topic, b"k", b"0")
-        session = producer._session
-        assert session is not None
-        assert producer._ended is not None
-        producer._ended.set_result("a batch is missing")
-        ((offered, _),) = producer.offer(topic, [(b"k", [(1, b"1")])])
-        assert not session._due
-        await asyncio.wait_for(offered, 10.0)
-        assert producer.stats.sessions == 2
-    finally:
-        await producer.stop(1.0)
+    await mocked.publish_one(topic, b"k", b"0")
+    session = mocked._session
+    assert session is not None
+    assert mocked._ended is not None
+    mocked._ended.set_result("a batch is missing")
+    ((offered, _),) = mocked.offer(topic, [(b"k", [(1, b"1")])])
+    assert not session._due
+    await asyncio.wait_for(offered, 10.0)
+    assert mocked.stats.sessions == 2
 
 
 async def test_a_defect_in_one_lane_leaves_the_others_alone(producer: Producer, new_topic: Callable[[], str]) -> None:
@@ -262,32 +260,26 @@ async def test_a_defect_in_one_lane_leaves_the_others_alone(producer: Producer, 
 
 
 async def test_what_is_offered_together_shares_a_future_where_it_shares_a_partition(
-    mock_broker: MockBroker, new_topic: Callable[[], str]
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
 ) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        await producer.publish_one(topic, b"0", b"first")
-        keys = [b"%d" % number for number in range(12)]
-        offered = producer.offer(topic, [(key, [(1, key + b"a"), (2, key + b"b")]) for key in keys], HEADERS)
-        assert sorted(index for _, indices in offered for index in indices) == list(range(12))
-        await asyncio.wait_for(asyncio.gather(*(future for future, _ in offered)), 10.0)
-        rows = [row for row in await read_all(mock_broker.bootstrap, topic, 25) if row[2] != b"first"]
-        partitions = {row[1]: row[0] for row in rows}
-        assert [{partitions[keys[index]] for index in indices} for _, indices in offered] == [
-            {partition} for partition in dict.fromkeys(partitions[keys[indices[0]]] for _, indices in offered)
-        ]
-        for key in keys:
-            assert [row[2] for row in rows if row[1] == key] == [key + b"a", key + b"b"]
-        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
-        ((refused, _),) = producer.offer(topic, [(key, [(1, b"x")]) for key in keys if partitions[key] == 0])
-        with pytest.raises(RecordRefused):
-            await asyncio.wait_for(refused, 10.0)
-        assert producer.stats.refused == 0, "nobody knows yet which of them it was"
-    finally:
-        await producer.stop(1.0)
+    await mocked.publish_one(topic, b"0", b"first")
+    keys = [b"%d" % number for number in range(12)]
+    offered = mocked.offer(topic, [(key, [(1, key + b"a"), (2, key + b"b")]) for key in keys], HEADERS)
+    assert sorted(index for _, indices in offered for index in indices) == list(range(12))
+    await asyncio.wait_for(asyncio.gather(*(future for future, _ in offered)), 10.0)
+    rows = [row for row in await read_all(mock_broker.bootstrap, topic, 25) if row[2] != b"first"]
+    partitions = {row[1]: row[0] for row in rows}
+    assert [{partitions[keys[index]] for index in indices} for _, indices in offered] == [
+        {partition} for partition in dict.fromkeys(partitions[keys[indices[0]]] for _, indices in offered)
+    ]
+    for key in keys:
+        assert [row[2] for row in rows if row[1] == key] == [key + b"a", key + b"b"]
+    mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
+    ((refused, _),) = mocked.offer(topic, [(key, [(1, b"x")]) for key in keys if partitions[key] == 0])
+    with pytest.raises(RecordRefused):
+        await asyncio.wait_for(refused, 10.0)
+    assert mocked.stats.refused == 0, "nobody knows yet which of them it was"
 
 
 async def test_a_large_record_travels_alone_and_a_huge_one_is_refused(
@@ -424,44 +416,36 @@ PRODUCE = 0
 MESSAGE_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER = 10, 32, 45
 
 
-async def test_a_refused_record_fails_alone(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
+async def test_a_refused_record_fails_alone(
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        await producer.publish_one(topic, b"k", b"0")
-        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
-        with pytest.raises(RecordRefused) as refused:
-            await producer.publish_one(topic, b"k", b"bad")
-        assert refused.value.reason == "timestamp"
-        await asyncio.wait_for(producer.wait_connected(), 5.0)
-        await producer.publish_one(topic, b"k", b"1")
-        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
-    finally:
-        await producer.stop(1.0)
+    await mocked.publish_one(topic, b"k", b"0")
+    mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP)
+    with pytest.raises(RecordRefused) as refused:
+        await mocked.publish_one(topic, b"k", b"bad")
+    assert refused.value.reason == "timestamp"
+    await asyncio.wait_for(mocked.wait_connected(), 5.0)
+    await mocked.publish_one(topic, b"k", b"1")
+    assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
 
 
-async def test_a_batch_too_large_for_the_topic_is_split(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
+async def test_a_batch_too_large_for_the_topic_is_split(
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
     """Records and framed ticks alike: all arrive, once and in order, in batches that the topic takes."""
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
     topic, start = new_topic(), 1_700_000_000_000
     pack = struct.Struct(TICK_RECORD).pack
     data = b"".join(pack(0, 1.1, 1.2, 0.0, 0, start + n, 6, 0.0) for n in range(1_000))
     batches = list(TickFramer(Label("EURUSD", 0.01, list(HEADERS)), first_seq=0, now_msc=start).frame(data, 0))
-    try:
-        await producer.wait_connected()
-        mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
-        await producer.publish_framed(topic, b"EURUSD", batches)
-        assert producer.stats.batches >= 4
-        mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * 6)  # more often than a batch may fail otherwise
-        await producer.publish(topic, b"EURUSD", [(start + 1_000 + n, b"%d" % n) for n in range(1_000)], HEADERS)
-        found = await read_all(mock_broker.bootstrap, topic, 2_000)
-        assert [row[3] for row in found] == [start + n for n in range(2_000)]
-        assert (producer.stats.refused, producer.stats.failed) == (0, 0)
-    finally:
-        await producer.stop(1.0)
+    mock_broker.fail_next(PRODUCE, MESSAGE_TOO_LARGE, MESSAGE_TOO_LARGE)
+    await mocked.publish_framed(topic, b"EURUSD", batches)
+    assert mocked.stats.batches >= 4
+    mock_broker.fail_next(PRODUCE, *[MESSAGE_TOO_LARGE] * 6)  # more often than a batch may fail otherwise
+    await mocked.publish(topic, b"EURUSD", [(start + 1_000 + n, b"%d" % n) for n in range(1_000)], HEADERS)
+    found = await read_all(mock_broker.bootstrap, topic, 2_000)
+    assert [row[3] for row in found] == [start + n for n in range(2_000)]
+    assert (mocked.stats.refused, mocked.stats.failed) == (0, 0)
 
 
 @pytest.mark.parametrize("refused", [1, 2, 3])
@@ -508,43 +492,31 @@ async def test_what_a_quota_makes_wait_is_no_silence(mock_broker: MockBroker, ne
 
 
 async def test_those_who_travelled_with_a_refused_record_arrive(
-    mock_broker: MockBroker, new_topic: Callable[[], str]
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
 ) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        await producer.publish_one(topic, b"k", b"first")
-        # The shared batch is refused, then the first of its parcels; the others are fine.
-        mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP, INVALID_TIMESTAMP)
-        answers = await asyncio.wait_for(
-            asyncio.gather(*[producer.publish_one(topic, b"k", b"%d" % i) for i in range(4)], return_exceptions=True),
-            10.0,
-        )
-        assert isinstance(answers[0], RecordRefused)
-        assert answers[1:] == [None, None, None]
-        found = await read_all(mock_broker.bootstrap, topic, 4)
-        assert [row[2] for row in found] == [b"first", b"1", b"2", b"3"]
-    finally:
-        await producer.stop(1.0)
+    await mocked.publish_one(topic, b"k", b"first")
+    # The shared batch is refused, then the first of its parcels; the others are fine.
+    mock_broker.fail_next(PRODUCE, INVALID_TIMESTAMP, INVALID_TIMESTAMP)
+    answers = await asyncio.wait_for(
+        asyncio.gather(*[mocked.publish_one(topic, b"k", b"%d" % i) for i in range(4)], return_exceptions=True),
+        10.0,
+    )
+    assert isinstance(answers[0], RecordRefused)
+    assert answers[1:] == [None, None, None]
+    found = await read_all(mock_broker.bootstrap, topic, 4)
+    assert [row[2] for row in found] == [b"first", b"1", b"2", b"3"]
 
 
 async def test_a_lost_sequence_is_mended_by_a_new_session(
-    mock_broker: MockBroker, new_topic: Callable[[], str]
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
 ) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        await producer.publish_one(topic, b"k", b"0")
-        mock_broker.fail_next(PRODUCE, OUT_OF_ORDER)
-        await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 10.0)
-        assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
-        assert producer.stats.sessions == 2
-    finally:
-        await producer.stop(1.0)
+    await mocked.publish_one(topic, b"k", b"0")
+    mock_broker.fail_next(PRODUCE, OUT_OF_ORDER)
+    await asyncio.wait_for(mocked.publish_one(topic, b"k", b"1"), 10.0)
+    assert [row[2] for row in await read_all(mock_broker.bootstrap, topic, 2)] == [b"0", b"1"]
+    assert mocked.stats.sessions == 2
 
 
 async def test_a_lane_whose_task_was_cancelled_before_it_ran_goes_on(
@@ -562,17 +534,13 @@ async def test_a_lane_whose_task_was_cancelled_before_it_ran_goes_on(
     await asyncio.wait_for(offered, 5.0)
 
 
-async def test_what_fails_again_and_again_is_given_up(mock_broker: MockBroker, new_topic: Callable[[], str]) -> None:
-    producer = Producer(quick(mock_broker.bootstrap))
-    producer.start()
+async def test_what_fails_again_and_again_is_given_up(
+    mocked: Producer, mock_broker: MockBroker, new_topic: Callable[[], str]
+) -> None:
     topic = new_topic()
-    try:
-        await producer.wait_connected()
-        mock_broker.fail_next(PRODUCE, *[OUT_OF_ORDER] * 10)
-        with pytest.raises(BrokerError, match="tries"):
-            await asyncio.wait_for(producer.publish_one(topic, b"k", b"1"), 20.0)
-    finally:
-        await producer.stop(1.0)
+    mock_broker.fail_next(PRODUCE, *[OUT_OF_ORDER] * 10)
+    with pytest.raises(BrokerError, match="tries"):
+        await asyncio.wait_for(mocked.publish_one(topic, b"k", b"1"), 20.0)
 
 
 async def test_a_cancelled_publish_leaves_nothing_behind(
