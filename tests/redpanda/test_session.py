@@ -53,7 +53,7 @@ async def test_a_batch_goes_without_waiting_only_where_nothing_is_to_be_waited_f
         session.send_now(batch(), "t", 0, settled.append)
         assert not ready(), "one waits to be sent"
         await eventually(lambda: not accumulator._batches)
-        assert ready(), "the next one may wait behind the one on its way"
+        await eventually(ready, why="the next one may wait behind the one on its way")
         await eventually(lambda: len(settled) == 2)
         last = session._last["t", 0]
         session._due[last] = 0.0  # as in the turn of the loop between its end and who is told of it
