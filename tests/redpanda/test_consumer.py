@@ -141,6 +141,32 @@ async def test_what_came_meanwhile_is_handed_on_together(bootstrap: str, new_top
         await consumer.stop(4.0)
 
 
+async def test_who_takes_a_record_that_came_by_itself_goes_on_before_the_next_fetch(
+    bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fetch = Reader.fetch
+
+    async def noted(self: Reader, *about: Any) -> Any:
+        order.append("asked")
+        found = await fetch(self, *about)
+        order.extend("came" for each in found if each.records)
+        return found
+
+    class Taken(list[Record]):
+        def extend(self, records: Any) -> None:
+            order.append("taken")
+            super().extend(records)
+
+    monkeypatch.setattr(Reader, "fetch", noted)
+    async with listening(bootstrap, topic := new_topic()) as listener:
+        listener.heard = Taken()
+        await listener.consumer.ready.wait()
+        await send(bootstrap, topic, b"alone")
+        await eventually(lambda: "taken" in order and order[-1] == "asked")
+        assert order[order.index("came") + 1] == "taken"
+
+
 async def test_a_record_that_cannot_be_decoded_holds_up_nobody(
     bootstrap: str, new_topic: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
