@@ -1,9 +1,8 @@
 """Takes signals in: from the topic and from frames, each once, each in order, none lost.
 
 A record is sorted (ours, foreign, undecodable, forged), looked up in the inbox, and entered there together with the
-offset behind it; one by itself is looked up while it is entered. Its job starts at once; its intent is written behind
-that entry, or not at all, and nothing is sent before. The inbox index is never poisoned: what is forged, foreign or
-undecodable does not enter it.
+offset behind it. Its job starts at once; its intent is written behind that entry, or not at all, and nothing is sent
+before. The inbox index is never poisoned: what is forged, foreign or undecodable does not enter it.
 """
 
 import asyncio
@@ -278,12 +277,8 @@ class Intake:
             self._trader.expect(work.entries[0].job)
         async with self._door:
             # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
-            entering = {key: admitted for key, admitted in self._entering.items() if not admitted.done()}
-            lone = unseen and self._lone(work.entries, entering)
-            if lone:
-                fresh = work.entries
-            else:
-                fresh = await self._fresh(work.entries, set(entering), repeat=repeat, unseen=unseen)
+            entering = dict(self._entering)
+            fresh = await self._fresh(work.entries, set(entering), repeat=repeat, unseen=unseen)
             # The offset behind a record must not become durable before the signal, whoever brought that first.
             for key in (entry.job.key for entry in work.entries if entry.record is not None):
                 if key in entering:
@@ -295,44 +290,14 @@ class Intake:
             admitted = asyncio.ensure_future(self._committed(batch, jobs))
             self._entering |= dict.fromkeys(jobs, admitted)
             admitted.add_done_callback(lambda done: self._entered_now(done, jobs))
-        if lone:
-            await self._ask_meanwhile(fresh[0], admitted)
         for entry in fresh:
             entry.job.admitted = admitted
             if entry.denial is None:
                 self._trader.submit(entry.job)
-            else:
-                self.stats.early += 1
-                tally(self.stats.denials, entry.denial.code.value)
         self.stats.accepted += len(fresh)
         if wait:
             await asyncio.shield(admitted)
         return len(fresh)
-
-    def _lone(self, entries: Sequence[Entry], entering: Mapping[str, object]) -> bool:
-        """Whether it is one record by itself, to be decided at once: the journal refuses it, should it have it."""
-        if len(entries) != 1 or entries[0].record is None:
-            return False
-        job = entries[0].job
-        late = self._clock.now_ms() > job.deadline_msc(self._limits().signal_max_age_ms)
-        return not (late or job.suspect or job.key in entering)
-
-    async def _ask_meanwhile(self, entry: Entry, admitted: "asyncio.Future[None]") -> None:
-        """Look up whether a record is new that is being written: a look-up first would hold up its intent as well.
-
-        Raises:
-            JournalConflict: it is not, and nothing was written.
-            JournalError: the journal can be neither asked nor written.
-        """
-        await asyncio.sleep(0)  # the terminal and the disk are asked first
-        key, magic = entry.job.key, self._magic_of(entry.job.key)
-        try:
-            seen, used = await self._journal.known([key], [magic])
-        except JournalError:
-            seen, used = None, {magic}
-        if seen is None or key in seen:
-            await asyncio.shield(admitted)  # it may be the row just written
-        entry.job.free_magic = 0 if magic in used else magic
 
     async def _committed(self, batch: Sequence[changes.Change], jobs: Mapping[str, Job]) -> None:
         for job in jobs.values():
@@ -428,6 +393,8 @@ class Intake:
         entry.denial = None if job.person else self._early(job)
         settled = announced = None
         if entry.denial is not None:
+            self.stats.early += 1
+            tally(self.stats.denials, entry.denial.code.value)
             denied = result(
                 job, Status.DENIED, now_msc=self._clock.now_ms(), reason=entry.denial.code, detail=entry.denial.detail
             )

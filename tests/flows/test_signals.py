@@ -340,63 +340,6 @@ async def test_a_redelivered_signal_is_silent_and_a_repeated_frame_gets_the_firs
 
 
 @simulated
-async def test_a_record_by_itself_is_written_while_the_inbox_is_asked_about_it(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path) as kit:
-        answered, written = asyncio.Event(), asyncio.Event()
-
-        async def slow_look_up(name: str) -> None:
-            if name.startswith("read"):
-                await answered.wait()
-            elif name.startswith("committed"):
-                written.set()
-
-        kit.journal.step = slow_look_up
-        taking = asyncio.create_task(kit.send(signal_id="s", **BUY))
-        await written.wait()
-        await asyncio.sleep(0.1)
-        assert not kit.terminal.sent, "nothing is decided before it is known to be new"
-        answered.set()
-        await taking
-        assert (await kit.result("s"))["status"] == "filled", "the row that was found is its own"
-        assert (len(kit.terminal.sent), kit.intake.stats.duplicates) == (1, 0)
-
-
-@simulated
-async def test_a_record_by_itself_about_which_the_inbox_cannot_be_asked_is_decided_when_it_is_written(
-    tmp_path: Path,
-) -> None:
-    async with FlowKit.open(tmp_path) as kit:
-
-        async def fail_the_look_up(name: str) -> None:
-            if name.startswith("read"):
-                kit.journal.step = None
-                raise JournalError("the journal cannot be read")
-
-        kit.journal.step = fail_the_look_up
-        await kit.send(signal_id="s", **BUY)
-        assert (await kit.result("s"))["status"] == "filled"
-        await kit.send(signal_id="s", **BUY)
-        kit.journal.step = fail_the_look_up
-        await kit.send(signal_id="s", **BUY)
-        await kit.idle()
-        assert (len(kit.terminal.sent), kit.intake.stats.duplicates) == (1, 2)
-        assert kit.journal.step is None
-
-
-@simulated
-async def test_a_record_by_itself_that_was_there_before_is_passed_over_at_once(tmp_path: Path) -> None:
-    async with FlowKit.open(tmp_path, limits={"trading_enabled": False}) as kit:
-        for times in (0, 1, 2):
-            began = kit.clock.monotonic()
-            made = await kit.send(signal_id="s", **BUY)
-            assert kit.clock.monotonic() - began < 0.1, "nothing is tried again as if the disk had failed"
-            assert kit.intake.stats.duplicates == times
-            assert (await kit.journal.offsets(made.topic))[made.partition] == made.offset + 1
-        assert kit.intake.stats.denials == {"trading_disabled": 1}, "what was there before is not denied again"
-        assert (kit.intake.stats.early, kit.intake.stats.accepted) == (1, 1)
-
-
-@simulated
 async def test_a_denial_spends_the_id(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"trading_enabled": False}) as kit:
         await kit.send(signal_id="s", **BUY)
