@@ -84,6 +84,8 @@ class Intake:
         """Key → how many times its result is still to be sent to who repeated the signal."""
         self._door = asyncio.Lock()
         """One batch at a time looks up and enters: two channels may bring the same signal at once."""
+        self._own_door = asyncio.Lock()
+        """Of commands, whose keys no other channel brings: at the other one a record may wait for a disk that hangs."""
         self._suspect_until: dict[int, int] = {}
         self._sorter = Sorter(
             outbox, clock, self.stats, self._suspect_until, limits=limits, login=login, hmac_keys=hmac_keys
@@ -269,13 +271,13 @@ class Intake:
 
         Args:
             repeat: what came before is answered with its first result.
-            wait: return only when it is durable.
+            wait: return only when it is durable; False for commands alone.
             unseen: the inbox need not be asked about a backlog; a `JournalConflict` tells that it should have been.
         """
         batch = list(work.beside)
         if work.entries:
             self._trader.expect(work.entries[0].job)
-        async with self._door:
+        async with self._door if wait else self._own_door:
             # Before the look-up: what is being entered now may be durable, and out of this, when it has been made.
             entering = dict(self._entering)
             fresh = await self._fresh(work.entries, set(entering), repeat=repeat, unseen=unseen)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 MAX_GROUP = 256
-_BUSY_GROUP = 2
+_BUSY_GROUP = 3
 _GATHER_S = 0.001
 """Pause after a group of so many: in a flood the next ones share an fsync; a lone call never waits."""
 _REFUSED = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)

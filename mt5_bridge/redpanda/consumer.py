@@ -298,6 +298,10 @@ class SignalConsumer:
     async def _take_all(self, found: list[Fetched], *, again: bool) -> bool:
         for fetched in found:
             again |= await self._take_in(fetched)
+        if sum(len(fetched.records) for fetched in found) == 1:
+            # Whoever takes it asks the terminal first: the next fetch costs as much, and can be sent meanwhile.
+            for _ in range(_TURNS_FIRST):
+                await asyncio.sleep(0)
         if again:
             await asyncio.sleep(_RETRY_SECONDS)
         return again
@@ -345,10 +349,6 @@ class SignalConsumer:
             self._entered[partition] = records[0].offset
         self._given[partition] = records[-1].offset + 1
         await self._queue.put(records)
-        if len(records) == 1:
-            # Whoever takes it asks the terminal first: the next fetch costs as much, and can be sent meanwhile.
-            for _ in range(_TURNS_FIRST):
-                await asyncio.sleep(0)
 
     def _passed_over(self, fetched: Fetched) -> None:
         if fetched.records:

@@ -576,6 +576,33 @@ async def test_a_command_is_entered_once(tmp_path: Path) -> None:
         await kit.idle()
 
 
+@simulated
+async def test_a_command_does_not_wait_for_a_signal_that_two_channels_bring_and_the_disk_does_not_take(
+    tmp_path: Path,
+) -> None:
+    async with FlowKit.open(tmp_path) as kit:
+        taken, mended = asyncio.Event(), asyncio.Event()
+
+        async def hang(name: str) -> None:
+            if name.startswith("commit SignalReceived"):
+                taken.set()
+                await mended.wait()
+
+        kit.journal.step = hang
+        by_frame = asyncio.create_task(kit.send_frame(signal_id="s", **BUY))
+        await taken.wait()
+        by_record = asyncio.create_task(kit.send(signal_id="s", **BUY))
+        await asyncio.sleep(0.1)
+        close = TradingSignal(symbol="EURUSD", action=Action.CLOSE, position=1)
+        async with asyncio.timeout(0.1):
+            await kit.intake.command(close, None)
+        assert not by_record.done(), "its offset waits for the signal that the frame brought first"
+        mended.set()
+        await asyncio.gather(by_frame, by_record)
+        await kit.idle()
+        assert len(kit.terminal.sent) == 1
+
+
 # --- frames
 
 
