@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.fake_terminal import FakeTerminal
 from support.flow_kit import FlowKit
@@ -182,6 +182,8 @@ async def test_a_person_need_not_wait_until_the_disk_has_all_of_a_flood(tmp_path
     partitions=st.integers(1, 3),
     young=st.booleans(),
 )
+# A single one of ours in a part, several in the one behind it: these must not be the first to be worked on.
+@example(names=[0, 1, 2, 3], foreign={1}, size=2, fails=set(), cuts=set(), partitions=1, young=True)
 def test_of_a_flood_no_offset_is_durable_before_what_lies_before_it(
     tmp_path_factory: pytest.TempPathFactory,
     *,

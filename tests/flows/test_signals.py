@@ -340,6 +340,18 @@ async def test_a_redelivered_signal_is_silent_and_a_repeated_frame_gets_the_firs
 
 
 @simulated
+async def test_what_comes_beside_a_redelivered_signal_is_counted_once(tmp_path: Path) -> None:
+    async with FlowKit.open(tmp_path, limits={"trading_enabled": False}) as kit:
+        await kit.send(signal_id="s", account=1001, **BUY)
+        again = kit.record(kit.value(signal_id="s", account=1001, **BUY))
+        foreign = [kit.record(kit.value(signal_id=f"f{n}", account=999, **BUY)) for n in range(3)]
+        await kit.take([again, *foreign, kit.record(None), kit.record(b"garbage")])
+        stats = kit.intake.stats
+        assert (stats.duplicates, stats.foreign, stats.tombstones, stats.dead_letters) == (1, 3, 1, 1)
+        assert kit.judge.denials == {"trading_disabled": 1}, "what was denied before is not denied again"
+
+
+@simulated
 async def test_a_denial_spends_the_id(tmp_path: Path) -> None:
     async with FlowKit.open(tmp_path, limits={"trading_enabled": False}) as kit:
         await kit.send(signal_id="s", **BUY)
