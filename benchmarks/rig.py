@@ -159,6 +159,7 @@ def daemon(
     *,
     ticks_per_s: float | None = None,
     folder: Path | None = None,
+    root: Path = ROOT,
 ) -> Iterator[Daemon]:
     """A bridge in hybrid mode in a folder of its own, with `order_send` noted down.
 
@@ -167,11 +168,12 @@ def daemon(
         settings: more of the daemon's settings.
         ticks_per_s: a market with so many ticks over all symbols, evenly spread; None: the paper terminal's walks.
         folder: where its own folder is made; None: where temporary files go.
+        root: the checkout that it runs from.
     """
     with tempfile.TemporaryDirectory(prefix="mt5-bench-", dir=folder) as name:
         folder = Path(name)
         env = {
-            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks/terminal")]),
+            "PYTHONPATH": os.pathsep.join([str(root), str(root / "benchmarks/terminal")]),
             "HOME": str(folder),  # where accounts are locked: two benchmarks may run at once
             "TERMINAL": "mt5",
             "DATA_DIR": str(folder / "data"),

@@ -61,16 +61,9 @@ async def _measure(scale: float, b: str, folder: Path | None, where: str, *, war
     with rig.daemon(b, folder=folder) as daemon, rig.signal_sender(b) as sender:
         async with rig.consumer(b, "mt5_events") as results:
             await ready(sender, results)
-            await _flood(sender, results, "warm", warmth)
-            sent = await _send(sender, "paced", max(100, int(2000 * scale)), RATE)
-            done = await _collect(results, set(sent))
-            called = daemon.notes()
-            waits = [
-                (called[result["magic"]] - sent[name]) / 1e6
-                for name, result in done.items()
-                if result["status"] == "filled" and result.get("magic") in called
-            ]
-            executed = await _flood(sender, results, "flood", max(400, int(5_000 * scale)))
+            await flood(sender, results, "warm", warmth)
+            waits = await paced(daemon, sender, results, "paced", max(100, int(2000 * scale)))
+            executed = await flood(sender, results, "flood", max(400, int(5_000 * scale)))
     return [
         Figure(f"p50 at 100 signals/s, {where}", percentile(waits, 50), "ms", 3),
         Figure(f"p99 at 100 signals/s, {where}", percentile(waits, 99), "ms", 10),
@@ -79,7 +72,21 @@ async def _measure(scale: float, b: str, folder: Path | None, where: str, *, war
     ]
 
 
-async def _flood(sender: SignalSender, results: AIOKafkaConsumer, label: str, count: int) -> float:
+async def paced(
+    daemon: rig.Daemon, sender: SignalSender, results: AIOKafkaConsumer, label: str, count: int
+) -> list[float]:
+    """Send so many signals at `RATE`; of each that was filled, the ms from the broker's socket to `order_send`."""
+    sent = await _send(sender, label, count, RATE)
+    done = await _collect(results, set(sent))
+    called = daemon.notes()
+    return [
+        (called[result["magic"]] - sent[name]) / 1e6
+        for name, result in done.items()
+        if result["status"] == "filled" and result.get("magic") in called
+    ]
+
+
+async def flood(sender: SignalSender, results: AIOKafkaConsumer, label: str, count: int) -> float:
     """Send so many signals as fast as the broker takes them; how many were executed a second."""
     signals = [_signal(label, number) for number in range(count)]
     began = time.perf_counter()
