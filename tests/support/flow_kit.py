@@ -484,6 +484,7 @@ class FlowKit(Flows):
             await last_halt(journal),
         )
         journal.step = terminal.step = step
+        asyncio.get_running_loop().set_exception_handler(kit._told_by_the_loop)
         await kit.restore()
         await kit.take_up()
         try:
@@ -535,6 +536,13 @@ class FlowKit(Flows):
     def _flow_ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.defects.append(error)
+
+    def _told_by_the_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        # asyncio's own callback asks a cancelled connection for its exception.
+        if isinstance(error, Exception) and str(context["message"]).startswith("Exception in callback"):
+            self.defects.append(error)
+        loop.default_exception_handler(context)
 
     def limit(self, **changes: Any) -> None:
         """Change settings while running."""
